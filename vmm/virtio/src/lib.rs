@@ -1,1 +1,7 @@
-//! Placeholder, replaced by the first real module.
+//! Virtio devices and their MMIO transport, without any unsafe code.
+//!
+//! All that reaches this crate from the guest is hostile: register accesses, queue addresses,
+//! descriptors and the bytes behind them.
+#![forbid(unsafe_code)]
+
+pub mod device;

@@ -1,0 +1,156 @@
+//! What a virtio device is to the machine: a description, and few verbs to drive it.
+//!
+//! The transport ([`crate::mmio`]) negotiates features and collects queues from what the
+//! description says, then activates the device once. From then on the device runs on its own
+//! worker thread, woken by queue kicks and by its host-side descriptors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+/// Interrupt status bit: the device used a buffer (virtio 1.3 §4.2.2, `InterruptStatus`).
+pub const INTERRUPT_USED_RING: u32 = 1;
+
+/// Interrupt status bit: the device's configuration changed.
+pub const INTERRUPT_CONFIG_CHANGE: u32 = 2;
+
+/// What a device is, before any driver has touched it. Constant for the device's life.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Device type (virtio 1.3 §5), for instance 2 for a disk.
+    pub device_id: u32,
+    /// Features offered besides `VIRTIO_F_VERSION_1`, which the transport adds.
+    pub features: u64,
+    /// Largest size of each queue; powers of two, at most 32768 (virtio 1.3 §2.7).
+    pub queue_sizes: Vec<u16>,
+    /// The device-specific configuration space as the driver reads it.
+    pub config: Vec<u8>,
+}
+
+/// Raises a device's interrupt.
+#[derive(Debug, Clone)]
+pub struct Interrupt {
+    status: Arc<AtomicU32>,
+    line: Arc<EventFd>,
+}
+
+impl Interrupt {
+    /// An interrupt that sets bits in `status`, which the transport shows to the driver, and
+    /// then signals `line`, which KVM turns into an edge on the device's interrupt line.
+    pub fn new(status: Arc<AtomicU32>, line: Arc<EventFd>) -> Self {
+        Self { status, line }
+    }
+
+    /// Tells the driver that buffers were used.
+    ///
+    /// # Errors
+    /// If the event descriptor can't be written.
+    pub fn signal_used(&self) -> std::io::Result<()> {
+        self.raise(INTERRUPT_USED_RING)
+    }
+
+    /// Tells the driver that the configuration changed, `DEVICE_NEEDS_RESET` included.
+    ///
+    /// # Errors
+    /// If the event descriptor can't be written.
+    pub fn signal_config_change(&self) -> std::io::Result<()> {
+        self.raise(INTERRUPT_CONFIG_CHANGE)
+    }
+
+    fn raise(&self, bit: u32) -> std::io::Result<()> {
+        self.status.fetch_or(bit, Ordering::SeqCst);
+        self.line.write(1)
+    }
+}
+
+/// One queue that the driver has enabled, with the descriptor that its notifications write.
+#[derive(Debug)]
+pub struct ActiveQueue {
+    /// Position in [`Description::queue_sizes`].
+    pub index: u16,
+    /// The queue, set up and ready.
+    pub queue: Queue,
+    /// Readable after the driver has notified the queue.
+    pub kick: EventFd,
+}
+
+/// What a device gets when its driver is ready (`DRIVER_OK`).
+#[derive(Debug)]
+pub struct Activation {
+    /// The guest's memory.
+    pub memory: GuestMemoryMmap,
+    /// Features that the driver accepted, a subset of those offered.
+    pub features: u64,
+    /// The enabled queues, in order of their index.
+    pub queues: Vec<ActiveQueue>,
+    /// How to tell the driver about used buffers.
+    pub interrupt: Interrupt,
+    /// Where to report that the device can't go on; the argument says why.
+    pub failed: FailureReport,
+}
+
+/// Called at most once, by a device's worker that can't go on.
+pub struct FailureReport(Box<dyn FnOnce(String) + Send>);
+
+impl FailureReport {
+    /// Wraps what is to be done with the reason of a failure.
+    pub fn new(report: impl FnOnce(String) + Send + 'static) -> Self {
+        Self(Box::new(report))
+    }
+
+    /// Reports that the device stopped working for `reason`, one line.
+    pub fn send(self, reason: String) {
+        (self.0)(reason);
+    }
+}
+
+impl std::fmt::Debug for FailureReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FailureReport")
+    }
+}
+
+/// A device that could not start or stop its worker.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The host refused a thread, an event descriptor or a file operation.
+    #[error("{device}: {action}")]
+    Host {
+        /// The device's name.
+        device: &'static str,
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The driver enabled fewer queues than the device can work with.
+    #[error("{device}: driver enabled {enabled} of {needed} queues")]
+    Queues {
+        /// The device's name.
+        device: &'static str,
+        /// Number of queues that the driver enabled.
+        enabled: usize,
+        /// Number of queues that the device needs.
+        needed: usize,
+    },
+}
+
+/// A virtio device.
+pub trait Device: Send {
+    /// What the device is. Must not change while the device sits in a window.
+    fn description(&self) -> &Description;
+
+    /// Starts the device's worker. Called when the driver sets `DRIVER_OK`; not called again
+    /// before [`Device::reset`].
+    ///
+    /// # Errors
+    /// [`DeviceError`]; the transport then shows the driver `DEVICE_NEEDS_RESET`.
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
+
+    /// Stops the worker and forgets the driver; the device can be activated again. Waits until
+    /// the worker touches guest memory no more. Does nothing if the device is not active.
+    fn reset(&mut self);
+}
