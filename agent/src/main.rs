@@ -1,2 +1,76 @@
-//! Placeholder, replaced by the first real module.
-fn main() {}
+//! cuddy-agent: the first process of the guest and, re-executed as `container-init`, the program
+//! that becomes a container's process.
+
+mod boot;
+mod cgroup;
+mod kernel_log;
+mod rpc;
+mod sandbox;
+mod server;
+mod socket;
+mod stdio;
+mod sys;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+/// How the program was called.
+enum Mode {
+    /// As the guest's first process.
+    FirstProcess,
+    /// `cuddy-agent --unix DIR`: serves on Unix sockets in a host prepared by somebody else
+    /// (component tests).
+    Unix(PathBuf),
+}
+
+fn mode() -> anyhow::Result<Mode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next();
+    match first.as_deref().and_then(|first| first.to_str()) {
+        Some("--unix") => {
+            Ok(Mode::Unix(PathBuf::from(arguments.next().context("--unix wants a directory")?)))
+        }
+        // The kernel hands unknown words of its command line to its first process.
+        _ if std::process::id() == 1 => Ok(Mode::FirstProcess),
+        _ => anyhow::bail!("this program is the first process of a Cuddy guest"),
+    }
+}
+
+fn main() -> ExitCode {
+    match mode().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            eprintln!("cuddy-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mode: Mode) -> anyhow::Result<()> {
+    if matches!(mode, Mode::FirstProcess) {
+        boot::prepare().context("prepare the guest")?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(mode))
+}
+
+async fn serve(mode: Mode) -> anyhow::Result<()> {
+    let sandbox = Arc::new(sandbox::Sandbox::new());
+    let listeners = match &mode {
+        Mode::FirstProcess => server::Listeners::vsock(),
+        Mode::Unix(directory) => server::Listeners::unix(directory),
+    };
+    server::serve(listeners.context("listen")?, sandbox).await.context("serve")?;
+    if matches!(mode, Mode::FirstProcess) {
+        server::announce_ready().await;
+    }
+    std::future::pending().await
+}

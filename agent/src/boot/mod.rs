@@ -1,0 +1,68 @@
+//! What the first process of the guest does before it serves: filesystems, cgroups, limits,
+//! loopback. Every step costs boot time, so there is none that no container needs.
+
+mod filesystems;
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::cgroup;
+use crate::sys;
+
+/// Open files that containers may have when their specification sets no limit; Linux's own
+/// default for the first process (4096) breaks databases and proxies. Equals fs.nr_open.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// A step of the boot that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    /// A filesystem of the guest could not be mounted.
+    #[error("mount {target}")]
+    Mount {
+        /// Where it belongs.
+        target: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Controllers could not be handed to the pod's cgroup.
+    #[error("prepare cgroups")]
+    Cgroups(#[source] cgroup::CgroupError),
+}
+
+/// Prepares the guest. Steps without which containers can still run only log their failure.
+///
+/// # Errors
+/// A filesystem could not be mounted or the cgroup hierarchy could not be set up.
+pub(crate) fn prepare() -> Result<(), BootError> {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    filesystems::mount_all()?;
+    crate::kernel_log::install(false);
+    cgroup::prepare_root().map_err(BootError::Cgroups)?;
+    best_effort("protect the agent from the OOM killer", protect_from_oom());
+    best_effort("raise the limit of open files", raise_open_files());
+    best_effort("bring up loopback", bring_up_loopback());
+    Ok(())
+}
+
+fn best_effort(step: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        log::warn!("{step}: {error}");
+    }
+}
+
+fn protect_from_oom() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", "-1000")
+}
+
+fn raise_open_files() -> io::Result<()> {
+    let limit = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+fn bring_up_loopback() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    sys::net::set_interface_up(socket.as_fd(), "lo")
+}

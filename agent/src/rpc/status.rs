@@ -1,0 +1,1 @@
+//! The one table from the agent's errors to gRPC status codes.

@@ -1,0 +1,71 @@
+//! The agent's server: ttrpc services and process streams, and the sign that both accept.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use agent_api::{RPC_PORT, STREAM_PORT};
+
+use crate::rpc;
+use crate::sandbox::Sandbox;
+use crate::socket::{Connection, Listener};
+use crate::stdio;
+use crate::sys;
+
+/// Port of the host that the agent connects to when it serves; the host refuses the connection
+/// and takes the attempt as the sign.
+const READY_PORT: u32 = 1;
+
+/// Where the host connects to.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// ttrpc services.
+    pub(crate) rpc: Listener,
+    /// Process streams.
+    pub(crate) streams: Listener,
+}
+
+impl Listeners {
+    /// The vsock ports of agent-api.
+    pub(crate) fn vsock() -> io::Result<Self> {
+        Ok(Self { rpc: Listener::vsock(RPC_PORT)?, streams: Listener::vsock(STREAM_PORT)? })
+    }
+
+    /// `rpc.sock` and `streams.sock` in a directory.
+    pub(crate) fn unix(directory: &Path) -> io::Result<Self> {
+        let streams = Listener::unix(&directory.join("streams.sock"))?;
+        Ok(Self { rpc: Listener::unix(&directory.join("rpc.sock"))?, streams })
+    }
+}
+
+/// Starts to serve in the background of the current runtime.
+///
+/// # Errors
+/// The ttrpc server refused to start.
+pub(crate) async fn serve(listeners: Listeners, sandbox: Arc<Sandbox>) -> ttrpc::Result<()> {
+    let streams = Arc::clone(sandbox.streams());
+    tokio::spawn(stdio::accept_streams(listeners.streams, streams));
+    let mut server = ttrpc::r#async::Server::new()
+        .add_listener(ttrpc::r#async::transport::Listener::new(listeners.rpc));
+    for service in rpc::services(&sandbox) {
+        server = server.register_service(service);
+    }
+    server.start().await?;
+    // It serves until the machine ends.
+    std::mem::forget(server);
+    Ok(())
+}
+
+/// Tells the host that the listeners accept.
+pub(crate) async fn announce_ready() {
+    let socket = match sys::vsock::begin_connect_to_host(READY_PORT) {
+        Ok(socket) => socket,
+        // The refusal may arrive at once.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+        Err(error) => return log::warn!("cannot tell the host that the agent serves: {error}"),
+    };
+    // Held until the host has answered: closing it earlier could withdraw the request.
+    if let Ok(connection) = Connection::new(socket) {
+        let _ = connection.receive(&mut [0]).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! System calls that no safe library covers. Everything unsafe of the agent is below here, one
+//! narrow wrapper per call; the callers hold all policy.
+
+pub(crate) mod net;
+pub(crate) mod random;
+pub(crate) mod vsock;
+
+use std::io;
+
+/// Turns the result of a raw system call into an `io::Result`.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
