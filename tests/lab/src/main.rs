@@ -1,2 +1,0 @@
-//! Placeholder, replaced by the first real module.
-fn main() {}

@@ -1,0 +1,42 @@
+//! The terminal of whoever runs `lab`: raw mode while a command with a terminal runs in L1.
+
+use std::io;
+
+use rustix::termios::{self, OptionalActions, Termios};
+
+use crate::frame::WindowSize;
+
+/// Raw mode of standard input; the mode from before is restored on drop.
+#[derive(Debug)]
+pub struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    /// Switches standard input to raw mode.
+    ///
+    /// # Errors
+    /// Standard input is not a terminal, or its mode cannot be changed.
+    pub fn enter() -> io::Result<Self> {
+        let before = termios::tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// Size of the terminal at standard input, 24 × 80 when it is none.
+#[must_use]
+pub fn window_size() -> WindowSize {
+    termios::tcgetwinsize(io::stdin()).map_or(WindowSize { rows: 24, columns: 80 }, |size| {
+        WindowSize { rows: size.ws_row, columns: size.ws_col }
+    })
+}
