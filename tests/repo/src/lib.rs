@@ -1,1 +1,1 @@
-//! Placeholder, replaced by the first real module.
+//! The house rules of this repository, as tests: see `tests/` beside this file.

@@ -1,0 +1,65 @@
+# Entry points. Every target only calls the thing that does the work; see README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps kernel agent rootfs binaries images lab payload run test unit e2e lint bench \
+	lab-run lab-shell clean
+
+export CARGO_TERM_COLOR ?= auto
+release := target/x86_64-unknown-linux-gnu/release
+payload := target/payload
+
+help: ## Show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## Install the Debian packages that builds and tests need
+	@tests/lab/packages.sh
+
+kernel: ## Build the guest kernel (cached)
+	@guest-kernel/build
+
+agent:
+	@echo "cuddy: building the guest agent" >&2
+	@cargo build --quiet --release -p agent
+
+rootfs: agent ## Build the guest root filesystem (cached)
+	@rootfs/build
+
+binaries: ## Build the host binaries
+	@echo "cuddy: building shim, VMM and command line (minutes when cold)" >&2
+	@cargo build --quiet --release -p shim -p vmm -p cli -p lab -p perf
+
+images: deps ## Build the OCI test images from Debian packages (cached)
+	@tests/lab/images.sh
+
+lab: deps ## Build the lab's image (cached)
+	@tests/lab/build.sh
+
+payload: kernel rootfs binaries images lab ## Gather the product for the lab
+	@tests/payload.sh $(payload)
+
+run: payload ## Run a container image in a microVM and show it
+	@tests/run-demo.sh $(payload)
+
+test: ## Everything that can be proved on this machine
+	@tests/run-tests.sh
+
+unit: ## Unit, component and house-rule tests only
+	@tests/run-tests.sh unit
+
+e2e: ## Tests in the lab only; TESTS='run exec' picks files, FILTER=name picks tests
+	@tests/run-tests.sh e2e
+
+lint: ## Formatting and lints
+	@tests/run-tests.sh lint
+
+bench: payload ## Numbers beside peers, as a table and as JSON
+	@tests/run-bench.sh $(payload)
+
+lab-run: payload ## Run CMD='…' in a lab host, with SHARE=dir at /share
+	@$(release)/lab run --payload $(payload) $(if $(SHARE),--share '$(SHARE)') -- sh -c '$(subst ','\'',$(CMD))'
+
+lab-shell: payload ## Open a shell in a lab host, with SHARE=dir at /share
+	@$(release)/lab run --payload $(payload) $(if $(SHARE),--share '$(SHARE)') --tty -- sh
+
+clean: ## Remove what was built here; the cache in ~/.cache/cuddy stays
+	@cargo clean --quiet

@@ -1,0 +1,10 @@
+//! House rules that neither the compiler nor clippy checks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken rule should stop the test")]
+
+mod dependencies;
+mod documents;
+mod names;
+mod sizes;
+mod tree;
+mod unsafe_code;

@@ -1,0 +1,71 @@
+#!/bin/bash
+# run-tests.sh [lint|unit|e2e]: runs the named level, or all, and prints the number of tests
+# run per level at the end. Fails if any test fails, or if a level ran none.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+release=target/x86_64-unknown-linux-gnu/release
+payload=target/payload
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+levels=()
+status=0
+
+step() { echo "=== $*" >&2; }
+
+# level NAME COMMAND...: runs libtest binaries through COMMAND and adds up their results.
+level() {
+    local name=$1 code passed failed
+    shift
+    step "$name"
+    "$@" 2>&1 | tee "$log"
+    code=${PIPESTATUS[0]}
+    read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+    if [ "$code" -ne 0 ] || [ "$failed" -ne 0 ] || [ "$passed" -eq 0 ]; then status=1; fi
+    levels+=("$name $passed $failed $code")
+}
+
+lint() {
+    step "format and lints"
+    cargo fmt --all --check && cargo clippy --quiet --workspace --all-targets -- -D warnings || status=1
+}
+
+unit() {
+    local crates=(vmm-api virtio vmm agent-api agent sandbox shim cli lab harness perf)
+    level "unit and component" cargo test --quiet "${crates[@]/#/-p}"
+    level "house rules" cargo test --quiet -p repo
+}
+
+# Puts the test binaries of package e2e into the payload, named after their files.
+gather_e2e() {
+    cargo test --quiet -p e2e --no-run || return 1
+    cargo test -p e2e --no-run 2>&1 | sed -n 's|.*tests/\([a-z_]*\)\.rs (\(.*\))|\1 \2|p' |
+        while read -r name binary; do cp "$binary" "$payload/tests/$name.test"; done
+    ls "$payload"/tests/*.test >/dev/null
+}
+
+e2e() {
+    step "building the product for the lab"
+    make --no-print-directory payload && gather_e2e || { status=1; return; }
+    cp tests/e2e/run-in-lab.sh "$payload/tests/"
+    level "end to end, in the lab" "$release/lab" run --payload "$payload" --timeout 2400 -- \
+        /opt/cuddy/tests/run-in-lab.sh "${TESTS:-}" "${FILTER:-}"
+}
+
+case ${1:-all} in
+    lint | unit | e2e) "$1" ;;
+    all) lint; unit; e2e ;;
+    *) echo "run-tests.sh: unknown level '$1': say lint, unit or e2e" >&2; exit 2 ;;
+esac
+
+passed=0 failed=0
+printf '\n%-28s %8s %8s\n' level passed failed
+for line in "${levels[@]}"; do
+    read -r -a field <<<"$line"
+    count=${#field[@]}
+    p=${field[count - 3]} f=${field[count - 2]} code=${field[count - 1]}
+    name=${field[*]:0:count-3}
+    printf '%-28s %8s %8s%s\n' "$name" "$p" "$f" "$([ "$code" -eq 0 ] || echo "  (exit $code)")"
+    passed=$((passed + p)) failed=$((failed + f))
+done
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+exit "$status"
