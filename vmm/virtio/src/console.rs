@@ -1,0 +1,129 @@
+//! The console device (§5.3), output only: the guest's `hvc0`.
+//!
+//! Output is best effort. A console is for diagnosis, and neither a reader that is too slow
+//! nor a guest that logs too much may stop the guest or grow the host's memory: what can't be
+//! written at once is dropped and counted.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use vm_memory::GuestMemoryMmap;
+
+use crate::device::{Activation, Description, Device, DeviceError};
+use crate::queue::Chain;
+use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
+
+/// Device type (§5.3.1).
+const DEVICE_ID: u32 = 3;
+
+/// Size of both queues.
+const QUEUE_SIZE: u16 = 64;
+
+/// Position of the queue with the guest's output (§5.3.2); the other one would bring input.
+const TRANSMIT: usize = 1;
+
+/// Bytes written to the host at once.
+const CHUNK: usize = 4096;
+
+/// Most bytes written of one request; the rest is dropped. The attack: a request of 4 GiB keeps
+/// the thread busy and the device from being reset. Linux sends less than a page at once.
+const MAX_REQUEST: usize = 64 << 10;
+
+/// A console.
+#[derive(Debug)]
+pub struct Console {
+    description: Description,
+    worker: Worker,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Console {
+    /// A console that writes to `output`, which is made non-blocking (for everyone that shares
+    /// the open file, so a pipe of its own is best).
+    ///
+    /// # Errors
+    /// [`DeviceError::Host`] if `output` can't be made non-blocking or the thread not be made.
+    pub fn new(spawner: &Spawner, output: File) -> Result<Self, DeviceError> {
+        fcntl_getfl(&output)
+            .and_then(|flags| fcntl_setfl(&output, flags | OFlags::NONBLOCK))
+            .map_err(|error| DeviceError::Host {
+                device: ThreadKind::Console.name(),
+                action: "make output non-blocking",
+                source: error.into(),
+            })?;
+        let description = Description {
+            device_id: DEVICE_ID,
+            features: 0,
+            queue_sizes: vec![QUEUE_SIZE; 2],
+            config: Vec::new(),
+        };
+        let dropped = Arc::default();
+        let backend = ConsoleBackend { output, dropped: Arc::clone(&dropped) };
+        let worker = Worker::spawn(spawner, ThreadKind::Console, 2, backend)?;
+        Ok(Self { description, worker, dropped })
+    }
+
+    /// Number of bytes of output dropped so far; goes on counting.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+}
+
+impl Device for Console {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        self.worker.activate(activation)
+    }
+
+    fn reset(&mut self) {
+        self.worker.reset();
+    }
+}
+
+struct ConsoleBackend {
+    output: File,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Backend for ConsoleBackend {
+    fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
+        // Buffers for input stay with the device: there is none.
+        if queue != TRANSMIT {
+            return Ok(());
+        }
+        active.drain(queue, |memory, chain| {
+            let written = self.write(memory, chain);
+            let lost = chain.readable.len() - written;
+            self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+            0
+        })
+    }
+}
+
+impl ConsoleBackend {
+    /// Writes as much of a chain as goes without waiting and says how much that was.
+    fn write(&mut self, memory: &GuestMemoryMmap, chain: &Chain) -> usize {
+        let wanted = chain.readable.len().min(MAX_REQUEST);
+        let mut done = 0;
+        let mut bytes = [0; CHUNK];
+        while done < wanted {
+            let part = &mut bytes[..CHUNK.min(wanted - done)];
+            if chain.readable.read_at(memory, done, part).is_err() {
+                break;
+            }
+            match self.output.write(part) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        done
+    }
+}

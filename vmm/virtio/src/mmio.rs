@@ -1,0 +1,386 @@
+//! One virtio-mmio window with a device in it (§4.2).
+//!
+//! The transport owns the device. It walks the driver through the status bits (§3.1.1),
+//! collects features and queues, and activates the device once:
+//!
+//! ```text
+//!   0 ─► ACKNOWLEDGE ─► DRIVER ─► FEATURES_OK ─► DRIVER_OK (device active)
+//!   ▲                                                │ device can't start or go on
+//!   └───── driver writes 0 (device reset) ◄── DEVICE_NEEDS_RESET + interrupt
+//! ```
+//!
+//! Registers take 4-byte accesses only (§4.2.2.2); others read as 0 and are ignored when
+//! written. Configuration space takes any width.
+
+mod queue_setup;
+mod registers;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::device::{Activation, ActiveQueue, Device, DeviceError, FailureReport, Interrupt};
+use queue_setup::{QueueSetup, Ring, SetupError};
+use registers::{LAYOUT_VERSION, MAGIC, VENDOR, status};
+pub use registers::{QUEUE_NOTIFY, WINDOW_SIZE};
+
+/// The modern interface of version 1.0 and later (§6), which is the only one here.
+const VIRTIO_F_VERSION_1: u64 = 1 << 32;
+
+/// Notification suppression by index (§2.7.10).
+pub(crate) const VIRTIO_F_EVENT_IDX: u64 = 1 << 29;
+
+/// Answers a read at `offset` of a window without a device: it has the magic number and the
+/// version, and device type 0, for which drivers back off (§4.2.3.1.1).
+pub fn empty_read(offset: u64, data: &mut [u8]) {
+    let value = match offset {
+        registers::MAGIC_VALUE => MAGIC,
+        registers::VERSION => LAYOUT_VERSION,
+        _ => 0,
+    };
+    answer(value, data);
+}
+
+/// Puts a register's value into an access of the right width, 0 into others.
+fn answer(value: u32, data: &mut [u8]) {
+    data.fill(0);
+    if let Ok(data) = <&mut [u8; 4]>::try_from(data) {
+        *data = value.to_le_bytes();
+    }
+}
+
+/// Why a ready driver's device was not activated.
+#[derive(Debug, thiserror::Error)]
+enum ActivationError {
+    #[error("queue {index}: {source}")]
+    Setup { index: u16, source: SetupError },
+    #[error("duplicate kick event: {0}")]
+    Kick(io::Error),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// What the driver has selected to read or write next.
+#[derive(Debug, Default)]
+struct Selectors {
+    device_features: u32,
+    driver_features: u32,
+    queue: u32,
+}
+
+/// A window with a device. Dropping it resets the device.
+pub struct MmioTransport {
+    device: Box<dyn Device>,
+    memory: GuestMemoryMmap,
+    kicks: Vec<Arc<EventFd>>,
+    interrupt: Interrupt,
+    interrupt_status: Arc<AtomicU32>,
+    /// Shared with the device's worker, which sets `DEVICE_NEEDS_RESET`.
+    status: Arc<AtomicU32>,
+    selected: Selectors,
+    driver_features: u64,
+    queues: Vec<QueueSetup>,
+    active: bool,
+}
+
+impl std::fmt::Debug for MmioTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MmioTransport")
+            .field("device", self.device.description())
+            .field("status", &self.status)
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MmioTransport {
+    /// A window with `device` in it, which works on `memory`. Writing to `line` must pulse the
+    /// window's interrupt line (KVM irqfd).
+    ///
+    /// # Errors
+    /// If there are no more event descriptors.
+    pub fn new(
+        device: Box<dyn Device>,
+        memory: GuestMemoryMmap,
+        line: Arc<EventFd>,
+    ) -> io::Result<Self> {
+        let sizes = &device.description().queue_sizes;
+        let kicks = sizes
+            .iter()
+            .map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new))
+            .collect::<io::Result<_>>()?;
+        let queues = sizes.iter().copied().map(QueueSetup::new).collect();
+        let interrupt_status = Arc::new(AtomicU32::new(0));
+        Ok(Self {
+            interrupt: Interrupt::new(Arc::clone(&interrupt_status), line),
+            interrupt_status,
+            status: Arc::default(),
+            selected: Selectors::default(),
+            driver_features: 0,
+            active: false,
+            device,
+            memory,
+            kicks,
+            queues,
+        })
+    }
+
+    /// One event per queue, which its worker waits for. A machine registers each with KVM for
+    /// 4-byte writes of the queue's index to [`QUEUE_NOTIFY`] (ioeventfd with data match);
+    /// writes that reach [`MmioTransport::write`] all the same work too.
+    pub fn kicks(&self) -> &[Arc<EventFd>] {
+        &self.kicks
+    }
+
+    /// The guest reads `data.len()` bytes at `offset` of the window.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        match offset.checked_sub(registers::CONFIG) {
+            Some(position) => self.read_config(position, data),
+            None => answer(self.register(offset), data),
+        }
+    }
+
+    /// The guest writes `data` at `offset` of the window.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        // No device here has configuration that a driver may write.
+        if offset >= registers::CONFIG {
+            return guest_warn!("write to configuration space at {offset:#x} ignored");
+        }
+        match <[u8; 4]>::try_from(data) {
+            Ok(bytes) => self.set_register(offset, u32::from_le_bytes(bytes)),
+            Err(_) => guest_warn!("write of {} bytes to register {offset:#x}", data.len()),
+        }
+    }
+
+    fn read_config(&self, position: u64, data: &mut [u8]) {
+        data.fill(0);
+        let config = &self.device.description().config;
+        let rest = usize::try_from(position).ok().and_then(|position| config.get(position..));
+        for (to, from) in data.iter_mut().zip(rest.unwrap_or_default()) {
+            *to = *from;
+        }
+    }
+
+    fn offered(&self) -> u64 {
+        self.device.description().features | VIRTIO_F_VERSION_1
+    }
+
+    fn register(&self, offset: u64) -> u32 {
+        let queue = self.selected_queue();
+        match offset {
+            registers::MAGIC_VALUE => MAGIC,
+            registers::VERSION => LAYOUT_VERSION,
+            registers::DEVICE_ID => self.device.description().device_id,
+            registers::VENDOR_ID => VENDOR,
+            registers::DEVICE_FEATURES => half(self.offered(), self.selected.device_features),
+            registers::QUEUE_SIZE_MAX => queue.map_or(0, |queue| queue.max_size().into()),
+            registers::QUEUE_READY => queue.is_some_and(QueueSetup::ready).into(),
+            registers::INTERRUPT_STATUS => self.interrupt_status.load(Ordering::SeqCst),
+            registers::STATUS => self.status(),
+            // No device here has shared memory.
+            registers::SHM_LEN_LOW..=registers::SHM_BASE_HIGH => u32::MAX,
+            // Configuration never changes while a device is in its window.
+            registers::CONFIG_GENERATION => 0,
+            _ => 0,
+        }
+    }
+
+    fn set_register(&mut self, offset: u64, value: u32) {
+        match offset {
+            registers::DEVICE_FEATURES_SEL => self.selected.device_features = value,
+            registers::DRIVER_FEATURES_SEL => self.selected.driver_features = value,
+            registers::DRIVER_FEATURES => self.set_driver_features(value),
+            registers::QUEUE_SEL => self.selected.queue = value,
+            registers::QUEUE_NOTIFY => self.notify(value),
+            registers::INTERRUPT_ACK => {
+                self.interrupt_status.fetch_and(!value, Ordering::SeqCst);
+            }
+            registers::STATUS => self.set_status(value),
+            _ => self.set_queue_register(offset, value),
+        }
+    }
+
+    fn set_driver_features(&mut self, value: u32) {
+        if self.status() & status::FEATURES_OK != 0 {
+            return guest_warn!("features changed after they were agreed on");
+        }
+        let value = u64::from(value);
+        self.driver_features = match self.selected.driver_features {
+            0 => self.driver_features & !0xffff_ffff | value,
+            1 => self.driver_features & 0xffff_ffff | value << 32,
+            _ => self.driver_features,
+        };
+    }
+
+    fn selected_queue(&self) -> Option<&QueueSetup> {
+        usize::try_from(self.selected.queue).ok().and_then(|index| self.queues.get(index))
+    }
+
+    fn set_queue_register(&mut self, offset: u64, value: u32) {
+        let status = self.status();
+        let selected = usize::try_from(self.selected.queue).ok();
+        let Some(queue) = selected.and_then(|index| self.queues.get_mut(index)) else {
+            return guest_warn!("register {offset:#x} of queue that does not exist written");
+        };
+        let phase = status & (status::FEATURES_OK | status::DRIVER_OK);
+        // Linux takes its queues back after it has reset the device.
+        if status == 0 && offset == registers::QUEUE_READY && value == 0 {
+            return;
+        }
+        if phase != status::FEATURES_OK || queue.ready() && offset != registers::QUEUE_READY {
+            return guest_warn!("queue register {offset:#x} written in status {status:#x}");
+        }
+        match offset {
+            registers::QUEUE_SIZE => queue.set_size(value),
+            registers::QUEUE_DESC_LOW => queue.set_address(Ring::Descriptors, false, value),
+            registers::QUEUE_DESC_HIGH => queue.set_address(Ring::Descriptors, true, value),
+            registers::QUEUE_DRIVER_LOW => queue.set_address(Ring::Driver, false, value),
+            registers::QUEUE_DRIVER_HIGH => queue.set_address(Ring::Driver, true, value),
+            registers::QUEUE_DEVICE_LOW => queue.set_address(Ring::Device, false, value),
+            registers::QUEUE_DEVICE_HIGH => queue.set_address(Ring::Device, true, value),
+            registers::QUEUE_READY if value == 0 => queue.disable(),
+            registers::QUEUE_READY => {
+                if let Err(error) = queue.enable(&self.memory) {
+                    guest_warn!("queue {} not enabled: {error}", self.selected.queue);
+                }
+            }
+            _ => guest_warn!("write to register {offset:#x} ignored"),
+        }
+    }
+
+    fn notify(&self, index: u32) {
+        let kick = usize::try_from(index).ok().and_then(|index| self.kicks.get(index));
+        match kick.map(|kick| kick.write(1)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => guest_warn!("kick of queue {index} lost: {error}"),
+            None => guest_warn!("kick of queue {index}, which does not exist"),
+        }
+    }
+
+    fn status(&self) -> u32 {
+        self.status.load(Ordering::SeqCst)
+    }
+
+    fn set_status(&mut self, value: u32) {
+        if value == 0 {
+            return self.reset();
+        }
+        let old = self.status();
+        // Only a reset clears bits (§2.1.1); the device's own bit is not the driver's to write.
+        let wanted = value & status::DRIVER_BITS;
+        if old & status::DRIVER_BITS & !wanted != 0 {
+            return guest_warn!("status {old:#x} changed to {value:#x} without a reset");
+        }
+        let mut granted = old & status::DRIVER_BITS;
+        for bit in [status::ACKNOWLEDGE, status::DRIVER, status::FEATURES_OK, status::DRIVER_OK] {
+            if wanted & bit == 0 || granted & bit == 0 && !self.may_set(bit, granted) {
+                break;
+            }
+            granted |= bit;
+        }
+        granted |= wanted & status::FAILED;
+        self.status.fetch_or(granted, Ordering::SeqCst);
+        if granted & !old & status::DRIVER_OK != 0 {
+            self.start();
+        }
+    }
+
+    /// Whether the driver may set a status bit when it has set those in `granted`, all earlier
+    /// ones. Features are refused as a whole: `FEATURES_OK` then reads back as unset (§3.1.1).
+    fn may_set(&self, bit: u32, granted: u32) -> bool {
+        if granted & status::FAILED != 0 {
+            return false;
+        }
+        if bit != status::FEATURES_OK {
+            return true;
+        }
+        let unknown = self.driver_features & !self.offered();
+        let modern = self.driver_features & VIRTIO_F_VERSION_1 != 0;
+        if unknown != 0 || !modern {
+            guest_warn!("features {:#x} refused", self.driver_features);
+        }
+        unknown == 0 && modern
+    }
+
+    fn start(&mut self) {
+        self.active = true;
+        if let Err(error) = self.activate() {
+            // Not only the guest can cause this, but only the guest can repeat it.
+            guest_warn!("device {}: {error}", self.device.description().device_id);
+            self.failure_report().send(error.to_string());
+        }
+    }
+
+    fn activate(&mut self) -> Result<(), ActivationError> {
+        let event_idx = self.driver_features & VIRTIO_F_EVENT_IDX != 0;
+        let mut queues = Vec::new();
+        for ((index, setup), kick) in (0..).zip(&self.queues).zip(&self.kicks) {
+            if !setup.ready() {
+                continue;
+            }
+            let queue = setup
+                .build(&self.memory, event_idx)
+                .map_err(|source| ActivationError::Setup { index, source })?;
+            let kick = kick.try_clone().map_err(ActivationError::Kick)?;
+            queues.push(ActiveQueue { index, queue, kick });
+        }
+        self.device.activate(Activation {
+            memory: self.memory.clone(),
+            features: self.driver_features,
+            queues,
+            interrupt: self.interrupt.clone(),
+            failed: self.failure_report(),
+        })?;
+        Ok(())
+    }
+
+    /// Tells the driver that only a reset helps (§2.1.2).
+    fn failure_report(&self) -> FailureReport {
+        let status = Arc::clone(&self.status);
+        let interrupt = self.interrupt.clone();
+        let device = self.device.description().device_id;
+        FailureReport::new(move |reason| {
+            guest_warn!("device {device} stopped: {reason}");
+            status.fetch_or(status::DEVICE_NEEDS_RESET, Ordering::SeqCst);
+            if let Err(error) = interrupt.signal_config_change() {
+                guest_warn!("device {device}: interrupt lost: {error}");
+            }
+        })
+    }
+
+    fn reset(&mut self) {
+        if std::mem::take(&mut self.active) {
+            self.device.reset();
+        }
+        self.status.store(0, Ordering::SeqCst);
+        self.interrupt_status.store(0, Ordering::SeqCst);
+        self.selected = Selectors::default();
+        self.driver_features = 0;
+        for queue in &mut self.queues {
+            *queue = QueueSetup::new(queue.max_size());
+        }
+    }
+}
+
+impl Drop for MmioTransport {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
+/// The lower (0) or upper (1) half of a 64-bit field, 0 for the rest.
+fn half(value: u64, selector: u32) -> u32 {
+    let bytes = value.to_le_bytes();
+    let [a, b, c, d, e, f, g, h] = bytes;
+    match selector {
+        0 => u32::from_le_bytes([a, b, c, d]),
+        1 => u32::from_le_bytes([e, f, g, h]),
+        _ => 0,
+    }
+}

@@ -1,0 +1,202 @@
+//! Descriptor chains as the devices see them: checked, in two halves, free of framing.
+//!
+//! A driver may cut a request into descriptors as it likes (§2.7.4), so a device only sees the
+//! bytes that it may read and those that it may write. [`Active::drain`](crate::worker::Active)
+//! is the usual way to get chains.
+
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, VolatileSlice,
+};
+
+/// Most buffers that a chain may consist of. The attack: an indirect table of 65535 entries,
+/// given many times, costs the host as many list entries and system-call vectors each. Linux
+/// never uses more than a queue's size, and no queue here is larger than 1024.
+pub(crate) const MAX_SEGMENTS: usize = 1024;
+
+/// What is wrong with a descriptor chain. The chain is given back unused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChainError {
+    /// A descriptor's buffer is not in the guest's memory.
+    #[error("buffer outside of memory")]
+    Memory,
+    /// A readable descriptor follows a writable one (§2.7.4.2).
+    #[error("readable buffer after a writable one")]
+    Order,
+    /// More descriptors than [`MAX_SEGMENTS`].
+    #[error("too many buffers")]
+    TooLong,
+    /// The chain is a loop, or points outside of its table.
+    #[error("descriptors that don't end")]
+    Broken,
+    /// Fewer bytes than the request needs.
+    #[error("buffers too short for the request")]
+    Short,
+}
+
+/// A queue that can't be used any more because its rings are corrupt.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueueError {
+    /// The ring's index or address is invalid.
+    #[error("ring of queue is invalid")]
+    Ring(#[from] virtio_queue::Error),
+    /// A ring entry names a descriptor past the table.
+    #[error("descriptor {0} is past the table's end")]
+    Head(u16),
+}
+
+/// One half of a chain: a run of bytes in guest memory, in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    segments: Vec<(GuestAddress, usize)>,
+    len: usize,
+}
+
+impl Buffer {
+    fn push(&mut self, address: GuestAddress, len: usize) {
+        if len > 0 {
+            self.segments.push((address, len));
+            self.len += len;
+        }
+    }
+
+    /// Number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The memory of `len` bytes from `offset` on, in order.
+    ///
+    /// # Errors
+    /// [`ChainError::Short`] if there are fewer bytes.
+    pub(crate) fn slices<'a>(
+        &self,
+        memory: &'a GuestMemoryMmap,
+        offset: usize,
+        len: usize,
+    ) -> Result<Vec<VolatileSlice<'a>>, ChainError> {
+        let mut skip = offset;
+        let mut left = len;
+        let mut slices = Vec::with_capacity(self.segments.len());
+        for &(address, size) in &self.segments {
+            if left == 0 {
+                break;
+            }
+            if skip >= size {
+                skip -= size;
+                continue;
+            }
+            let take = left.min(size - skip);
+            let start = GuestAddress(address.0 + skip as u64);
+            for slice in memory.get_slices(start, take) {
+                slices.push(slice.map_err(|_: GuestMemoryError| ChainError::Memory)?);
+            }
+            skip = 0;
+            left -= take;
+        }
+        if left == 0 { Ok(slices) } else { Err(ChainError::Short) }
+    }
+
+    /// Copies the bytes from `offset` on to `out`.
+    ///
+    /// # Errors
+    /// [`ChainError::Short`] if there are fewer bytes.
+    pub(crate) fn read_at(
+        &self,
+        memory: &GuestMemoryMmap,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Result<(), ChainError> {
+        let mut rest = out;
+        for slice in self.slices(memory, offset, rest.len())? {
+            let (now, later) = rest.split_at_mut(slice.len());
+            slice.read_slice(now, 0).map_err(|_| ChainError::Memory)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Copies `bytes` to the place at `offset`.
+    ///
+    /// # Errors
+    /// [`ChainError::Short`] if there is less room.
+    pub(crate) fn write_at(
+        &self,
+        memory: &GuestMemoryMmap,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), ChainError> {
+        let mut rest = bytes;
+        for slice in self.slices(memory, offset, rest.len())? {
+            let (now, later) = rest.split_at(slice.len());
+            slice.write_slice(now, 0).map_err(|_| ChainError::Memory)?;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+/// A request: what the driver put into one descriptor chain.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// What the device may read.
+    pub(crate) readable: Buffer,
+    /// What the device may write.
+    pub(crate) writable: Buffer,
+}
+
+/// A chain taken from a queue: the index to give it back with, and its content or what is wrong
+/// with it.
+pub(crate) type Popped = (u16, Result<Chain, ChainError>);
+
+/// Takes the next chain from a queue, if there is one.
+///
+/// # Errors
+/// [`QueueError`] if the queue itself is corrupt; it can't be used any more.
+pub(crate) fn pop(
+    queue: &mut Queue,
+    memory: &GuestMemoryMmap,
+) -> Result<Option<Popped>, QueueError> {
+    let size = queue.size();
+    let Some(descriptors) = queue.iter(memory)?.next() else {
+        return Ok(None);
+    };
+    let head = descriptors.head_index();
+    if head >= size {
+        return Err(QueueError::Head(head));
+    }
+    Ok(Some((head, collect(descriptors, memory))))
+}
+
+fn collect<M>(
+    descriptors: virtio_queue::DescriptorChain<M>,
+    memory: &GuestMemoryMmap,
+) -> Result<Chain, ChainError>
+where
+    M: std::ops::Deref,
+    M::Target: GuestMemory,
+{
+    let mut chain = Chain::default();
+    let mut unfinished = true;
+    let mut writable_seen = false;
+    for (number, descriptor) in descriptors.enumerate() {
+        if number == MAX_SEGMENTS {
+            return Err(ChainError::TooLong);
+        }
+        let len = usize::try_from(descriptor.len()).map_err(|_| ChainError::Memory)?;
+        if len > 0 && !memory.check_range(descriptor.addr(), len) {
+            return Err(ChainError::Memory);
+        }
+        if descriptor.is_write_only() {
+            writable_seen = true;
+            chain.writable.push(descriptor.addr(), len);
+        } else if writable_seen {
+            return Err(ChainError::Order);
+        } else {
+            chain.readable.push(descriptor.addr(), len);
+        }
+        unfinished = descriptor.has_next();
+    }
+    // The iterator also ends where the table is left or where a loop has used up its length.
+    if unfinished { Err(ChainError::Broken) } else { Ok(chain) }
+}

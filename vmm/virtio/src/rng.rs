@@ -1,0 +1,86 @@
+//! The entropy device (§5.4): fills the guest's buffers with the host's random bytes.
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use vm_memory::GuestMemoryMmap;
+
+use crate::device::{Activation, Description, Device, DeviceError};
+use crate::queue::Chain;
+use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
+
+/// Device type (§5.4.1).
+const DEVICE_ID: u32 = 4;
+
+/// Size of the only queue. Linux has one request outstanding.
+const QUEUE_SIZE: u16 = 16;
+
+/// Most bytes that one request gets. The attack: requests for gigabytes keep a host CPU busy
+/// in the random number generator. The driver sees a short answer, which is allowed, and asks
+/// again; between requests the thread can be stopped.
+const MAX_REQUEST: usize = 64 << 10;
+
+/// Bytes fetched from the host at once.
+const CHUNK: usize = 1024;
+
+/// An entropy device.
+#[derive(Debug)]
+pub struct Rng {
+    description: Description,
+    worker: Worker,
+}
+
+impl Rng {
+    /// A new device with its sleeping thread.
+    ///
+    /// # Errors
+    /// [`DeviceError::Host`] if the thread can't be made.
+    pub fn new(spawner: &Spawner) -> Result<Self, DeviceError> {
+        let description = Description {
+            device_id: DEVICE_ID,
+            features: 0,
+            queue_sizes: vec![QUEUE_SIZE],
+            config: Vec::new(),
+        };
+        let worker = Worker::spawn(spawner, ThreadKind::Rng, 1, RngBackend)?;
+        Ok(Self { description, worker })
+    }
+}
+
+impl Device for Rng {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        self.worker.activate(activation)
+    }
+
+    fn reset(&mut self) {
+        self.worker.reset();
+    }
+}
+
+struct RngBackend;
+
+impl Backend for RngBackend {
+    fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
+        active.drain(queue, fill)
+    }
+}
+
+/// Fills the writable half of a chain and says with how many bytes.
+fn fill(memory: &GuestMemoryMmap, chain: &Chain) -> usize {
+    let wanted = chain.writable.len().min(MAX_REQUEST);
+    let mut done = 0;
+    let mut bytes = [0; CHUNK];
+    while done < wanted {
+        let part = &mut bytes[..CHUNK.min(wanted - done)];
+        let Ok(got) = getrandom(&mut *part, GetRandomFlags::empty()) else {
+            break;
+        };
+        if chain.writable.write_at(memory, done, &part[..got]).is_err() {
+            break;
+        }
+        done += got;
+    }
+    done
+}

@@ -1,0 +1,179 @@
+//! The one kind of thread on which every device runs.
+//!
+//! A device's thread is made together with the device, sleeps until the driver is ready, serves
+//! the queues until the driver resets the device, and sleeps again:
+//!
+//! ```text
+//!   Worker::spawn ──► asleep ── activate ──► serving ── reset ──► asleep ── drop ──► gone
+//! ```
+//!
+//! Threads are not made on activation, because that happens on a vCPU's thread, deep inside a
+//! register write: a new thread inherits its parent's seccomp filter, and a vCPU's filter has
+//! no room for what devices do. For the same reason a device must be created after its process
+//! has entered its jail, by a thread whose filter allows all that workers do.
+
+mod active;
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+pub(crate) use active::{Active, Backend, WorkerError};
+
+use crate::device::{Activation, DeviceError};
+
+/// What a worker thread serves; each kind has its own seccomp filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThreadKind {
+    /// An entropy device: reads random bytes.
+    Rng,
+    /// A disk: positioned reads and writes, sync and fallocate on one descriptor.
+    Block,
+    /// The socket device: accepts, reads and writes Unix stream sockets.
+    Vsock,
+    /// The shared directory: all file system calls.
+    Fs,
+    /// The console: writes to one descriptor.
+    Console,
+}
+
+impl ThreadKind {
+    /// Prefix of the thread's name as seen in `/proc/<pid>/task/*/comm`; a number follows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rng => "vio-rng",
+            Self::Block => "vio-blk",
+            Self::Vsock => "vio-vsock",
+            Self::Fs => "vio-fs",
+            Self::Console => "vio-console",
+        }
+    }
+
+    /// Bytes of stack. Small, because every page that is ever touched stays; the file system's
+    /// library keeps path buffers on it.
+    fn stack_size(self) -> usize {
+        match self {
+            Self::Fs => 256 << 10,
+            Self::Block | Self::Vsock => 128 << 10,
+            Self::Rng | Self::Console => 64 << 10,
+        }
+    }
+}
+
+/// What a new worker thread does first, for instance install its seccomp filter.
+type Prepare = dyn Fn(ThreadKind) -> io::Result<()> + Send + Sync;
+
+/// Makes worker threads.
+#[derive(Clone)]
+pub struct Spawner {
+    prepare: Arc<Prepare>,
+    made: Arc<AtomicU32>,
+}
+
+impl Spawner {
+    /// A spawner whose threads call `prepare` before anything else. A thread for which it fails
+    /// serves nothing: the device reports a failure once its driver is ready.
+    pub fn new(prepare: impl Fn(ThreadKind) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self { prepare: Arc::new(prepare), made: Arc::default() }
+    }
+}
+
+impl std::fmt::Debug for Spawner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Spawner")
+    }
+}
+
+/// The owner's end of a worker thread. Dropping it ends the thread and waits for it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    device: &'static str,
+    queues: usize,
+    orders: Option<mpsc::Sender<Activation>>,
+    stop: Arc<EventFd>,
+    stopped: mpsc::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+    active: bool,
+}
+
+impl Worker {
+    /// Makes a sleeping thread for `backend`, which needs `queues` queues.
+    ///
+    /// # Errors
+    /// [`DeviceError::Host`] if there are no more threads or descriptors.
+    pub(crate) fn spawn<B: Backend>(
+        spawner: &Spawner,
+        kind: ThreadKind,
+        queues: usize,
+        mut backend: B,
+    ) -> Result<Self, DeviceError> {
+        let device = kind.name();
+        let host = |action| move |source| DeviceError::Host { device, action, source };
+        let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("create stop event"))?;
+        let stop = Arc::new(stop);
+        let (orders, incoming) = mpsc::channel();
+        let (acknowledge, stopped) = mpsc::channel();
+        let prepare = Arc::clone(&spawner.prepare);
+        let number = spawner.made.fetch_add(1, Ordering::Relaxed);
+        let thread_stop = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name(format!("{device}{number}"))
+            .stack_size(kind.stack_size())
+            .spawn(move || {
+                let ready = prepare(kind);
+                while let Ok(activation) = incoming.recv() {
+                    active::serve(&mut backend, activation, &thread_stop, &ready);
+                    // Only the owner's disappearance makes this fail; the loop then ends.
+                    let _ = acknowledge.send(());
+                }
+            })
+            .map_err(host("start thread"))?;
+        let (orders, thread) = (Some(orders), Some(thread));
+        Ok(Self { device, queues, orders, stop, stopped, thread, active: false })
+    }
+
+    /// Wakes the thread to serve the driver.
+    ///
+    /// # Errors
+    /// [`DeviceError::Queues`] if the driver did not enable all queues, [`DeviceError::Host`]
+    /// if the thread is gone.
+    pub(crate) fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        let enabled = activation.queues.len();
+        if enabled != self.queues {
+            let (device, needed) = (self.device, self.queues);
+            return Err(DeviceError::Queues { device, enabled, needed });
+        }
+        // A worker that failed has not read the order to stop that the last reset gave it.
+        let _ = self.stop.read();
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(activation).is_ok());
+        if !sent {
+            let source = io::Error::from(io::ErrorKind::BrokenPipe);
+            return Err(DeviceError::Host { device: self.device, action: "wake thread", source });
+        }
+        self.active = true;
+        Ok(())
+    }
+
+    /// Puts the thread to sleep and waits until it no longer touches the guest's memory.
+    pub(crate) fn reset(&mut self) {
+        if std::mem::take(&mut self.active) {
+            // Neither fails: the counter is far from its limit, and a thread that panicked has
+            // dropped its end, so that the wait is over.
+            let _ = self.stop.write(1);
+            let _ = self.stopped.recv();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.reset();
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What a worker does between activation and reset.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use virtio_queue::QueueT;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::device::{Activation, ActiveQueue, FailureReport, Interrupt};
+use crate::queue::{Chain, Popped, QueueError, pop};
+
+/// Token of the event that ends the loop. Queues have their position as token; a device's own
+/// descriptors have tokens from [`FIRST_TOKEN`] on.
+const STOP_TOKEN: u64 = u64::MAX;
+
+/// The first token that a device may use for its own descriptors; above all queue positions.
+pub(crate) const FIRST_TOKEN: u64 = 1 << 16;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 32;
+
+/// Why a device can't go on. The driver sees `DEVICE_NEEDS_RESET`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// The driver corrupted a queue.
+    #[error("queue {index}: {source}")]
+    Queue {
+        /// Which queue.
+        index: u16,
+        /// What is wrong with it.
+        source: QueueError,
+    },
+    /// The host refused something.
+    #[error("{action}: {source}")]
+    Host {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl WorkerError {
+    /// For `map_err`: a host error while doing `action`.
+    pub(crate) fn host(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Host { action, source }
+    }
+}
+
+/// The part of a device that runs on its worker thread.
+pub(crate) trait Backend: Send + 'static {
+    /// The driver is ready.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the device can't start.
+    fn start(&mut self, _active: &mut Active) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
+    /// The driver has notified the queue at a position in [`Active::queues`].
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the device can't go on.
+    fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError>;
+
+    /// A descriptor added with [`Active::watch`] is ready; `events` as in `epoll_wait(2)`.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the device can't go on.
+    fn ready(&mut self, _a: &mut Active, _token: u64, _events: u32) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
+    /// The driver is gone; its state is to be forgotten.
+    fn stop(&mut self) {}
+}
+
+/// A driver's queues and memory while the device is active.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// The guest's memory.
+    pub(crate) memory: GuestMemoryMmap,
+    /// Features that the driver accepted.
+    pub(crate) features: u64,
+    /// The queues, all that the device has.
+    pub(crate) queues: Vec<ActiveQueue>,
+    interrupt: Interrupt,
+    epoll: Epoll,
+}
+
+impl Active {
+    /// Calls [`Backend::ready`] with `token` (at least [`FIRST_TOKEN`]) whenever the descriptor
+    /// is ready for `events`.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn watch(&self, fd: RawFd, events: EventSet, token: u64) -> io::Result<()> {
+        self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
+    }
+
+    /// Ends what [`Active::watch`] began. Must come before the descriptor is closed.
+    pub(crate) fn unwatch(&self, fd: RawFd) {
+        // Fails only for a descriptor that is not watched.
+        let _ = self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
+    }
+
+    /// Takes the next chain from the queue at `position`, see [`pop`].
+    ///
+    /// # Errors
+    /// [`WorkerError::Queue`] if the queue is corrupt.
+    pub(crate) fn pop(&mut self, position: usize) -> Result<Option<Popped>, WorkerError> {
+        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
+        pop(queue, &self.memory).map_err(|source| WorkerError::Queue { index: *index, source })
+    }
+
+    /// Gives back a chain into which the device wrote `written` bytes, and interrupts the
+    /// driver if it asked for that.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
+    pub(crate) fn complete(
+        &mut self,
+        position: usize,
+        head: u16,
+        written: usize,
+    ) -> Result<(), WorkerError> {
+        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
+        // A chain holds at most 4 GiB less one byte (§2.7.5.2), which virtio-queue enforces.
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        let wanted = queue
+            .add_used(&self.memory, head, written)
+            .and_then(|()| queue.needs_notification(&self.memory))
+            .map_err(|source| WorkerError::Queue { index: *index, source: source.into() })?;
+        if wanted {
+            self.interrupt.signal_used().map_err(WorkerError::host("raise interrupt"))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the driver whether to notify the queue at `position`; when turning that on, says
+    /// whether chains came in before the driver could know.
+    ///
+    /// # Errors
+    /// [`WorkerError::Queue`] if the queue is corrupt.
+    pub(crate) fn notifications(&mut self, position: usize, on: bool) -> Result<bool, WorkerError> {
+        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
+        if on {
+            queue.enable_notification(&self.memory)
+        } else {
+            queue.disable_notification(&self.memory).map(|()| false)
+        }
+        .map_err(|source| WorkerError::Queue { index: *index, source: source.into() })
+    }
+
+    /// Comes back to the queue at `position` after other events have had their turn.
+    ///
+    /// # Errors
+    /// [`WorkerError::Host`] if the event can't be written.
+    pub(crate) fn kick_later(&self, position: usize) -> Result<(), WorkerError> {
+        self.queues[position].kick.write(1).map_err(WorkerError::host("kick own queue"))
+    }
+
+    /// Serves the chains of the queue at `position`, one after another, each with `serve`,
+    /// which says how many bytes it wrote. Broken chains are given back unserved.
+    ///
+    /// Stops after as many chains as the queue is long and comes back later: otherwise a driver
+    /// that is always faster would keep the device from ever being reset.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
+    pub(crate) fn drain(
+        &mut self,
+        position: usize,
+        mut serve: impl FnMut(&GuestMemoryMmap, &Chain) -> usize,
+    ) -> Result<(), WorkerError> {
+        self.notifications(position, false)?;
+        for _ in 0..self.queues[position].queue.size() {
+            let Some((head, chain)) = self.pop(position)? else {
+                // The driver may have added one before it could know that it must notify.
+                match self.notifications(position, true)? {
+                    true => continue,
+                    false => return Ok(()),
+                }
+            };
+            let served = chain.map(|chain| serve(&self.memory, &chain));
+            let written = served.unwrap_or_else(|error| {
+                guest_warn!("queue {position}: request dropped: {error}");
+                0
+            });
+            self.complete(position, head, written)?;
+        }
+        self.kick_later(position)
+    }
+}
+
+/// Serves a driver until `stop` is written or the device fails.
+pub(super) fn serve<B: Backend>(
+    backend: &mut B,
+    activation: Activation,
+    stop: &EventFd,
+    prepared: &io::Result<()>,
+) {
+    let Activation { memory, features, queues, interrupt, failed } = activation;
+    if let Err(error) = prepared {
+        return failed.send(format!("prepare worker thread: {error}"));
+    }
+    let served = Epoll::new().map_err(WorkerError::host("create epoll")).and_then(|epoll| {
+        let mut active = Active { memory, features, queues, interrupt, epoll };
+        run(backend, &mut active, stop)
+    });
+    backend.stop();
+    report(served, failed);
+}
+
+fn report(served: Result<(), WorkerError>, failed: FailureReport) {
+    if let Err(error) = served {
+        failed.send(error.to_string());
+    }
+}
+
+fn run<B: Backend>(
+    backend: &mut B,
+    active: &mut Active,
+    stop: &EventFd,
+) -> Result<(), WorkerError> {
+    active
+        .watch(stop.as_raw_fd(), EventSet::IN, STOP_TOKEN)
+        .map_err(WorkerError::host("watch stop event"))?;
+    for (token, queue) in (0..).zip(&active.queues) {
+        active
+            .watch(queue.kick.as_raw_fd(), EventSet::IN, token)
+            .map_err(WorkerError::host("watch queue"))?;
+    }
+    backend.start(active)?;
+    let mut events = [EpollEvent::default(); EVENTS];
+    loop {
+        let count = match active.epoll.wait(-1, &mut events) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(WorkerError::Host { action: "wait for events", source }),
+        };
+        for event in &events[..count] {
+            match usize::try_from(event.data()) {
+                _ if event.data() == STOP_TOKEN => return Ok(()),
+                Ok(position) if position < active.queues.len() => {
+                    // Empty if a handler has already read it; the queue is looked at anyway.
+                    let _ = active.queues[position].kick.read();
+                    backend.kicked(active, position)?;
+                }
+                _ => backend.ready(active, event.data(), event.events())?,
+            }
+        }
+    }
+}
