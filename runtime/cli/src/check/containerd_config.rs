@@ -1,0 +1,206 @@
+//! containerd's configuration: whether its CRI plugin knows a runtime of Cuddy's type.
+//!
+//! `ctr run --runtime` works without; Kubernetes does not. Configuration files import others
+//! (`imports`, patterns allowed, relative to the importing file), may be of version 1 to 4,
+//! and keep the CRI plugin's runtimes in a section that depends on the version.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::Check;
+use super::containerd::release;
+use super::containerd_process::Containerd;
+
+const TOPIC: &str = "containerd-config";
+const DEFAULT: &str = "/etc/containerd/config.toml";
+const RUNTIME_TYPE: &str = "io.containerd.cuddy.v2";
+/// The CRI plugin in files of version 1.
+const CRI_V1: &str = "cri";
+/// In files of version 2; also its name in `disabled_plugins` of every later version.
+const CRI_V2: &str = "io.containerd.grpc.v1.cri";
+/// In files of version 3 and 4.
+const CRI_V3: &str = "io.containerd.cri.v1.runtime";
+/// Files read at most, against imports that never end.
+const MAX_FILES: usize = 256;
+
+/// A configuration file that was read and parsed.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    table: Table,
+}
+
+pub(super) fn check(containerd: &Containerd, chosen: Option<&Path>) -> Check {
+    let root = chosen.or(containerd.config.as_deref()).unwrap_or(Path::new(DEFAULT));
+    let release = containerd.version.as_deref().and_then(release);
+    match load(root) {
+        Ok(files) => evaluate(root, &files, release),
+        Err(problem) => {
+            Check::failed(TOPIC, problem, "Correct the file; containerd refuses it too.")
+        }
+    }
+}
+
+/// Reads the file and all that it imports, in containerd's order. A missing root is empty.
+fn load(root: &Path) -> Result<Vec<File>, String> {
+    let mut files = Vec::new();
+    if !root.exists() {
+        return Ok(files);
+    }
+    let mut seen = BTreeSet::new();
+    let mut pending = VecDeque::from([root.to_owned()]);
+    while let Some(path) = pending.pop_front() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        if seen.len() > MAX_FILES {
+            return Err(format!("more than {MAX_FILES} files are imported"));
+        }
+        let problem = |e: &dyn std::fmt::Display| {
+            format!("{}: {}", path.display(), e.to_string().trim().replace('\n', " "))
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| problem(&e))?;
+        let table: Table = text.parse().map_err(|e: toml::de::Error| problem(&e))?;
+        pending.extend(imports(&path, &table));
+        files.push(File { path, table });
+    }
+    Ok(files)
+}
+
+/// The files that a file imports.
+fn imports(importer: &Path, table: &Table) -> Vec<PathBuf> {
+    let directory = importer.parent().unwrap_or(Path::new("/"));
+    let patterns = table.get("imports").and_then(Value::as_array).into_iter().flatten();
+    let absolute = patterns.filter_map(Value::as_str).map(|pattern| directory.join(pattern));
+    absolute.flat_map(|pattern| expand(&pattern)).collect()
+}
+
+/// The files of a pattern; a path without `*` stands for itself, as in containerd.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let text = pattern.to_string_lossy();
+    match glob::glob(&text) {
+        Ok(matches) if text.contains('*') => matches.flatten().collect(),
+        _ => vec![pattern.to_owned()],
+    }
+}
+
+fn evaluate(root: &Path, files: &[File], release: Option<(u32, u32)>) -> Check {
+    let version =
+        files.first().map_or_else(|| default_version(release), |root| version(&root.table));
+    if let Some(newer) = files.iter().find(|file| self::version(&file.table) > version) {
+        return Check::failed(
+            TOPIC,
+            format!("{} has a higher version than {}", newer.path.display(), root.display()),
+            format!("Write it for `version = {version}`, else containerd does not start."),
+        );
+    }
+    if let Some(file) = files.iter().find(|file| cri_disabled(&file.table)) {
+        return Check::warning(
+            TOPIC,
+            format!("{} disables the CRI plugin, so Kubernetes can't use it", file.path.display()),
+            "Remove the CRI plugin from `disabled_plugins`, and restart containerd.",
+        );
+    }
+    let found = files.iter().find_map(|file| {
+        let name = runtime(&file.table, cri_section(self::version(&file.table)))?;
+        Some((name, &file.path))
+    });
+    if let Some((name, path)) = found {
+        return Check::ok(
+            TOPIC,
+            format!("runtime {name:?} of type {RUNTIME_TYPE} in {}", path.display()),
+        );
+    }
+    let place = place(root, files);
+    let snippet = snippet(version, &place, root);
+    if let Some(file) = files.iter().find(|file| in_other_section(&file.table)) {
+        return Check::warning(
+            TOPIC,
+            format!(
+                "{} has the runtime in a section that its version ignores",
+                file.path.display()
+            ),
+            format!("Move it to the section of version {version}:\n{snippet}"),
+        );
+    }
+    let what = if files.is_empty() { "does not exist" } else { "has no runtime of type" };
+    let suffix = if files.is_empty() { "" } else { " io.containerd.cuddy.v2" };
+    Check::warning(
+        TOPIC,
+        format!("{} {what}{suffix}: Kubernetes can't use Cuddy, `ctr` can", root.display()),
+        snippet,
+    )
+}
+
+/// The version that containerd writes by default; 1.x knows only up to 2.
+fn default_version(release: Option<(u32, u32)>) -> i64 {
+    if release.is_some_and(|release| release < (2, 0)) { 2 } else { 3 }
+}
+
+/// A file without the key is of version 1.
+fn version(table: &Table) -> i64 {
+    table.get("version").and_then(Value::as_integer).unwrap_or(1)
+}
+
+fn cri_section(version: i64) -> &'static str {
+    match version {
+        ..=1 => CRI_V1,
+        2 => CRI_V2,
+        _ => CRI_V3,
+    }
+}
+
+/// Name of the first runtime of Cuddy's type in a plugin's section.
+fn runtime(table: &Table, section: &str) -> Option<String> {
+    let runtimes = ["plugins", section, "containerd", "runtimes"]
+        .iter()
+        .try_fold(table, |table, key| table.get(*key)?.as_table())?;
+    runtimes.iter().find_map(|(name, runtime)| {
+        let kind = runtime.get("runtime_type")?.as_str()?;
+        (kind == RUNTIME_TYPE).then(|| name.clone())
+    })
+}
+
+fn in_other_section(table: &Table) -> bool {
+    [CRI_V1, CRI_V2, CRI_V3].iter().any(|section| runtime(table, section).is_some())
+}
+
+fn cri_disabled(table: &Table) -> bool {
+    let disabled = table.get("disabled_plugins").and_then(Value::as_array).into_iter().flatten();
+    disabled.filter_map(Value::as_str).any(|name| [CRI_V1, CRI_V2, CRI_V3].contains(&name))
+}
+
+/// The file to write to: a drop-in where the root file imports a directory's files, else the
+/// root file itself.
+fn place(root: &Path, files: &[File]) -> PathBuf {
+    let Some(first) = files.first() else {
+        return root.to_owned();
+    };
+    let directory = root.parent().unwrap_or(Path::new("/"));
+    let patterns = first.table.get("imports").and_then(Value::as_array).into_iter().flatten();
+    let drop_in = patterns
+        .filter_map(Value::as_str)
+        .find_map(|pattern| pattern.strip_suffix("/*.toml"))
+        .filter(|directory| !directory.contains('*'));
+    drop_in.map_or_else(|| root.to_owned(), |d| directory.join(d).join("cuddy.toml"))
+}
+
+/// What to add, and where, for a root file of that version.
+fn snippet(version: i64, place: &Path, root: &Path) -> String {
+    let whole_file = place != root || !root.exists();
+    let head = if whole_file { format!("version = {version}\n") } else { String::new() };
+    let verb = if whole_file { "Write" } else { "Add to" };
+    let section = cri_section(version);
+    format!(
+        "{verb} {}, then restart containerd:\n{head}\
+         [plugins.\"{section}\".containerd.runtimes.cuddy]\n  \
+         runtime_type = \"{RUNTIME_TYPE}\"\n  \
+         privileged_without_host_devices = true",
+        place.display()
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The verbs of `cuddy`, one per file.
+
+pub(crate) mod check;
