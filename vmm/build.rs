@@ -1,0 +1,80 @@
+//! Compiles the seccomp filters in `seccomp/*.json` to BPF, one per kind of thread.
+//!
+//! A filter is what its own file and `any-thread.json` allow. The control thread makes the
+//! device workers, and a new thread inherits its maker's filter, so that the control thread's
+//! filter allows what any worker may do as well.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use seccompiler::TargetArch;
+use serde_json::{Value, json};
+
+/// Filter names and the files that they are made of.
+const FILTERS: &[(&str, &[&str])] = &[
+    ("VCPU", &["any-thread", "vcpu"]),
+    ("RNG", &["any-thread", "worker", "rng"]),
+    ("BLOCK", &["any-thread", "worker", "block"]),
+    ("VSOCK", &["any-thread", "worker", "vsock"]),
+    ("FS", &["any-thread", "worker", "fs"]),
+    ("CONSOLE", &["any-thread", "worker", "console"]),
+    ("CONTROL", &["any-thread", "control", "worker", "rng", "block", "vsock", "fs", "console"]),
+];
+
+fn main() -> Result<()> {
+    println!("cargo::rerun-if-changed=seccomp");
+    let mut source = String::new();
+    for (name, files) in FILTERS {
+        let program = compile(files).with_context(|| format!("seccomp filter {name}"))?;
+        writeln!(source, "/// {} instructions from {files:?}.", program.len())?;
+        writeln!(source, "pub(super) const {name}: &[sock_filter] = &[")?;
+        for (code, jt, jf, k) in program {
+            writeln!(source, "    sock_filter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},")?;
+        }
+        writeln!(source, "];")?;
+    }
+    let directory = std::env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
+    std::fs::write(PathBuf::from(directory).join("filters.rs"), source)?;
+    Ok(())
+}
+
+/// The BPF program that allows what `files` list and kills the process for all else.
+fn compile(files: &[&str]) -> Result<Vec<(u16, u8, u8, u32)>> {
+    let mut rules: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for file in files {
+        let path = Path::new("seccomp").join(file).with_extension("json");
+        for rule in read(&path).with_context(|| path.display().to_string())? {
+            let syscall = rule["syscall"].as_str().context("rule without a syscall")?.to_owned();
+            rules.entry(syscall).or_default().push(rule);
+        }
+    }
+    // A rule without conditions makes the others for the same call void.
+    let filter: Vec<Value> = rules
+        .into_values()
+        .flat_map(|rules| match rules.iter().find(|rule| rule.get("args").is_none()) {
+            Some(unconditional) => vec![unconditional.clone()],
+            None => rules,
+        })
+        .collect();
+    let text = json!({ "filter": {
+        "mismatch_action": "kill_process",
+        "match_action": "allow",
+        "filter": filter,
+    }});
+    let arch = TargetArch::try_from(std::env::var("CARGO_CFG_TARGET_ARCH")?.as_str())?;
+    let mut programs = seccompiler::compile_from_json(text.to_string().as_bytes(), arch)?;
+    let program = programs.remove("filter").context("no program")?;
+    Ok(program.iter().map(|line| (line.code, line.jt, line.jf, line.k)).collect())
+}
+
+/// The rules of one file, each of which must say why it is there.
+fn read(path: &Path) -> Result<Vec<Value>> {
+    let rules: Vec<Value> = serde_json::from_slice(&std::fs::read(path)?)?;
+    for rule in &rules {
+        let reason = rule["comment"].as_str().unwrap_or_default();
+        ensure!(!reason.is_empty(), "rule for {} has no comment", rule["syscall"]);
+    }
+    Ok(rules)
+}

@@ -1,0 +1,238 @@
+//! The machine's description for its kernel: hardware-reduced ACPI 6.5.
+//!
+//! RSDP → XSDT → FADT (reset, sleep; → DSDT) and MADT (vCPUs, IOAPIC). The DSDT announces the
+//! windows, the panic device and, for debugging, the serial port. Everything sits in
+//! [`layout::ACPI`], the RSDP at its start.
+
+use acpi_tables::aml::{self, Interrupt, Memory32Fixed, Name, ResourceTemplate};
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::madt::{
+    EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
+};
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::xsdt::XSDT;
+use acpi_tables::{Aml, aml::IO};
+use vmm_api::{WINDOWS, Window};
+
+use super::layout;
+
+const OEM: [u8; 6] = *b"CUDDY ";
+const OEM_TABLE: [u8; 8] = *b"CUDDYVMM";
+const OEM_REVISION: u32 = 1;
+
+/// Size of a table header (ACPI 6.5 §5.2.6).
+const HEADER: u32 = 36;
+
+/// IA-PC boot flags (ACPI 6.5 §5.2.9.3): no VGA, no CMOS clock.
+const IAPC_NO_VGA: u16 = 1 << 2;
+const IAPC_NO_CMOS_RTC: u16 = 1 << 5;
+
+/// The tables outgrew their place.
+#[derive(Debug, thiserror::Error)]
+#[error("ACPI tables need {0} bytes, more than their place has")]
+pub(crate) struct TooLarge(usize);
+
+/// All tables as they go to the start of [`layout::ACPI`], for a machine with `vcpus` vCPUs and,
+/// if `serial`, a serial port.
+///
+/// # Errors
+/// [`TooLarge`], which no valid configuration reaches.
+pub(crate) fn tables(vcpus: u8, serial: bool) -> Result<Vec<u8>, TooLarge> {
+    let mut place = Place { bytes: vec![0; Rsdp::len()] };
+    let dsdt = place.add(&dsdt(serial));
+    let fadt = place.add(&bytes_of(&fadt(dsdt)));
+    let madt = place.add(&bytes_of(&madt(vcpus)));
+    let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
+    xsdt.add_entry(fadt);
+    xsdt.add_entry(madt);
+    let xsdt = place.add(&bytes_of(&xsdt));
+    let rsdp = bytes_of(&Rsdp::new(OEM, xsdt));
+    place.bytes[..rsdp.len()].copy_from_slice(&rsdp);
+    let room = layout::ACPI.end - layout::ACPI.start;
+    if place.bytes.len() as u64 > room {
+        return Err(TooLarge(place.bytes.len()));
+    }
+    Ok(place.bytes)
+}
+
+/// Tables laid out one behind the other.
+struct Place {
+    bytes: Vec<u8>,
+}
+
+impl Place {
+    /// Adds a table and tells its guest-physical address, a multiple of 16.
+    fn add(&mut self, table: &[u8]) -> u64 {
+        self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
+        let address = layout::ACPI.start + self.bytes.len() as u64;
+        self.bytes.extend_from_slice(table);
+        address
+    }
+}
+
+fn bytes_of(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+/// A register of one byte at an I/O port.
+fn port(address: u16) -> GAS {
+    GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, address.into())
+}
+
+fn fadt(dsdt: u64) -> impl Aml {
+    let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::PwrButton) // no fixed power button
+        .flag(Flags::SlpButton) // no fixed sleep button
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::HwReducedAcpi);
+    fadt.iapc_boot_arch = (IAPC_NO_VGA | IAPC_NO_CMOS_RTC).into();
+    fadt.reset_reg = port(layout::RESET_PORT);
+    fadt.reset_value = layout::RESET_VALUE;
+    fadt.sleep_control_reg = port(layout::SLEEP_CONTROL_PORT);
+    fadt.sleep_status_reg = port(layout::SLEEP_STATUS_PORT);
+    fadt.finalize()
+}
+
+/// All vCPUs as present and enabled; the kernel's command line says how many to start.
+fn madt(vcpus: u8) -> MADT {
+    let mut madt = MADT::new(
+        OEM,
+        OEM_TABLE,
+        OEM_REVISION,
+        LocalInterruptController::Address(layout::LOCAL_APIC),
+    );
+    for id in 0..vcpus {
+        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
+    }
+    madt.add_structure(IoApic::new(0, layout::IOAPIC, 0));
+    madt
+}
+
+fn dsdt(serial: bool) -> Vec<u8> {
+    let mut devices = Vec::new();
+    for window in (0..WINDOWS).filter_map(|index| Window::try_from(index).ok()) {
+        window_device(window).to_aml_bytes(&mut devices);
+    }
+    pvpanic_device(&mut devices);
+    if serial {
+        serial_device(&mut devices);
+    }
+    let mut aml = aml::Scope::raw(aml::Path::new("_SB_"), devices);
+    let sleep_type = aml::Package::new(vec![&layout::SLEEP_TYPE_S5]);
+    Name::new(aml::Path::new("_S5_"), &sleep_type).to_aml_bytes(&mut aml);
+    let mut dsdt = Sdt::new(*b"DSDT", HEADER, 6, OEM, OEM_TABLE, OEM_REVISION);
+    dsdt.append_slice(&aml);
+    dsdt.as_slice().to_vec()
+}
+
+/// One window, as bytes. `LNRO0005` is the name by which Linux knows virtio-mmio.
+fn window_device(window: Window) -> impl Aml {
+    struct Bytes(Vec<u8>);
+    impl Aml for Bytes {
+        fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
+            sink.vec(&self.0);
+        }
+    }
+    // The hole lies below 4 GiB, so both halves of the address are those of a u32.
+    let address = u32::try_from(layout::window_address(window)).unwrap_or(0);
+    let size = u32::try_from(layout::WINDOW_SIZE).unwrap_or(0);
+    let registers = Memory32Fixed::new(true, address, size);
+    // An interrupt is one write to an event descriptor: an edge. Shared, because there are
+    // more windows than lines.
+    let line = Interrupt::new(true, true, false, true, layout::window_line(window));
+    let name = format!("V{:03X}", window.index());
+    Bytes(bytes_of(&aml::Device::new(
+        aml::Path::new(&name),
+        vec![
+            &Name::new(aml::Path::new("_HID"), &"LNRO0005"),
+            &Name::new(aml::Path::new("_UID"), &window.index()),
+            // Without this Linux leaves out devices that do DMA on x86? No: it says that
+            // the device's DMA is coherent, which it is.
+            &Name::new(aml::Path::new("_CCA"), &aml::ONE),
+            &Name::new(aml::Path::new("_CRS"), &ResourceTemplate::new(vec![&registers, &line])),
+        ],
+    )))
+}
+
+fn pvpanic_device(sink: &mut Vec<u8>) {
+    let ports = IO::new(layout::PVPANIC_PORT, layout::PVPANIC_PORT, 1, 1);
+    aml::Device::new(
+        aml::Path::new("PEVT"),
+        vec![
+            &Name::new(aml::Path::new("_HID"), &"QEMU0001"),
+            &Name::new(aml::Path::new("_CRS"), &ResourceTemplate::new(vec![&ports])),
+        ],
+    )
+    .to_aml_bytes(sink);
+}
+
+fn serial_device(sink: &mut Vec<u8>) {
+    let ports = IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 1, 8);
+    let line = Interrupt::new(true, true, false, false, layout::SERIAL_LINE);
+    aml::Device::new(
+        aml::Path::new("COM1"),
+        vec![
+            &Name::new(aml::Path::new("_HID"), &aml::EISAName::new("PNP0501")),
+            &Name::new(aml::Path::new("_UID"), &aml::ZERO),
+            &Name::new(aml::Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &line])),
+        ],
+    )
+    .to_aml_bytes(sink);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(bytes: &[u8]) -> u8 {
+        bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+    }
+
+    fn u32_at(bytes: &[u8], at: usize) -> usize {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+    }
+
+    fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    }
+
+    /// The table that a pointer in `bytes` at `at` leads to, checked.
+    fn follow(bytes: &[u8], at: usize) -> &[u8] {
+        let start = usize::try_from(u64_at(bytes, at) - layout::ACPI.start).unwrap();
+        let table = &bytes[start..start + u32_at(bytes, start + 4)];
+        assert_eq!(sum(table), 0, "checksum of {:?}", &table[..4]);
+        table
+    }
+
+    #[test]
+    fn tables_are_reachable_from_the_rsdp_with_right_checksums() {
+        let bytes = tables(32, true).unwrap();
+        assert_eq!(&bytes[..8], b"RSD PTR ");
+        assert_eq!(sum(&bytes[..20]), 0);
+        assert_eq!(sum(&bytes[..36]), 0);
+        let xsdt = follow(&bytes, 24);
+        assert_eq!(&xsdt[..4], b"XSDT");
+        let xsdt_start = xsdt.as_ptr() as usize - bytes.as_ptr() as usize;
+        let fadt = follow(&bytes, xsdt_start + 36);
+        assert_eq!(&fadt[..4], b"FACP");
+        let madt = follow(&bytes, xsdt_start + 44);
+        assert_eq!(&madt[..4], b"APIC");
+        assert_eq!(madt.len(), 44 + 32 * 8 + 12);
+        let fadt_start = fadt.as_ptr() as usize - bytes.as_ptr() as usize;
+        assert_eq!(&follow(&bytes, fadt_start + 140)[..4], b"DSDT");
+    }
+
+    #[test]
+    fn every_window_is_announced_once() {
+        let dsdt = dsdt(false);
+        let count = dsdt.windows(8).filter(|bytes| bytes == b"LNRO0005").count();
+        assert_eq!(count, usize::from(WINDOWS));
+        assert!(!dsdt.windows(4).any(|bytes| bytes == b"COM1"));
+    }
+}

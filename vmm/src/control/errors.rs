@@ -1,0 +1,75 @@
+//! How errors of the machine become replies: their kind for programs, their whole chain of
+//! causes for people.
+
+use std::error::Error;
+
+use vmm_api::{ErrorKind, ErrorReply};
+
+use crate::devices::catalog::CatalogError;
+use crate::machine::{BuildError, MachineError};
+use crate::memory::MemoryError;
+use crate::windows::WindowError;
+
+/// A reply with the whole chain of causes in one line.
+pub(super) fn reply(kind: ErrorKind, error: &dyn Error) -> ErrorReply {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    ErrorReply { kind, message }
+}
+
+/// What kind of failure it is that a machine could not be built.
+pub(super) fn kind(error: &BuildError) -> ErrorKind {
+    match error {
+        BuildError::Descriptors(_)
+        | BuildError::NoSerial
+        | BuildError::Several(_)
+        | BuildError::Boot(_) => ErrorKind::Invalid,
+        BuildError::Memory(error) => memory_kind(error),
+        BuildError::Device { source, .. } => machine_kind(source),
+        BuildError::Kvm(_)
+        | BuildError::Jail(_)
+        | BuildError::Threads(_)
+        | BuildError::Seccomp(_) => ErrorKind::Host,
+    }
+}
+
+fn memory_kind(error: &MemoryError) -> ErrorKind {
+    match error {
+        MemoryError::LargerThanHost { .. } | MemoryError::Map(_) => ErrorKind::Host,
+        MemoryError::Size { .. } | MemoryError::Kind | MemoryError::Examine(_) => {
+            ErrorKind::Invalid
+        }
+    }
+}
+
+/// What kind of failure it is that a machine was not changed.
+pub(super) fn machine_kind(error: &MachineError) -> ErrorKind {
+    match error {
+        MachineError::Descriptors(_)
+        | MachineError::AtBootOnly(_)
+        | MachineError::Device(CatalogError::Descriptors(_))
+        | MachineError::Window(WindowError::Empty(_)) => ErrorKind::Invalid,
+        MachineError::Window(WindowError::Full) => ErrorKind::NoWindow,
+        MachineError::Device(CatalogError::Device(_))
+        | MachineError::Window(WindowError::Wire { .. }) => ErrorKind::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reply_tells_every_cause() {
+        let inner = std::io::Error::from_raw_os_error(2);
+        let error = BuildError::Threads(inner);
+        let reply = reply(kind(&error), &error);
+        assert_eq!(reply.kind, ErrorKind::Host);
+        assert!(reply.message.starts_with("start threads: No such file"), "{}", reply.message);
+    }
+}

@@ -1,0 +1,62 @@
+//! The catalogue of virtio devices: makes a device from its configuration.
+
+use std::fs::File;
+
+use virtio::blk::Block;
+use virtio::console::Console;
+use virtio::device::{Device, DeviceError};
+use virtio::rng::Rng;
+use virtio::worker::Spawner;
+use vmm_api::{DeviceConfig, Window};
+
+use super::watched::Watched;
+use crate::machine::descriptors::{DescriptorError, Descriptors};
+use crate::notice::NoticeSender;
+
+/// A device that can't be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CatalogError {
+    /// The request names its descriptors wrongly.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// The device refuses its configuration or the host its resources.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// What every device gets.
+#[derive(Debug)]
+pub(crate) struct Maker<'a> {
+    /// Makes the device's thread.
+    pub(crate) spawner: &'a Spawner,
+    /// Hears of the device's failure.
+    pub(crate) notices: &'a NoticeSender,
+    /// Where the device will sit.
+    pub(crate) window: Window,
+}
+
+impl Maker<'_> {
+    /// Makes the device that `config` describes.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub(crate) fn make(
+        &self,
+        config: DeviceConfig,
+        descriptors: &mut Descriptors,
+    ) -> Result<Box<dyn Device>, CatalogError> {
+        let device: Box<dyn Device> = match config {
+            DeviceConfig::Rng => Box::new(Rng::new(self.spawner)?),
+            DeviceConfig::Block(disk) => {
+                let file = File::from(descriptors.take(disk.file())?);
+                Box::new(Block::new(self.spawner, file, disk.read_only(), disk.serial())?)
+            }
+            DeviceConfig::Console { output } => {
+                let output = File::from(descriptors.take(output)?);
+                Box::new(Console::new(self.spawner, output)?)
+            }
+            DeviceConfig::Vsock { .. } | DeviceConfig::Fs { .. } => unimplemented!(),
+        };
+        Ok(Box::new(Watched { device, window: self.window, notices: self.notices.clone() }))
+    }
+}

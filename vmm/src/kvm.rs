@@ -1,0 +1,136 @@
+//! KVM's side of the machine: the VM, its interrupt controllers and memory slots.
+//!
+//! Interrupts: KVM's own IOAPIC and local APICs ("full irqchip"). Windows signal wired lines by
+//! event descriptor, which KVM turns into IOAPIC input without an exit; a split irqchip would
+//! need an IOAPIC in this process. KVM makes a PIC together with the IOAPIC; no line leads to
+//! it, so it stays silent. There is no PIT: kernels calibrate by kvm-clock.
+
+use std::io;
+
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_MAX_CPUID_ENTRIES,
+    KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use vm_memory::{Address, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::arch::x86_64::layout;
+
+/// What KVM must offer, with the reason in case it does not.
+const NEEDED: &[(Cap, &str)] = &[
+    (Cap::Irqchip, "in-kernel interrupt controllers"),
+    (Cap::Irqfd, "interrupts from event descriptors"),
+    (Cap::Ioeventfd, "event descriptors for queue notifications"),
+    (Cap::IrqRouting, "routing of interrupt lines"),
+    (Cap::ImmediateExit, "immediate exit of a vCPU"),
+    (Cap::TscDeadlineTimer, "the local APIC's TSC deadline timer"),
+    (Cap::UserMemory, "guest memory from user space"),
+    (Cap::ExtCpuid, "CPUID tables"),
+];
+
+/// A host on which no machine can be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KvmError {
+    /// `/dev/kvm` is missing or closed to this user.
+    #[error("open /dev/kvm: load the kvm_intel or kvm_amd module, or check permissions")]
+    Open(#[source] io::Error),
+    /// The KVM interface is not the one that Linux has had since 2007.
+    #[error("KVM's interface has version {0}, not 12")]
+    Version(i32),
+    /// KVM lacks something.
+    #[error("this host's KVM lacks {0}")]
+    Lacks(&'static str),
+    /// An operation failed.
+    #[error("KVM: {action}")]
+    Operation {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Adapts a failed KVM call; for `map_err`.
+pub(crate) fn operation(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
+    move |error| KvmError::Operation { action, source: error.into() }
+}
+
+/// Opens KVM and checks that it has all that a machine needs.
+///
+/// # Errors
+/// [`KvmError::Open`], [`KvmError::Version`] or [`KvmError::Lacks`].
+pub(crate) fn open() -> Result<Kvm, KvmError> {
+    let kvm = Kvm::new().map_err(|error| KvmError::Open(error.into()))?;
+    let version = kvm.get_api_version();
+    if u32::try_from(version) != Ok(KVM_API_VERSION) {
+        return Err(KvmError::Version(version));
+    }
+    for (capability, what) in NEEDED {
+        if !kvm.check_extension(*capability) {
+            return Err(KvmError::Lacks(what));
+        }
+    }
+    Ok(kvm)
+}
+
+/// The CPUID entries that this host's KVM supports.
+///
+/// # Errors
+/// [`KvmError::Operation`] if KVM does not say.
+pub(crate) fn supported_cpuid(kvm: &Kvm) -> Result<CpuId, KvmError> {
+    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(operation("read supported CPUID"))
+}
+
+/// Makes a VM with interrupt controllers and `memory`.
+///
+/// # Errors
+/// [`KvmError::Operation`] naming the step.
+pub(crate) fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, KvmError> {
+    let vm = kvm.create_vm().map_err(operation("create VM"))?;
+    let tss = usize::try_from(layout::KVM_TSS).unwrap_or(usize::MAX);
+    vm.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+        .map_err(operation("place the identity map"))?;
+    vm.set_tss_address(tss).map_err(operation("place the TSS"))?;
+    vm.create_irq_chip().map_err(operation("create interrupt controllers"))?;
+    route_lines(&vm)?;
+    map_memory(&vm, memory)?;
+    Ok(vm)
+}
+
+/// Leads every line to the IOAPIC pin of the same number and, unlike KVM's default, none to
+/// the PIC.
+fn route_lines(vm: &VmFd) -> Result<(), KvmError> {
+    let routes: Vec<_> = (0..layout::IOAPIC_PINS)
+        .map(|line| {
+            let mut route = kvm_irq_routing_entry {
+                gsi: line,
+                type_: KVM_IRQ_ROUTING_IRQCHIP,
+                ..Default::default()
+            };
+            route.u.irqchip = kvm_irq_routing_irqchip { irqchip: KVM_IRQCHIP_IOAPIC, pin: line };
+            route
+        })
+        .collect();
+    let routing =
+        KvmIrqRouting::from_entries(&routes).map_err(|_| KvmError::Lacks("room for 24 routes"))?;
+    vm.set_gsi_routing(&routing).map_err(operation("route interrupt lines"))
+}
+
+/// Gives the guest its memory, one slot per mapping.
+#[allow(unsafe_code, reason = "KVM takes the address of a mapping")]
+fn map_memory(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), KvmError> {
+    for (slot, region) in (0_u32..).zip(memory.iter()) {
+        let slot = kvm_userspace_memory_region {
+            slot,
+            guest_phys_addr: region.start_addr().raw_value(),
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: the mapping is `region.len()` bytes long and lives as long as `memory`, of
+        // which every user of the VM holds a clone.
+        let mapped = unsafe { vm.set_user_memory_region(slot) };
+        mapped.map_err(operation("map guest memory"))?;
+    }
+    Ok(())
+}

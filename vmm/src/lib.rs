@@ -1,0 +1,27 @@
+//! The virtual machine monitor: one process, one machine, one client.
+//!
+//! ```text
+//! client ══ control socket ══► control thread ── makes and ends everything
+//!                                │        ▲
+//!                                │        │ notices: end, guest ready, device failed
+//!                                ▼        │
+//!                              vCPU threads ── ports and windows (bus) ── devices' workers
+//! ```
+//!
+//! Start reading at `machine/build.rs`. The process is a jail from the moment the machine is
+//! built (`jail`, `seccomp`); what reaches it from the guest are register accesses (`bus`,
+//! `windows`, `devices`) and what the `virtio` crate parses.
+
+mod arch;
+mod boot;
+mod bus;
+pub mod control;
+mod devices;
+mod jail;
+mod kvm;
+mod machine;
+mod memory;
+mod notice;
+mod seccomp;
+mod vcpu;
+mod windows;

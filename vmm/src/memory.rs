@@ -1,0 +1,140 @@
+//! The guest's memory: the client's file, mapped around the hole.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FileType, fstat};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vmm_api::MemoryMib;
+
+use crate::arch::x86_64::layout;
+
+/// Memory that can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MemoryError {
+    /// The machine would be larger than its host.
+    #[error(
+        "the machine's {asked} MiB of memory are more than the host's {host} MiB: \
+         ask for less or use a larger host"
+    )]
+    LargerThanHost {
+        /// Size asked for.
+        asked: u64,
+        /// The host's memory.
+        host: u64,
+    },
+    /// The descriptor does not hold what the configuration says.
+    #[error(
+        "memory descriptor has {found} bytes, the configuration says {expected}: \
+         size the file with ftruncate before the boot request"
+    )]
+    Size {
+        /// Size of the file in bytes.
+        found: i64,
+        /// Size of the machine's memory in bytes.
+        expected: u64,
+    },
+    /// The descriptor is not a file that can be mapped.
+    #[error("memory descriptor is not a memfd or regular file")]
+    Kind,
+    /// The descriptor could not be examined.
+    #[error("examine memory descriptor")]
+    Examine(#[source] rustix::io::Errno),
+    /// The descriptor could not be mapped.
+    #[error("map memory descriptor; is it open for reading and writing?")]
+    Map(#[source] vm_memory::mmap::FromRangesError),
+}
+
+/// Maps the guest's memory, shared with the client. Touches none of it.
+///
+/// # Errors
+/// [`MemoryError`], with what the client should do.
+pub(crate) fn map(file: OwnedFd, size: MemoryMib) -> Result<GuestMemoryMmap, MemoryError> {
+    check_host(size, host_mib())?;
+    let stat = fstat(&file).map_err(MemoryError::Examine)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(MemoryError::Kind);
+    }
+    if u64::try_from(stat.st_size) != Ok(size.bytes()) {
+        return Err(MemoryError::Size { found: stat.st_size, expected: size.bytes() });
+    }
+    let file = FileOffset::new(File::from(file), 0);
+    let mut offset = 0;
+    let mut ranges = Vec::new();
+    for range in layout::memory_ranges(size.bytes()) {
+        let length = range.end - range.start;
+        let part = FileOffset::from_arc(file.arc().clone(), offset);
+        // Both are below 256 GiB, so they fit on the 64-bit hosts that exist.
+        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+        ranges.push((GuestAddress(range.start), bytes, Some(part)));
+        offset += length;
+    }
+    // With a file vm-memory maps MAP_SHARED | MAP_NORESERVE.
+    GuestMemoryMmap::from_ranges_with_files(ranges).map_err(MemoryError::Map)
+}
+
+/// The host's memory in MiB.
+fn host_mib() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram * u64::from(info.mem_unit)) >> 20
+}
+
+fn check_host(size: MemoryMib, host: u64) -> Result<(), MemoryError> {
+    let asked = u64::from(size);
+    if asked > host { Err(MemoryError::LargerThanHost { asked, host }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use vm_memory::{Bytes, GuestMemory};
+
+    use super::*;
+
+    fn mib(size: u64) -> MemoryMib {
+        MemoryMib::try_from(size).unwrap()
+    }
+
+    fn file(size: u64) -> OwnedFd {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        file.into()
+    }
+
+    #[test]
+    fn memory_is_the_file_behind_the_hole_too() {
+        // Sparse, so that this costs neither disk nor memory.
+        let size = mib(3073);
+        if host_mib() < 3073 {
+            return;
+        }
+        let file = file(size.bytes());
+        let copy = file.as_fd().try_clone_to_owned().unwrap();
+        let memory = map(file, size).unwrap();
+        assert_eq!(memory.last_addr(), GuestAddress((4 << 30) + (1 << 20) - 1));
+        memory.write_slice(b"high", GuestAddress(4 << 30)).unwrap();
+        let mut bytes = [0; 4];
+        rustix::io::pread(&copy, &mut bytes, 3 << 30).unwrap();
+        assert_eq!(&bytes, b"high");
+    }
+
+    #[test]
+    fn wrong_size_is_named() {
+        let error = map(file(63 << 20), mib(64)).unwrap_err();
+        assert!(error.to_string().contains("66060288"), "{error}");
+    }
+
+    #[test]
+    fn pipe_is_refused() {
+        let (read, _write) = rustix::pipe::pipe().unwrap();
+        assert!(matches!(map(read, mib(64)), Err(MemoryError::Kind)));
+    }
+
+    #[test]
+    fn machine_larger_than_its_host_is_refused() {
+        let error = check_host(mib(8192), 4096).unwrap_err();
+        assert!(error.to_string().contains("8192 MiB of memory are more than the host's 4096"));
+        assert!(check_host(mib(4096), 4096).is_ok());
+    }
+}

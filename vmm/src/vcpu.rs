@@ -1,0 +1,211 @@
+//! vCPU threads: one per vCPU, made at boot. Those of offline CPUs wait inside KVM for their
+//! first start-up interrupt and cost their stack's first page.
+//!
+//! All threads obey one [`Gate`]. Whoever changes its phase kicks every thread out of the
+//! guest; a thread looks at the gate only then:
+//!
+//! ```text
+//! control thread              vCPU thread
+//!   phase = Paused              KVM_RUN
+//!   immediate_exit = 1
+//!   signal ──────────────────►  KVM_RUN fails with EINTR (or at once on its next entry)
+//!                               immediate_exit = 0
+//!                               looks at the phase, parks
+//!   waits for all to park ◄───  parked
+//! ```
+
+mod gate;
+mod run_page;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_api::MachineEnd;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::bus::Bus;
+use crate::notice::{Notice, NoticeSender};
+use crate::seccomp::{self, ThreadKind};
+use gate::{Gate, Phase};
+use run_page::RunPage;
+
+/// A vCPU's stack: its deepest path is a device's reset below an MMIO exit.
+const STACK: usize = 128 << 10;
+
+/// Both address spaces as a vCPU reaches them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Buses {
+    /// I/O ports.
+    pub(crate) ports: Bus,
+    /// Memory.
+    pub(crate) memory: Bus,
+}
+
+/// All vCPU threads of a machine.
+#[derive(Debug)]
+pub(crate) struct Vcpus {
+    gate: Arc<Gate>,
+    threads: Vec<VcpuThread>,
+}
+
+#[derive(Debug)]
+struct VcpuThread {
+    run_page: RunPage,
+    handle: JoinHandle<()>,
+}
+
+impl Vcpus {
+    /// Starts a thread for each vCPU. None enters the guest before [`Vcpus::resume`].
+    ///
+    /// # Errors
+    /// If the host refuses a thread or a mapping.
+    pub(crate) fn start(
+        vcpus: Vec<VcpuFd>,
+        buses: &Buses,
+        notices: &NoticeSender,
+    ) -> io::Result<Self> {
+        register_signal_handler(SIGRTMIN(), kicked)?;
+        let gate = Arc::new(Gate::new(vcpus.len()));
+        let mut threads = Vec::new();
+        for (index, fd) in vcpus.into_iter().enumerate() {
+            let run_page = RunPage::map(&fd)?;
+            let vcpu = Vcpu {
+                fd,
+                buses: buses.clone(),
+                gate: Arc::clone(&gate),
+                notices: notices.clone(),
+            };
+            let handle = std::thread::Builder::new()
+                .name(format!("vcpu{index}"))
+                .stack_size(STACK)
+                .spawn(move || vcpu.main())?;
+            threads.push(VcpuThread { run_page, handle });
+        }
+        Ok(Self { gate, threads })
+    }
+
+    /// Lets all vCPUs run.
+    pub(crate) fn resume(&self) {
+        self.gate.set(Phase::Running);
+    }
+
+    /// Stops all vCPUs and waits until none is in the guest.
+    pub(crate) fn pause(&self) {
+        self.gate.set(Phase::Paused);
+        self.kick();
+        self.gate.wait_parked();
+    }
+
+    /// Ends all threads and waits for them.
+    pub(crate) fn end(self) {
+        self.gate.set(Phase::Ending);
+        self.kick();
+        for thread in self.threads {
+            // A thread that panicked is as gone as one that returned.
+            let _ = thread.handle.join();
+        }
+    }
+
+    fn kick(&self) {
+        for thread in &self.threads {
+            thread.run_page.request_exit();
+            // Fails only for a thread that has ended, which needs no kick.
+            let _ = thread.handle.kill(SIGRTMIN());
+        }
+    }
+}
+
+/// Interrupts system calls and otherwise does nothing.
+extern "C" fn kicked(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// One vCPU as its thread owns it.
+struct Vcpu {
+    fd: VcpuFd,
+    buses: Buses,
+    gate: Arc<Gate>,
+    notices: NoticeSender,
+}
+
+impl Vcpu {
+    fn main(mut self) {
+        if let Err(error) = seccomp::install(ThreadKind::Vcpu) {
+            let reason = format!("restrict vCPU thread: {error}");
+            self.notices.send(Notice::End(MachineEnd::Failed { reason }));
+        } else if let Some(end) = self.serve() {
+            self.notices.send(Notice::End(end));
+        }
+        self.gate.leave();
+    }
+
+    /// Runs the guest whenever the gate is open, until it closes for good or the guest ends.
+    fn serve(&mut self) -> Option<MachineEnd> {
+        while self.gate.pass() {
+            if let ControlFlow::Break(end) = self.run_until_kicked() {
+                return Some(end);
+            }
+            self.fd.set_kvm_immediate_exit(0);
+        }
+        None
+    }
+
+    /// Runs the guest; continues when somebody wants this thread to look at the gate.
+    fn run_until_kicked(&mut self) -> ControlFlow<MachineEnd> {
+        loop {
+            match self.fd.run() {
+                Ok(exit) => match handle(exit, &self.buses) {
+                    Handled::Done => {}
+                    Handled::End(end) => return ControlFlow::Break(end),
+                    Handled::InternalError => {
+                        let suberror = run_page::suberror(&mut self.fd);
+                        return ControlFlow::Break(MachineEnd::KvmInternalError { suberror });
+                    }
+                },
+                Err(error) if error.errno() == libc::EINTR => return ControlFlow::Continue(()),
+                // The vCPU was woken by its first start-up interrupt.
+                Err(error) if error.errno() == libc::EAGAIN => {}
+                Err(error) => return failed(format!("run vCPU: {error}")),
+            }
+        }
+    }
+}
+
+fn failed(reason: String) -> ControlFlow<MachineEnd> {
+    ControlFlow::Break(MachineEnd::Failed { reason })
+}
+
+/// What came of an exit.
+enum Handled {
+    Done,
+    End(MachineEnd),
+    InternalError,
+}
+
+/// Serves one exit from the guest.
+fn handle(exit: VcpuExit<'_>, buses: &Buses) -> Handled {
+    let written = match exit {
+        VcpuExit::MmioWrite(address, data) => buses.memory.write(address, data),
+        VcpuExit::MmioRead(address, data) => {
+            buses.memory.read(address, data);
+            ControlFlow::Continue(())
+        }
+        VcpuExit::IoOut(port, data) => buses.ports.write(port.into(), data),
+        VcpuExit::IoIn(port, data) => {
+            buses.ports.read(port.into(), data);
+            ControlFlow::Continue(())
+        }
+        VcpuExit::Intr => ControlFlow::Continue(()),
+        VcpuExit::Shutdown => ControlFlow::Break(MachineEnd::TripleFault),
+        VcpuExit::InternalError => return Handled::InternalError,
+        VcpuExit::FailEntry(reason, cpu) => {
+            failed(format!("host CPU {cpu} could not enter the guest, hardware reason {reason:#x}"))
+        }
+        other => failed(format!("vCPU stopped for an unexpected reason: {other:?}")),
+    };
+    match written {
+        ControlFlow::Continue(()) => Handled::Done,
+        ControlFlow::Break(end) => Handled::End(end),
+    }
+}

@@ -1,0 +1,198 @@
+//! The table of virtio-mmio windows: which device sits where, and how it is wired to KVM.
+//!
+//! A window with a device has an event descriptor on its interrupt line (irqfd) and one for
+//! each queue's notifications (ioeventfd), so that neither costs an exit to this process. An
+//! empty window answers device type 0.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kvm_ioctls::{IoEventAddress, VmFd};
+use virtio::device::Device;
+use virtio::mmio::{MmioTransport, QUEUE_NOTIFY, empty_read};
+use vm_memory::GuestMemoryMmap;
+use vmm_api::{MachineEnd, WINDOWS, Window};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::arch::x86_64::layout;
+use crate::bus::Registers;
+
+/// A window that could not be filled or emptied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WindowError {
+    /// Every window has a device.
+    #[error("all {WINDOWS} windows hold a device: detach one first")]
+    Full,
+    /// There is no device to take out.
+    #[error("window {0} holds no device")]
+    Empty(u8),
+    /// The host refused an event descriptor or KVM its registration.
+    #[error("{action} for window {window}")]
+    Wire {
+        /// What was being done.
+        action: &'static str,
+        /// For which window.
+        window: u8,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A window with a device in it.
+struct Occupied {
+    transport: MmioTransport,
+    line: Arc<EventFd>,
+}
+
+/// All windows of a machine.
+pub(crate) struct Windows {
+    slots: Vec<Mutex<Option<Occupied>>>,
+    vm: Arc<VmFd>,
+    memory: GuestMemoryMmap,
+}
+
+impl Windows {
+    /// Empty windows of the machine `vm` with its `memory`.
+    pub(crate) fn new(vm: Arc<VmFd>, memory: GuestMemoryMmap) -> Self {
+        let slots = (0..WINDOWS).map(|_| Mutex::new(None)).collect();
+        Self { slots, vm, memory }
+    }
+
+    /// The first free window; what is free stays so, because only the control thread attaches.
+    ///
+    /// # Errors
+    /// [`WindowError::Full`].
+    pub(crate) fn first_free(&self) -> Result<Window, WindowError> {
+        all().find(|window| self.slot(*window).is_none()).ok_or(WindowError::Full)
+    }
+
+    /// The windows that hold a device.
+    pub(crate) fn occupied(&self) -> Vec<Window> {
+        all().filter(|window| self.slot(*window).is_some()).collect()
+    }
+
+    /// Puts `device` into the empty window `window`.
+    ///
+    /// # Errors
+    /// [`WindowError::Wire`]; the window then stays empty.
+    pub(crate) fn attach(
+        &self,
+        window: Window,
+        device: Box<dyn Device>,
+    ) -> Result<(), WindowError> {
+        let wire =
+            |action| move |source| WindowError::Wire { action, window: window.index(), source };
+        let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+            .map(Arc::new)
+            .map_err(wire("create interrupt event"))?;
+        let transport = MmioTransport::new(device, self.memory.clone(), Arc::clone(&line))
+            .map_err(wire("create queue events"))?;
+        let occupied = Occupied { transport, line };
+        if let Err(error) = self.wire(window, &occupied) {
+            self.unwire(window, &occupied);
+            return Err(wire("register events with KVM")(error));
+        }
+        *self.slot(window) = Some(occupied);
+        Ok(())
+    }
+
+    /// Takes the device out of a window and ends it.
+    ///
+    /// # Errors
+    /// [`WindowError::Empty`].
+    pub(crate) fn detach(&self, window: Window) -> Result<(), WindowError> {
+        let occupied = self.slot(window).take().ok_or(WindowError::Empty(window.index()))?;
+        self.unwire(window, &occupied);
+        Ok(())
+    }
+
+    /// Ends all devices, the last attached first.
+    pub(crate) fn clear(&self) {
+        for window in self.occupied().into_iter().rev() {
+            // It was there a moment ago, and only this thread takes devices out.
+            let _ = self.detach(window);
+        }
+    }
+
+    fn slot(&self, window: Window) -> MutexGuard<'_, Option<Occupied>> {
+        let slot = &self.slots[usize::from(window.index())];
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wire(&self, window: Window, occupied: &Occupied) -> io::Result<()> {
+        let vm = &self.vm;
+        vm.register_irqfd(&occupied.line, layout::window_line(window)).map_err(host)?;
+        let notify = notify_address(window);
+        for (index, kick) in (0_u32..).zip(occupied.transport.kicks()) {
+            vm.register_ioevent(kick, &notify, index).map_err(host)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Windows::wire`] as far as it came.
+    fn unwire(&self, window: Window, occupied: &Occupied) {
+        let notify = notify_address(window);
+        for (index, kick) in (0_u32..).zip(occupied.transport.kicks()) {
+            // Fails for what was never registered, and there is nothing to do then.
+            let _ = self.vm.unregister_ioevent(kick, &notify, index);
+        }
+        let _ = self.vm.unregister_irqfd(&occupied.line, layout::window_line(window));
+    }
+}
+
+impl std::fmt::Debug for Windows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Windows").field(&self.occupied()).finish()
+    }
+}
+
+impl Registers for Windows {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        let Some((window, offset)) = locate(offset) else { return };
+        match self.slot(window).as_ref() {
+            Some(occupied) => occupied.transport.read(offset, data),
+            None => empty_read(offset, data),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> ControlFlow<MachineEnd> {
+        if let Some((window, offset)) = locate(offset)
+            && let Some(occupied) = self.slot(window).as_mut()
+        {
+            occupied.transport.write(offset, data);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn host(error: kvm_ioctls::Error) -> io::Error {
+    error.into()
+}
+
+fn all() -> impl Iterator<Item = Window> {
+    (0..WINDOWS).filter_map(|index| Window::try_from(index).ok())
+}
+
+fn notify_address(window: Window) -> IoEventAddress {
+    IoEventAddress::Mmio(layout::window_address(window) + QUEUE_NOTIFY)
+}
+
+/// The window at an offset from the first one, and the offset in it.
+fn locate(offset: u64) -> Option<(Window, u64)> {
+    let index = u8::try_from(offset / layout::WINDOW_SIZE).ok()?;
+    Some((Window::try_from(index).ok()?, offset % layout::WINDOW_SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_lead_to_their_windows() {
+        assert_eq!(locate(0), Some((Window::try_from(0).unwrap(), 0)));
+        assert_eq!(locate(0x3f_050), Some((Window::try_from(63).unwrap(), 0x50)));
+        assert_eq!(locate(0x40_000), None);
+        assert_eq!(locate(u64::MAX), None);
+    }
+}
