@@ -40,6 +40,20 @@ impl RateLimit {
     }
 }
 
+/// Targets of the libraries that log what the guest did wrong each time it does so.
+const TALKATIVE: [&str; 2] = ["virtio_queue", "fuse_backend_rs"];
+
+/// Whether a logger may write `record`: always, unless it comes from a library that logs every
+/// mistake of the guest, in which case only a few times in half a minute.
+///
+/// A process that serves guests must ask this before it writes anything, and should cut long
+/// lines: such a library puts guest strings of up to a megabyte into them.
+pub fn log_permits(record: &log::Metadata<'_>) -> bool {
+    static LIMIT: RateLimit = RateLimit::new();
+    let crate_name = record.target().split("::").next().unwrap_or_default();
+    !TALKATIVE.contains(&crate_name) || LIMIT.permits()
+}
+
 /// Logs a warning if `limit` permits.
 pub(crate) fn warn(limit: &RateLimit, arguments: std::fmt::Arguments<'_>) {
     if limit.permits() {
@@ -59,6 +73,16 @@ macro_rules! guest_warn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn talkative_libraries_are_limited() {
+        let from = |target| {
+            let metadata = log::Metadata::builder().target(target).build();
+            (0..100).filter(|_| log_permits(&metadata)).count()
+        };
+        assert_eq!(from("vmm::control"), 100);
+        assert!(from("virtio_queue::queue") + from("fuse_backend_rs::api") < 100);
+    }
 
     #[test]
     fn a_window_has_a_fixed_number_of_lines() {

@@ -17,4 +17,7 @@ pub mod device;
 pub mod mmio;
 mod queue;
 pub mod rng;
+pub mod vsock;
 pub mod worker;
+
+pub use guest_log::log_permits;

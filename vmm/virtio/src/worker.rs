@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-pub(crate) use active::{Active, Backend, WorkerError};
+pub(crate) use active::{Active, Backend, FIRST_TOKEN, WorkerError};
 
 use crate::device::{Activation, DeviceError};
 

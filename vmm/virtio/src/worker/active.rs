@@ -92,18 +92,12 @@ pub(crate) struct Active {
 
 impl Active {
     /// Calls [`Backend::ready`] with `token` (at least [`FIRST_TOKEN`]) whenever the descriptor
-    /// is ready for `events`.
+    /// is ready for `events`, until the descriptor is closed.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub(crate) fn watch(&self, fd: RawFd, events: EventSet, token: u64) -> io::Result<()> {
         self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
-    }
-
-    /// Ends what [`Active::watch`] began. Must come before the descriptor is closed.
-    pub(crate) fn unwatch(&self, fd: RawFd) {
-        // Fails only for a descriptor that is not watched.
-        let _ = self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
     }
 
     /// Takes the next chain from the queue at `position`, see [`pop`].
