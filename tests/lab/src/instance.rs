@@ -25,6 +25,13 @@ const CONSOLE_TAIL: usize = 40;
 /// How long a killed QEMU may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
+/// Programs of L1 beside those of its image.
+const GUEST_SCRIPTS: [(&str, &[u8]); 3] = [
+    ("lab-containerd", include_bytes!("../guest/lab-containerd")),
+    ("lab-images", include_bytes!("../guest/lab-images")),
+    ("lab-seed", include_bytes!("../guest/lab-seed")),
+];
+
 /// What a lab is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -32,6 +39,8 @@ pub struct Options {
     pub shape: Shape,
     /// Directory mounted read-only at `/opt/cuddy`.
     pub payload: Option<PathBuf>,
+    /// Image file with containerd's prepared state, from `seed.sh`; an absolute path.
+    pub seed: Option<PathBuf>,
     /// Directory mounted read-write at `/share`.
     pub share: Option<PathBuf>,
     /// Time from QEMU's start to the agent's first sign of life.
@@ -133,6 +142,7 @@ impl Instance {
             shape: &options.shape,
             token: &token,
             payload: options.payload.is_some(),
+            seed: options.seed.as_deref(),
             share: options.share.is_some(),
         };
         let mut started = machine.start(lifetime).map_err(LabError::host("starting QEMU"))?;
@@ -253,8 +263,9 @@ fn write_initrd(directory: &Path, image: &Path) -> Result<(), LabError> {
     archive.directory("lab/bin");
     archive.executable("lab/lab-agent", &agent);
     archive.executable("lab/lab-setup", include_bytes!("../guest/lab-setup"));
-    archive.executable("lab/bin/lab-containerd", include_bytes!("../guest/lab-containerd"));
-    archive.executable("lab/bin/lab-images", include_bytes!("../guest/lab-images"));
+    for (name, script) in GUEST_SCRIPTS {
+        archive.executable(&format!("lab/bin/{name}"), script);
+    }
     let mut bytes = fs::read(image.join("initrd.cpio"))
         .map_err(LabError::host(format!("reading the lab image {}", image.display())))?;
     bytes.resize(bytes.len().next_multiple_of(512), 0);

@@ -1,5 +1,5 @@
 //! The lab: a real KVM host (L1) inside QEMU/TCG for machines whose own KVM cannot run stock
-//! guests. See `shared/lab.md` for why, and `tests/lab/README.md` for how to use it.
+//! guests. `tests/lab/README.md` tells how to use it.
 //!
 //! Two programs share this crate: `lab` drives QEMU on the machine, and `lab-agent` is PID 1
 //! and the command service inside L1. They talk over one TCP connection per command, in the

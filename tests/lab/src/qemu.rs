@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -46,6 +46,8 @@ pub struct Machine<'a> {
     pub token: &'a str,
     /// Whether `payload.erofs` is attached.
     pub payload: bool,
+    /// Disk with containerd's prepared state, from `seed.sh`.
+    pub seed: Option<&'a Path>,
     /// Whether a virtio-fs server listens at `share.sock`.
     pub share: bool,
 }
@@ -92,7 +94,7 @@ impl Machine<'_> {
         let channels = [OwnedFd::from(monitor_qemu), OwnedFd::from(ready_qemu)];
         let mut command = command(self.image, "qemu-system-x86_64", lifetime);
         command.arg("-L").arg(self.image.join("host/firmware"));
-        command.args(self.machine()).args(self.disks()).args(self.devices(&channels));
+        command.args(self.machine()).args(self.drives()).args(self.devices(&channels));
         command.arg("-append").arg(self.kernel_line());
         command.current_dir(self.directory);
         command.stderr(std::fs::File::create(self.directory.join("qemu.log"))?);
@@ -123,14 +125,21 @@ impl Machine<'_> {
         arguments
     }
 
-    /// Read-only disks in the order in which L1 names them: vda, vdb, vdc.
-    fn disks(&self) -> Vec<OsString> {
-        let mut disks = vec![self.image.join("root.erofs"), self.image.join("modules.erofs")];
+    /// Read-only disks, in the order in which L1 names them vda, vdb and so on; those after
+    /// the first two with the kernel parameter that announces them.
+    fn disks(&self) -> Vec<(PathBuf, &'static str)> {
+        let mut disks =
+            vec![(self.image.join("root.erofs"), ""), (self.image.join("modules.erofs"), "")];
         if self.payload {
-            disks.push("payload.erofs".into());
+            disks.push(("payload.erofs".into(), "payload"));
         }
+        disks.extend(self.seed.map(|seed| (seed.to_owned(), "seed")));
+        disks
+    }
+
+    fn drives(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
-        for (index, path) in disks.iter().enumerate() {
+        for (index, (path, _)) in self.disks().iter().enumerate() {
             let mut drive =
                 OsString::from(format!("if=none,id=d{index},format=raw,readonly=on,file="));
             drive.push(path.to_string_lossy().replace(',', ",,"));
@@ -164,10 +173,13 @@ impl Machine<'_> {
         let mut line =
             String::from("console=ttyS0 reboot=t panic=-1 oops=panic quiet mitigations=off");
         line.push_str(&format!(" lab.token={}", self.token));
-        for (name, wanted) in [("payload", self.payload), ("share", self.share)] {
-            if wanted {
-                line.push_str(&format!(" lab.{name}"));
+        for ((_, name), letter) in self.disks().iter().zip('a'..='z') {
+            if !name.is_empty() {
+                line.push_str(&format!(" lab.{name}=/dev/vd{letter}"));
             }
+        }
+        if self.share {
+            line.push_str(" lab.share=share");
         }
         line
     }
@@ -229,6 +241,7 @@ mod tests {
             shape: &shape,
             token: "secret",
             payload: true,
+            seed: Some(Path::new("/seed.erofs")),
             share: false,
         };
         let arguments: Vec<_> =
@@ -236,6 +249,10 @@ mod tests {
         let line = arguments.join(" ");
         assert!(line.contains("-smp 1 "), "{line}");
         assert!(line.contains("-icount shift=0,sleep=off"), "{line}");
-        assert!(machine.kernel_line().ends_with("lab.token=secret lab.payload"));
+        let line = machine.kernel_line();
+        assert!(
+            line.ends_with("lab.token=secret lab.payload=/dev/vdc lab.seed=/dev/vdd"),
+            "{line}"
+        );
     }
 }

@@ -96,6 +96,9 @@ struct MachineArgs {
     /// Directory that L1 sees read-only at /opt/cuddy.
     #[arg(long)]
     payload: Option<PathBuf>,
+    /// Image file of tests/lab/seed.sh: the test images, imported into containerd already.
+    #[arg(long)]
+    seed: Option<PathBuf>,
     /// Directory that L1 sees read-write at /share.
     #[arg(long)]
     share: Option<PathBuf>,
@@ -160,7 +163,7 @@ fn run_once(machine: &MachineArgs, command: &CommandArgs) -> Result<ExitCode> {
     let image = image(machine)?;
     let scratch = tempfile::Builder::new().prefix("cuddy-lab-").tempdir()?;
     let mut sweeper = sweeper(scratch.path())?;
-    let result = Instance::start(scratch.path(), &image, &options(machine), Lifetime::Driver)
+    let result = Instance::start(scratch.path(), &image, &options(machine)?, Lifetime::Driver)
         .map_err(anyhow::Error::from)
         .and_then(|instance| {
             let result = run_command(&instance, command);
@@ -190,17 +193,20 @@ fn up(directory: &Path, machine: &MachineArgs) -> Result<ExitCode> {
     fs::create_dir_all(directory)
         .with_context(|| format!("making the directory {}", directory.display()))?;
     let directory = directory.canonicalize()?;
-    Instance::start(&directory, &image, &options(machine), Lifetime::Detached)?;
+    Instance::start(&directory, &image, &options(machine)?, Lifetime::Detached)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(machine: &MachineArgs) -> Options {
-    Options {
+fn options(machine: &MachineArgs) -> Result<Options> {
+    let seed =
+        machine.seed.as_ref().map(fs::canonicalize).transpose().context("finding the seed")?;
+    Ok(Options {
+        seed,
         shape: Shape { cpus: machine.smp, memory: machine.memory, icount: machine.icount },
         payload: machine.payload.clone(),
         share: machine.share.clone(),
         boot_limit: Duration::from_secs(machine.boot_timeout),
-    }
+    })
 }
 
 /// The image directory: the one given, or that of build.sh, which builds it when needed.
@@ -301,7 +307,12 @@ fn push(instance: &Instance, from: &Path, to: &str) -> Result<ExitCode> {
         .context("starting tar")?;
     let input = tar.stdout.take().map(|output| Box::new(output) as Box<dyn Read + Send>);
     let streams = Streams { input, output: &mut io::stdout(), error: &mut io::stderr() };
-    transfer(instance, "mkdir -p \"$0\"; exec tar -x -C \"$0\"", to, streams)?;
+    transfer(
+        instance,
+        "mkdir -p \"$0\"; exec tar -x --warning=no-timestamp -C \"$0\"",
+        to,
+        streams,
+    )?;
     finish(&mut tar)
 }
 
