@@ -1,1 +1,30 @@
-//! Placeholder, replaced by the first real module.
+//! The domain core of the runtime: what a sandbox, its machine, its containers and its
+//! processes are and how they live and end. It knows no server code; shims and daemons are
+//! thin doors in front of [`Sandbox`].
+//!
+//! Start reading at [`sandbox`]: the owner task that everything else serves.
+
+pub mod config;
+pub mod console;
+pub mod container;
+pub mod error;
+pub mod events;
+pub mod guest;
+pub mod ids;
+pub mod journal;
+pub mod machine;
+pub mod mounts;
+pub mod sandbox;
+pub mod sizing;
+pub mod spawn;
+pub mod spec;
+pub mod stats;
+pub mod stdio;
+pub mod storage;
+pub mod store;
+
+pub use config::{Config, ConfigError};
+pub use error::Error;
+pub use events::Event;
+pub use ids::{ContainerId, ExecId, IdError, Namespace, SandboxId};
+pub use sandbox::Sandbox;

@@ -1,0 +1,283 @@
+//! Containers and their processes: what exists in each state, and which requests a state
+//! accepts. Only the sandbox's owner task changes them.
+//!
+//! ```text
+//!  process:  Created ──start──► Starting ──► Running ──► Stopped
+//!               └───────────killed, start failed───────────▲
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use crate::events::{Exit, Mount};
+use crate::stats::Files;
+use crate::stdio::Streams;
+use crate::storage::Rootfs;
+use crate::{ContainerId, Error, ExecId};
+
+/// Where a process's streams go, exactly as the caller wrote it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StdioPaths {
+    /// Fifo to read from; empty for none.
+    pub stdin: String,
+    /// Fifo or URI to write to; empty for none.
+    pub stdout: String,
+    /// Fifo to write to; empty for none, and with a terminal.
+    pub stderr: String,
+    /// Whether the process has a terminal.
+    pub terminal: bool,
+}
+
+/// What a caller wants made.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// The container's name.
+    pub id: ContainerId,
+    /// Directory that holds `config.json`.
+    pub bundle: PathBuf,
+    /// Mounts that make up the root filesystem; none: the configuration names a directory.
+    pub rootfs: Vec<Mount>,
+    /// Where the init process's streams go.
+    pub stdio: StdioPaths,
+}
+
+/// An additional process that a caller wants registered.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// Where and under which name.
+    pub target: Target,
+    /// OCI process object.
+    pub process: serde_json::Value,
+    /// Where its streams go.
+    pub stdio: StdioPaths,
+}
+
+/// A process: the init of a container, or one of its execs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The container.
+    pub container: ContainerId,
+    /// The exec; none for init.
+    pub exec: Option<ExecId>,
+}
+
+impl Target {
+    /// The name that callers know the process by.
+    pub fn name(&self) -> &str {
+        self.exec.as_ref().map_or(self.container.as_str(), ExecId::as_str)
+    }
+}
+
+/// State of a process as callers see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Not started.
+    Created,
+    /// Runs.
+    Running,
+    /// Stands still with its container.
+    Paused,
+    /// Has ended.
+    Stopped(Exit),
+}
+
+/// A process as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessView {
+    /// Bundle of its container.
+    pub bundle: String,
+    /// Process id on the host: the machine's.
+    pub pid: u32,
+    /// State.
+    pub status: Status,
+    /// Where its streams go.
+    pub stdio: StdioPaths,
+}
+
+/// Where a process is in its life.
+#[derive(Debug)]
+pub(crate) enum ProcessState {
+    /// The guest knows it.
+    Created,
+    /// The guest was asked to start it; it may even have exited before the answer came.
+    Starting { exited: Option<Exit> },
+    /// It runs.
+    Running,
+    /// It has ended.
+    Stopped(Exit),
+}
+
+/// One process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) state: ProcessState,
+    pub(crate) stdio: StdioPaths,
+    /// Dropped when the process is deleted, which ends all copying.
+    pub(crate) streams: Streams,
+    /// Terminal size (columns, rows) that was asked for before start.
+    pub(crate) size: Option<(u32, u32)>,
+    pub(crate) exit: watch::Sender<Option<Exit>>,
+}
+
+impl Process {
+    pub(crate) fn new(stdio: StdioPaths, streams: Streams) -> Self {
+        let exit = watch::Sender::new(None);
+        Self { state: ProcessState::Created, stdio, streams, size: None, exit }
+    }
+
+    /// Whether it may be started now.
+    pub(crate) fn may_start(&self, name: &str) -> Result<(), Error> {
+        match self.state {
+            ProcessState::Created => Ok(()),
+            ProcessState::Stopped(_) => {
+                Err(Error::State(format!("process {name:?} is stopped and can't be started")))
+            }
+            _ => Err(Error::State(format!("process {name:?} has already been started"))),
+        }
+    }
+
+    /// Whether it may be forgotten now, and how it ended.
+    pub(crate) fn may_delete(&self, name: &str) -> Result<Option<Exit>, Error> {
+        match self.state {
+            ProcessState::Created => Ok(None),
+            ProcessState::Stopped(exit) => Ok(Some(exit)),
+            _ => Err(Error::State(format!("process {name:?} still runs"))),
+        }
+    }
+
+    /// Whether a signal can reach it now. An exec that has not started has no process yet.
+    pub(crate) fn may_signal(&self, target: &Target) -> Result<(), Error> {
+        match self.state {
+            ProcessState::Stopped(_) => Err(Error::Exited(target.name().to_owned())),
+            ProcessState::Created if target.exec.is_some() => {
+                Err(Error::State(format!("process {:?} has not been started", target.name())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records the end and tells all who wait for it.
+    pub(crate) fn stop(&mut self, exit: Exit) {
+        self.state = ProcessState::Stopped(exit);
+        self.streams.stop_input();
+        self.exit.send_replace(Some(exit));
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, ProcessState::Running | ProcessState::Starting { .. })
+    }
+
+    fn status(&self, paused: bool) -> Status {
+        match self.state {
+            ProcessState::Created | ProcessState::Starting { .. } => Status::Created,
+            ProcessState::Running if paused => Status::Paused,
+            ProcessState::Running => Status::Running,
+            ProcessState::Stopped(exit) => Status::Stopped(exit),
+        }
+    }
+}
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) bundle: String,
+    /// Process id that callers are told: the machine's.
+    pub(crate) pid: u32,
+    pub(crate) init: Process,
+    pub(crate) execs: BTreeMap<ExecId, Process>,
+    pub(crate) paused: bool,
+    pub(crate) deleting: bool,
+    pub(crate) rootfs: Option<Rootfs>,
+    /// Metrics as they were at exit.
+    pub(crate) last_stats: Option<Files>,
+    /// OOM kills that were reported.
+    pub(crate) oom_kills: u64,
+    /// How init ended, while its execs' ends are still to be reported.
+    pub(crate) init_exit: Option<Exit>,
+}
+
+impl Container {
+    /// The named process.
+    pub(crate) fn process(&mut self, target: &Target) -> Result<&mut Process, Error> {
+        match &target.exec {
+            None => Ok(&mut self.init),
+            Some(exec) => self.execs.get_mut(exec).ok_or_else(|| Error::no_exec(exec.as_str())),
+        }
+    }
+
+    /// Whether an additional process may be registered or started.
+    pub(crate) fn may_exec(&self) -> Result<(), Error> {
+        match self.init.state {
+            ProcessState::Running if !self.deleting && self.init_exit.is_none() => Ok(()),
+            ProcessState::Created => {
+                Err(Error::State("the container has not been started".to_owned()))
+            }
+            _ => Err(Error::State("the container is stopped".to_owned())),
+        }
+    }
+
+    pub(crate) fn view(&mut self, target: &Target) -> Result<ProcessView, Error> {
+        let (bundle, pid, paused) = (self.bundle.clone(), self.pid, self.paused);
+        let process = self.process(target)?;
+        Ok(ProcessView {
+            bundle,
+            pid,
+            status: process.status(paused),
+            stdio: process.stdio.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn process(state: ProcessState) -> Process {
+        let mut process = Process::new(StdioPaths::default(), Streams::none());
+        process.state = state;
+        process
+    }
+
+    fn exit() -> Exit {
+        Exit { status: 3, at: SystemTime::UNIX_EPOCH }
+    }
+
+    fn exec() -> Target {
+        let container = ContainerId::new("c").unwrap();
+        Target { container, exec: Some(ExecId::new("e").unwrap()) }
+    }
+
+    #[test]
+    fn only_a_created_process_starts_and_only_a_still_one_is_deleted() {
+        let (created, running) = (ProcessState::Created, ProcessState::Running);
+        assert!(process(created).may_start("p").is_ok());
+        assert!(process(ProcessState::Starting { exited: None }).may_start("p").is_err());
+        assert!(process(ProcessState::Stopped(exit())).may_start("p").is_err());
+        assert!(process(running).may_delete("p").is_err());
+        let stopped = process(ProcessState::Stopped(exit())).may_delete("p");
+        assert_eq!(stopped, Ok(Some(exit())));
+    }
+
+    #[test]
+    fn signal_to_the_dead_and_to_the_unborn_are_told_apart() {
+        let dead = process(ProcessState::Stopped(exit())).may_signal(&exec());
+        assert!(matches!(dead, Err(Error::Exited(_))));
+        let unborn = process(ProcessState::Created).may_signal(&exec());
+        assert!(matches!(unborn, Err(Error::State(_))));
+        let init = Target { exec: None, ..exec() };
+        assert!(process(ProcessState::Created).may_signal(&init).is_ok());
+    }
+
+    #[test]
+    fn end_is_told_to_those_who_wait_and_to_those_who_ask_later() {
+        let mut process = process(ProcessState::Running);
+        let early = process.exit.subscribe();
+        process.stop(exit());
+        assert_eq!(*early.borrow(), Some(exit()));
+        assert_eq!(*process.exit.subscribe().borrow(), Some(exit()));
+    }
+}

@@ -1,0 +1,163 @@
+//! The task that owns a VMM's control socket and process.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+use vmm_api::{Channel, Event, FromVmm, MachineEnd, Reply, WireError};
+
+use super::{End, Life, Order};
+use crate::console::Console;
+use crate::spawn::{self, Watched};
+
+/// How long a VMM that has said its last word may take to exit.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
+struct Socket(Channel);
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The control socket as a tokio resource.
+pub(super) struct Control(AsyncFd<Socket>);
+
+impl Control {
+    pub(super) fn new(channel: Channel) -> std::io::Result<Self> {
+        rustix::io::ioctl_fionbio(&channel, true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Ok(Self(spawn::register(Socket(channel), interest)?))
+    }
+
+    async fn send(&self, order: &Order) -> Result<(), WireError> {
+        let fds: Vec<BorrowedFd<'_>> = order.fds.iter().map(AsFd::as_fd).collect();
+        loop {
+            let mut ready = self.0.writable().await.map_err(os_error)?;
+            match self.0.get_ref().0.send(&order.request, &fds) {
+                Err(WireError::Socket(rustix::io::Errno::AGAIN)) => ready.clear_ready(),
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn recv(&self) -> Result<FromVmm, WireError> {
+        loop {
+            let mut ready = self.0.readable().await.map_err(os_error)?;
+            match self.0.get_ref().0.recv::<FromVmm>() {
+                Err(WireError::Socket(rustix::io::Errno::AGAIN)) => ready.clear_ready(),
+                received => return received.map(|(message, _)| message),
+            }
+        }
+    }
+}
+
+fn os_error(error: std::io::Error) -> WireError {
+    WireError::Socket(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+}
+
+pub(super) struct Driver {
+    pub(super) control: Control,
+    pub(super) process: Watched,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) life: watch::Sender<Life>,
+    pub(super) console: Console,
+}
+
+impl Driver {
+    /// Serves until the machine is over and its process reaped.
+    pub(super) async fn run(mut self) {
+        let said = self.serve().await;
+        // The closed socket ends a VMM that still lives.
+        drop(self.control);
+        let exit = match tokio::time::timeout(LAST_BREATH, self.process.wait()).await {
+            Ok(exit) => exit,
+            Err(_) => {
+                self.process.kill();
+                self.process.wait().await
+            }
+        };
+        let exit = match exit {
+            Ok(exit) => format!("its process {exit}"),
+            Err(error) => format!("its process can't be waited for: {error}"),
+        };
+        let end = match said {
+            Some(end) => End { reason: story(&end, None, &self.console), end },
+            None => {
+                let reason = story(&MachineEnd::Killed, Some(&exit), &self.console);
+                End { end: MachineEnd::Killed, reason }
+            }
+        };
+        log::info!("machine over: {}; {exit}", end.reason);
+        self.life.send_modify(|life| life.end = Some(end));
+    }
+
+    async fn serve(&mut self) -> Option<MachineEnd> {
+        let mut open: VecDeque<oneshot::Sender<Reply>> = VecDeque::new();
+        loop {
+            let message = tokio::select! {
+                order = self.orders.recv() => {
+                    // No handle is left: nobody wants the machine any more.
+                    let Some(order) = order else { return Some(MachineEnd::Stopped) };
+                    if let Err(error) = self.control.send(&order).await {
+                        log::warn!("asking the VMM: {error}");
+                        // What it said last is still to be read.
+                        continue;
+                    }
+                    open.push_back(order.reply);
+                    continue;
+                }
+                message = self.control.recv() => message,
+            };
+            match message {
+                Ok(FromVmm::Reply(reply)) => {
+                    // Whoever asked may have given up.
+                    let _late = open.pop_front().map(|asked| asked.send(reply));
+                }
+                Ok(FromVmm::Event(Event::Ended(end))) => return Some(end),
+                Ok(FromVmm::Event(event)) => self.note(&event),
+                Err(WireError::Closed) => return None,
+                Err(error) => {
+                    log::warn!("control socket of the VMM: {error}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        match event {
+            Event::GuestReady { since_exec_us, since_boot_us } => {
+                log::info!("guest ready: {since_exec_us} us from exec, {since_boot_us} us of boot");
+                self.life.send_modify(|life| life.ready_us = Some(*since_exec_us));
+            }
+            Event::Panicked => log::warn!("guest kernel panic: {}", self.console.last_lines()),
+            Event::DeviceFailed { window, reason } => {
+                log::warn!("device in window {} failed: {reason}", window.index());
+            }
+            Event::Ended(_) => {}
+        }
+    }
+}
+
+fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
+    let mut text = end.to_string();
+    if let Some(exit) = exit {
+        text = format!("{text} ({exit})");
+    }
+    let lines = console.last_lines();
+    if !lines.is_empty() && !matches!(end, MachineEnd::Stopped | MachineEnd::PowerOff) {
+        text = format!("{text}; last console lines: {lines}");
+    }
+    text
+}

@@ -1,0 +1,151 @@
+//! Starting a VMM: opening what it needs, handing it over, asking it to boot.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{MemfdFlags, OFlags};
+use tokio::sync::{mpsc, watch};
+use vmm_api::{
+    BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Reply, Request,
+};
+
+use super::driver::{Control, Driver};
+use super::{Life, Machine, unexpected};
+use crate::console::Console;
+use crate::journal::Entry;
+use crate::spawn::{self, Watched};
+use crate::store::StateDir;
+use crate::{Config, Error};
+
+/// virtio-fs tag of the shared directory.
+pub(crate) const SHARE_TAG: &str = "share";
+
+/// What a machine is started from.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The operator's settings.
+    pub config: &'a Config,
+    /// Its shape.
+    pub shape: MachineConfig,
+    /// Where its socket and files are; must exist, with its share.
+    pub state: &'a StateDir,
+}
+
+/// Descriptors in the order in which their slots are handed out.
+#[derive(Default)]
+struct Slots(Vec<OwnedFd>);
+
+impl Slots {
+    fn add(&mut self, fd: impl Into<OwnedFd>) -> Result<FdSlot, Error> {
+        let slot = u8::try_from(self.0.len());
+        self.0.push(fd.into());
+        slot.map(FdSlot).map_err(|_| Error::Invalid("too many devices".into()))
+    }
+}
+
+/// Starts a VMM and boots its machine; returns once its first vCPU runs.
+///
+/// # Errors
+/// [`Error::Invalid`] for a kernel, image or binary that can't be used, by name;
+/// [`Error::Failed`] for what the host refuses. Nothing is left running then.
+pub async fn launch(launch: Launch<'_>) -> Result<Machine, Error> {
+    let (console, output) = Console::start(&launch.state.console())
+        .map_err(|error| Error::failed("opening the console log", &error))?;
+    let mut slots = Slots::default();
+    let boot = describe(&launch, &mut slots, &output)?;
+    let (ours, theirs) =
+        Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
+    let process = start(&launch, theirs.into(), output)?;
+    let control = Control::new(ours).map_err(|e| Error::failed("making the control socket", &e))?;
+    let (orders, orders_rx) = mpsc::channel(16);
+    let (life_tx, life) = watch::channel(Life::default());
+    let pid = process.pid();
+    let driver =
+        Driver { control, process, orders: orders_rx, life: life_tx, console: console.clone() };
+    tokio::spawn(driver.run());
+    let machine = Machine { pid, orders, life, console };
+    match machine.request(Request::Boot(boot), slots.0).await? {
+        Reply::Done => Ok(machine),
+        other => Err(unexpected("booting the machine", other)),
+    }
+}
+
+fn describe(
+    launch: &Launch<'_>,
+    slots: &mut Slots,
+    console: &OwnedFd,
+) -> Result<BootConfig, Error> {
+    let Launch { config, shape, state } = launch;
+    let kernel = slots.add(open("guest kernel", &config.kernel)?)?;
+    let image = open("guest root image", &config.rootfs)?;
+    crate::storage::check_erofs(&image, &config.rootfs)?;
+    let image = slots.add(image)?;
+    let memory = slots.add(memory(shape.memory().bytes())?)?;
+    let vsock = state.vsock();
+    let listener = UnixListener::bind(&vsock)
+        .map_err(|error| Error::failed(&format!("listening on {}", vsock.display()), &error))?;
+    let listener = slots.add(listener)?;
+    let share = state.share();
+    let root = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::PATH | OFlags::DIRECTORY).bits().cast_signed())
+        .open(&share)
+        .map_err(|error| Error::failed(&format!("opening {}", share.display()), &error))?;
+    let root = slots.add(root)?;
+    let failed = |error: std::io::Error| Error::failed("opening the console log", &error);
+    let output = slots.add(console.try_clone().map_err(failed)?)?;
+    let serial = match shape.early_serial() {
+        true => Some(slots.add(console.try_clone().map_err(failed)?)?),
+        false => None,
+    };
+    let image = BlockConfig::new(image, true, "cuddy-root")
+        .map_err(|error| Error::Invalid(error.to_string()))?;
+    let devices = vec![
+        DeviceConfig::Block(image),
+        DeviceConfig::Rng,
+        DeviceConfig::Vsock { listener },
+        DeviceConfig::Fs { tag: SHARE_TAG.to_owned(), root },
+        DeviceConfig::Console { output },
+    ];
+    Ok(BootConfig { machine: shape.clone(), kernel, memory, serial, devices })
+}
+
+fn open(what: &str, path: &Path) -> Result<File, Error> {
+    File::open(path)
+        .map_err(|error| Error::Invalid(format!("opening the {what} {}: {error}", path.display())))
+}
+
+/// Guest memory. Its pages exist from their first use on.
+fn memory(bytes: u64) -> Result<OwnedFd, Error> {
+    let made = rustix::fs::memfd_create("cuddy-guest", MemfdFlags::CLOEXEC).and_then(|memory| {
+        rustix::fs::ftruncate(&memory, bytes)?;
+        Ok(memory)
+    });
+    made.map_err(|error| Error::failed("making the guest's memory", &error))
+}
+
+fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watched, Error> {
+    let path = &launch.config.vmm;
+    let failed = |error: std::io::Error| {
+        Error::failed(&format!("starting the VMM {}", path.display()), &error)
+    };
+    let mut command = Command::new(path);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(output));
+    let child = spawn::spawn(command, &[control]).map_err(failed)?;
+    let process = Watched::new(&child).map_err(failed)?;
+    let pid = process.pid();
+    let started = spawn::start_time(pid).unwrap_or_default();
+    let noted = launch.state.journal().and_then(|mut journal| {
+        journal.add(&Entry::Process { pid, started })?;
+        std::fs::write(launch.state.vmm_pid(), pid.to_string())
+    });
+    if let Err(error) = noted {
+        process.kill();
+        return Err(failed(error));
+    }
+    Ok(process)
+}

@@ -1,0 +1,268 @@
+//! Mounting on the host: options as mount(8) writes them, the mount table, and undoing.
+
+use std::ffi::CString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use crate::events::Mount;
+
+/// mount(2) takes one page of options, its final zero byte included.
+const MAX_DATA: usize = 4095;
+
+/// Options of mount(8), sorted into flags and what the filesystem reads itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Flags of mount(2).
+    pub flags: MountFlags,
+    /// Whether a bind mount takes the mounts below its source with it.
+    pub recursive: bool,
+    /// Options for the filesystem.
+    pub data: Vec<String>,
+}
+
+impl Options {
+    /// Sorts options. `loop` and containerd's own `X-containerd.*` instructions are left out.
+    pub fn parse(options: &[String]) -> Self {
+        let mut parsed = Self { flags: MountFlags::empty(), recursive: false, data: Vec::new() };
+        for option in options {
+            let (flag, set) = match option.as_str() {
+                "ro" => (MountFlags::RDONLY, true),
+                "rw" => (MountFlags::RDONLY, false),
+                "nosuid" => (MountFlags::NOSUID, true),
+                "suid" => (MountFlags::NOSUID, false),
+                "nodev" => (MountFlags::NODEV, true),
+                "dev" => (MountFlags::NODEV, false),
+                "noexec" => (MountFlags::NOEXEC, true),
+                "exec" => (MountFlags::NOEXEC, false),
+                "sync" => (MountFlags::SYNCHRONOUS, true),
+                "dirsync" => (MountFlags::DIRSYNC, true),
+                "noatime" => (MountFlags::NOATIME, true),
+                "nodiratime" => (MountFlags::NODIRATIME, true),
+                "relatime" => (MountFlags::RELATIME, true),
+                "strictatime" => (MountFlags::STRICTATIME, true),
+                "bind" | "defaults" | "async" | "atime" | "loop" => continue,
+                "rbind" => {
+                    parsed.recursive = true;
+                    continue;
+                }
+                instruction if instruction.starts_with("X-containerd.") => continue,
+                other => {
+                    parsed.data.push(other.to_owned());
+                    continue;
+                }
+            };
+            parsed.flags.set(flag, set);
+        }
+        parsed
+    }
+}
+
+/// Mounts `mount` at `target`, which must exist.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn mount(mount: &Mount, target: &Path) -> io::Result<()> {
+    let options = Options::parse(&mount.options);
+    if mount.fstype == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind") {
+        return bind(Path::new(&mount.source), target, &options);
+    }
+    let (directory, data) = compact(&options.data);
+    let text = CString::new(data)?;
+    let call = || {
+        let fstype = mount.fstype.as_str();
+        rustix::mount::mount(mount.source.as_str(), target, fstype, options.flags, &*text)
+    };
+    match directory {
+        None => Ok(call()?),
+        Some(directory) => {
+            // The working directory is the process's: nothing else runs before it is back,
+            // because the runtime has one thread and there is no await in between.
+            let back = std::env::current_dir()?;
+            std::env::set_current_dir(directory)?;
+            let mounted = call();
+            std::env::set_current_dir(back)?;
+            Ok(mounted?)
+        }
+    }
+}
+
+/// Shows `source` at `target`, with the flags of `options`.
+///
+/// # Errors
+/// What the kernel answered; nothing stays mounted then.
+pub fn bind(source: &Path, target: &Path, options: &Options) -> io::Result<()> {
+    if options.recursive {
+        rustix::mount::mount_bind_recursive(source, target)?;
+    } else {
+        rustix::mount::mount_bind(source, target)?;
+    }
+    if options.flags.is_empty() {
+        return Ok(());
+    }
+    let flags = options.flags | MountFlags::BIND;
+    let changed = rustix::mount::mount_remount(target, flags, c"");
+    if changed.is_err() {
+        detach(target)?;
+    }
+    Ok(changed?)
+}
+
+/// Makes `directory` a mount point of its own whose later mounts reach other namespaces.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn share(directory: &Path) -> io::Result<()> {
+    rustix::mount::mount_bind(directory, directory)?;
+    let shared = rustix::mount::mount_change(directory, MountPropagationFlags::SHARED);
+    if shared.is_err() {
+        detach(directory)?;
+    }
+    Ok(shared?)
+}
+
+/// Unmounts what is on `target`; busy users keep it until they let go. Nothing there is fine.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn detach(target: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Unmounts everything at and below `directory`.
+///
+/// # Errors
+/// When something is still mounted there afterwards.
+pub fn detach_below(directory: &Path) -> io::Result<()> {
+    // A mount can hide another at the same place, so look again until none is left.
+    for _ in 0..16 {
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let points = below(&table, directory);
+        if points.is_empty() {
+            return Ok(());
+        }
+        for point in points.iter().rev() {
+            detach(point)?;
+        }
+    }
+    Err(io::Error::other(format!("mounts below {} do not go away", directory.display())))
+}
+
+/// Mount points at or below `directory`, parents first, out of a `/proc/self/mountinfo`.
+fn below(table: &str, directory: &Path) -> Vec<PathBuf> {
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    points.filter(|point| point.starts_with(directory)).collect()
+}
+
+/// Undoes the kernel's `\040` for a blank and its like (proc(5)).
+fn unescape(text: &str) -> PathBuf {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(char::from(byte));
+                rest = &after[3..];
+            }
+            None => {
+                out.push('\\');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out.into()
+}
+
+/// Joins filesystem options. If they are too long for mount(2), the layers of an overlay are
+/// written relative to the directory that they have in common, which is returned as well.
+fn compact(options: &[String]) -> (Option<PathBuf>, String) {
+    let whole = options.join(",");
+    if whole.len() <= MAX_DATA {
+        return (None, whole);
+    }
+    let layers = options.iter().find_map(|option| option.strip_prefix("lowerdir="));
+    let layers: Vec<&Path> = layers.into_iter().flat_map(|l| l.split(':')).map(Path::new).collect();
+    let Some(common) = common_parent(&layers) else { return (None, whole) };
+    let short = options.iter().map(|option| {
+        if !option.starts_with("lowerdir=") {
+            return option.clone();
+        }
+        let relative = |layer: &&Path| layer.strip_prefix(&common).unwrap_or(layer).to_owned();
+        let layers: Vec<_> =
+            layers.iter().map(relative).map(|p| p.to_string_lossy().into_owned()).collect();
+        format!("lowerdir={}", layers.join(":"))
+    });
+    let data = short.collect::<Vec<_>>().join(",");
+    (Some(common), data)
+}
+
+/// The longest directory that all paths lie in.
+fn common_parent(paths: &[&Path]) -> Option<PathBuf> {
+    let first = paths.first()?.parent()?;
+    let shared = |other: &&Path| {
+        first.components().zip(other.components()).take_while(|(a, b)| a == b).count()
+    };
+    let length = paths.iter().map(shared).min()?;
+    let common: PathBuf = first.components().take(length).collect();
+    common.components().any(|part| matches!(part, Component::Normal(_))).then_some(common)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    #[test]
+    fn options_are_sorted_and_instructions_to_containerd_dropped() {
+        let options = Options::parse(&strings(&[
+            "rbind",
+            "ro",
+            "nosuid",
+            "loop",
+            "X-containerd.mkfs.size=1",
+            "index=off",
+        ]));
+        assert_eq!(options.flags, MountFlags::RDONLY | MountFlags::NOSUID);
+        assert!(options.recursive);
+        assert_eq!(options.data, ["index=off"]);
+        assert!(Options::parse(&strings(&["ro", "rw"])).flags.is_empty());
+    }
+
+    #[test]
+    fn deep_images_fit_into_one_page_of_options() {
+        let layer = |n| format!("/var/lib/containerd/snapshotter/overlayfs/snapshots/{n}/fs");
+        let layers: Vec<_> = (0..100).map(layer).collect();
+        let options =
+            vec!["upperdir=/var/lib/u".to_owned(), format!("lowerdir={}", layers.join(":"))];
+        let (directory, data) = compact(&options);
+        let common = "/var/lib/containerd/snapshotter/overlayfs/snapshots";
+        assert_eq!(directory.as_deref(), Some(Path::new(common)));
+        assert!(data.starts_with("upperdir=/var/lib/u,lowerdir=0/fs:1/fs:"), "{data}");
+        assert!(data.len() <= MAX_DATA);
+    }
+
+    #[test]
+    fn short_options_stay_as_they_are() {
+        let options = strings(&["lowerdir=/a:/b", "index=off"]);
+        assert_eq!(compact(&options), (None, "lowerdir=/a:/b,index=off".to_owned()));
+    }
+
+    #[test]
+    fn mount_table_is_read_with_its_escapes() {
+        let table = "1 0 0:1 / / rw - ext4 /dev/a rw\n\
+            2 1 0:2 / /run/cuddy/a\\040b rw - tmpfs t rw\n\
+            3 2 0:3 / /run/cuddy/a\\040b/c rw - tmpfs t rw\n\
+            4 1 0:4 / /run/cuddyx rw - tmpfs t rw\n";
+        let found = below(table, Path::new("/run/cuddy"));
+        assert_eq!(found, [Path::new("/run/cuddy/a b"), Path::new("/run/cuddy/a b/c")]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Forgetting processes and containers, and the end of the sandbox.
+
+use std::time::SystemTime;
+
+use super::{Booted, Owner, Reply, Shutdown, Slot, answer};
+use crate::container::Target;
+use crate::events::{EventKind, Exit};
+use crate::storage::Rootfs;
+use crate::{ContainerId, Error};
+
+impl Owner {
+    pub(super) fn delete(&mut self, target: Target, reply: Reply<(u32, Exit)>) {
+        match target.exec {
+            Some(_) => self.delete_exec(target, reply),
+            None => self.delete_container(target.container, reply),
+        }
+    }
+
+    fn delete_exec(&mut self, target: Target, reply: Reply<(u32, Exit)>) {
+        let accepted = self.container(&target.container).and_then(|container| {
+            let pid = container.pid;
+            let exit = container.process(&target)?.may_delete(target.name())?;
+            if let Some(exec) = &target.exec {
+                container.execs.remove(exec);
+            }
+            Ok((pid, exit.unwrap_or_else(never_started)))
+        });
+        // The guest forgets on its own time: the caller has all it needs.
+        if accepted.is_ok()
+            && let Ok(booted) = self.booted()
+        {
+            let work = async move { booted.guest.delete_process(&target).await };
+            self.run(work, |_, outcome| note(outcome));
+        }
+        answer(reply, accepted);
+    }
+
+    fn delete_container(&mut self, id: ContainerId, reply: Reply<(u32, Exit)>) {
+        let accepted = self.container(&id).and_then(|container| {
+            let exit = container.init.may_delete(id.as_str())?;
+            if container.deleting {
+                return Err(Error::State(format!("container {:?} is being deleted", id.as_str())));
+            }
+            container.deleting = true;
+            Ok((exit.unwrap_or_else(never_started), container.rootfs.take()))
+        });
+        let (exit, rootfs) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let booted = self.booted().ok();
+        let (state, asked) = (self.state.clone(), id.clone());
+        let work = async move {
+            if let Some(booted) = booted {
+                note(booted.guest.delete(&asked).await);
+                undo(rootfs, &booted).await;
+            }
+            state.destroy_container(&asked)
+        };
+        self.run(work, move |owner, undone| {
+            if let Err(error) = undone {
+                log::error!("removing what container {id} left: {error}");
+            }
+            owner.deleted(&id, exit, reply);
+        });
+    }
+
+    fn deleted(&mut self, id: &ContainerId, exit: Exit, reply: Reply<(u32, Exit)>) {
+        let Some(Slot::Present(container)) = self.containers.remove(id) else {
+            return answer(reply, Err(Error::no_container(id.as_str())));
+        };
+        let pid = container.pid;
+        self.publish(id, EventKind::Deleted { pid, exit });
+        answer(reply, Ok((pid, exit)));
+        if self.close_when_empty && self.is_empty() {
+            self.close();
+        }
+    }
+
+    /// Ends the sandbox if nothing keeps it, or as the caller wishes.
+    pub(super) fn shutdown(&mut self, wish: Shutdown) -> bool {
+        if self.is_empty() || wish == Shutdown::Now {
+            self.close();
+            return true;
+        }
+        self.close_when_empty |= wish == Shutdown::WhenEmpty;
+        false
+    }
+}
+
+async fn undo(rootfs: Option<Rootfs>, booted: &Booted) {
+    if let Some(rootfs) = rootfs {
+        rootfs.undo(booted).await;
+    }
+}
+
+/// Logs what could not be done on the way out; the machine's end does it in any case.
+fn note(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        log::warn!("{error}");
+    }
+}
+
+fn never_started() -> Exit {
+    Exit { status: 0, at: SystemTime::now() }
+}

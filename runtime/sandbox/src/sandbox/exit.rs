@@ -1,0 +1,128 @@
+//! The end of processes: seen once, told in order, after their output.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Owner, Slot};
+use crate::container::{Container, ProcessState, Target};
+use crate::events::{EventKind, Exit};
+use crate::guest::Guest;
+use crate::stats::{self, Files};
+use crate::{ContainerId, stdio};
+
+/// How long the ends of execs may come after that of their container's init.
+const EXECS: Duration = Duration::from_secs(5);
+
+/// Exit status of a process about which the guest knows nothing.
+const UNKNOWN: u32 = 255;
+
+const SIGKILL: u32 = 9;
+
+impl Owner {
+    /// Waits beside the loop for the end of a process and its output.
+    pub(super) fn watch_exit(&mut self, target: Target, guest: &Guest) {
+        let Ok(process) = self.process(&target) else { return };
+        let drain = process.streams.drain();
+        let (guest, asked) = (guest.clone(), target.clone());
+        let work = async move { end_of(&asked, &guest, drain).await };
+        self.run(work, move |owner, end| match end {
+            Ok((exit, files)) => owner.exited(&target, exit, files),
+            Err(reason) => owner.guest_lost(&reason),
+        });
+    }
+
+    /// Records the end of a process. The second time it does nothing.
+    pub(super) fn exited(&mut self, target: &Target, exit: Exit, files: Option<Files>) {
+        if let Some(files) = &files {
+            self.oom_killed(&target.container, stats::oom_kills(files));
+        }
+        let Ok(container) = self.container(&target.container) else { return };
+        if files.is_some() {
+            container.last_stats = files;
+        }
+        let Ok(process) = container.process(target) else { return };
+        match &mut process.state {
+            ProcessState::Stopped(_) => {}
+            // Its start has not been told yet.
+            ProcessState::Starting { exited } => *exited = Some(exit),
+            _ if target.exec.is_none() => self.init_exited(&target.container, exit),
+            _ => self.tell(target, exit),
+        }
+    }
+
+    /// Holds the end of init back until its execs' ends are told.
+    fn init_exited(&mut self, id: &ContainerId, exit: Exit) {
+        let Ok(container) = self.container(id) else { return };
+        if !execs_run(container) {
+            return self.tell(&Target { container: id.clone(), exec: None }, exit);
+        }
+        let first = container.init_exit.replace(exit).is_none();
+        if first {
+            let id = id.clone();
+            self.run(tokio::time::sleep(EXECS), move |owner, ()| owner.end_execs(&id));
+        }
+    }
+
+    /// The guest has not told the ends of some execs of a container whose init is gone.
+    fn end_execs(&mut self, id: &ContainerId) {
+        let Ok(container) = self.container(id) else { return };
+        let Some(exit) = container.init_exit else { return };
+        let killed = Exit { status: 128 + SIGKILL, at: exit.at };
+        let execs = container.execs.iter().filter(|(_, exec)| exec.is_running());
+        let execs: Vec<_> = execs.map(|(exec, _)| exec.clone()).collect();
+        for exec in execs {
+            self.tell(&Target { container: id.clone(), exec: Some(exec) }, killed);
+        }
+    }
+
+    fn tell(&mut self, target: &Target, exit: Exit) {
+        let Ok(container) = self.container(&target.container) else { return };
+        let pid = container.pid;
+        let Ok(process) = container.process(target) else { return };
+        process.stop(exit);
+        if target.exec.is_none() {
+            container.init_exit = None;
+        }
+        let pending = container.init_exit.filter(|_| !execs_run(container));
+        let exec = target.exec.clone();
+        self.publish(&target.container, EventKind::Exited { exec, pid, exit });
+        if let Some(exit) = pending {
+            self.tell(&Target { container: target.container.clone(), exec: None }, exit);
+        }
+    }
+
+    /// Whether any container is left, in whatever state.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.containers.values().any(|slot| matches!(slot, Slot::Present(_) | Slot::Reserved))
+    }
+}
+
+fn execs_run(container: &Container) -> bool {
+    container.execs.values().any(crate::container::Process::is_running)
+}
+
+/// Waits for the end of a process; for an init, ends what it left behind and takes the metrics.
+async fn end_of(
+    target: &Target,
+    guest: &Guest,
+    drain: stdio::Drain,
+) -> Result<(Exit, Option<Files>), String> {
+    let status = match guest.wait(target).await {
+        Ok(status) => status,
+        Err(ttrpc::Error::RpcStatus(status)) => {
+            log::error!("waiting for {:?}: {}", target.name(), status.message());
+            UNKNOWN
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let exit = Exit { status, at: SystemTime::now() };
+    let mut files = None;
+    if target.exec.is_none() {
+        // Without a pid namespace of its own the container's other processes live on.
+        if let Err(error) = guest.signal(target, SIGKILL, true).await {
+            log::debug!("{error}");
+        }
+        files = guest.stats(&target.container).await.ok();
+    }
+    drain.done().await;
+    Ok((exit, files))
+}

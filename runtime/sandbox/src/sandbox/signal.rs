@@ -1,0 +1,100 @@
+//! Signals and terminal sizes.
+
+use super::{Booted, Owner, Reply, answer};
+use crate::Error;
+use crate::container::{ProcessState, Target};
+
+/// Largest signal number of Linux.
+const MAX_SIGNAL: u32 = 64;
+
+const SIGKILL: u32 = 9;
+
+impl Owner {
+    pub(super) fn kill(&mut self, target: Target, signal: u32, all: bool, reply: Reply<()>) {
+        let accepted = self.accept_signal(&target, signal, all);
+        let (booted, resume) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        if signal == 0 {
+            // A probe of callers for whether the process lives, which is known here.
+            return answer(reply, Ok(()));
+        }
+        let container = target.container.clone();
+        let work = async move {
+            // A frozen process would die only when thawed.
+            if resume {
+                booted.guest.resume(&target.container).await?;
+            }
+            booted.guest.signal(&target, signal, all).await
+        };
+        self.run(work, move |owner, outcome| {
+            if resume {
+                owner.set_paused(&container, false);
+            }
+            answer(reply, outcome);
+        });
+    }
+
+    fn accept_signal(
+        &mut self,
+        target: &Target,
+        signal: u32,
+        all: bool,
+    ) -> Result<(Booted, bool), Error> {
+        if signal > MAX_SIGNAL {
+            return Err(Error::Invalid(format!("signal {signal} does not exist")));
+        }
+        if all && target.exec.is_some() {
+            return Err(Error::Invalid(
+                "all processes are those of a container, not an exec".into(),
+            ));
+        }
+        let container = self.container(&target.container)?;
+        let paused = container.paused;
+        container.process(target)?.may_signal(target)?;
+        let booted = self.booted().map_err(|_| Error::Exited(target.name().to_owned()))?;
+        Ok((booted, paused && signal == SIGKILL))
+    }
+
+    pub(super) fn resize(&mut self, target: Target, size: (u32, u32), reply: Reply<()>) {
+        let process = match self.process(&target) {
+            Ok(process) => process,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let running = match process.state {
+            ProcessState::Running => true,
+            ProcessState::Created | ProcessState::Starting { .. } => {
+                process.size = Some(size);
+                false
+            }
+            ProcessState::Stopped(_) => false,
+        };
+        if !running || !process.stdio.terminal {
+            return answer(reply, Ok(()));
+        }
+        match self.booted() {
+            Ok(booted) => self.send_size(&booted, target, size, Some(reply)),
+            Err(error) => answer(reply, Err(error)),
+        }
+    }
+
+    pub(super) fn send_size(
+        &self,
+        booted: &Booted,
+        target: Target,
+        size: (u32, u32),
+        reply: Option<Reply<()>>,
+    ) {
+        let guest = booted.guest.clone();
+        let work = async move { guest.resize(&target, size).await };
+        self.run(work, move |_, outcome| match reply {
+            Some(reply) => answer(reply, outcome),
+            None => {
+                if let Err(error) = outcome {
+                    log::debug!("{error}");
+                }
+            }
+        });
+    }
+}

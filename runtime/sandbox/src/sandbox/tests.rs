@@ -1,0 +1,82 @@
+use super::*;
+use crate::container::StdioPaths;
+
+/// A sandbox whose state and configuration live in a temporary directory. The environment is the
+/// process's, so the tests of this file share one place and differ by sandbox id.
+fn sandbox(id: &str) -> Sandbox {
+    let identity = Identity {
+        namespace: Namespace::new("test").unwrap(),
+        id: SandboxId::new(id).unwrap(),
+        socket: None,
+    };
+    Sandbox::start(identity, mpsc::channel(8).0)
+}
+
+fn target(exec: Option<&str>) -> Target {
+    let exec = exec.map(|exec| ExecId::new(exec).unwrap());
+    Target { container: ContainerId::new("web").unwrap(), exec }
+}
+
+fn request(bundle: &std::path::Path) -> CreateRequest {
+    CreateRequest {
+        id: ContainerId::new("web").unwrap(),
+        bundle: bundle.to_owned(),
+        rootfs: Vec::new(),
+        stdio: StdioPaths::default(),
+    }
+}
+
+#[tokio::test]
+async fn unknown_container_is_not_found_by_every_verb() {
+    let sandbox = sandbox("unknown");
+    let id = ContainerId::new("web").unwrap();
+    let not_found = Error::no_container("web");
+    assert_eq!(sandbox.view(target(None)).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.wait(target(None)).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.pids(id.clone()).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.delete(target(None)).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.kill(target(None), 9, true).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.pause(id.clone(), true).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.stats(id).await.unwrap_err(), not_found);
+    assert_eq!(sandbox.start_process(target(Some("e"))).await.unwrap_err(), not_found);
+}
+
+#[tokio::test]
+async fn bundle_without_configuration_fails_by_name_and_leaves_the_name_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let sandbox = sandbox("bundle");
+    for _ in 0..2 {
+        let error = sandbox.create(request(dir.path())).await.unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+        assert!(error.to_string().contains("config.json"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_snapshot_type_is_refused_before_anything_boots() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.json"), r#"{"process":{}}"#).unwrap();
+    let mut request = request(dir.path());
+    request.rootfs.push(crate::events::Mount { fstype: "zfs".into(), ..Default::default() });
+    let error = sandbox("snapshot").create(request).await.unwrap_err();
+    assert!(error.to_string().contains("\"zfs\""), "{error}");
+}
+
+#[tokio::test]
+async fn sandbox_without_machine_closes_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    std::fs::write(&socket, "").unwrap();
+    let identity = Identity {
+        namespace: Namespace::new("test").unwrap(),
+        id: SandboxId::new("close").unwrap(),
+        socket: Some(socket.clone()),
+    };
+    let sandbox = Sandbox::start(identity, mpsc::channel(8).0);
+    assert!(sandbox.shutdown(Shutdown::IfEmpty).await.unwrap());
+    // The socket is gone before the answer: nobody can join a sandbox that is on its way out.
+    assert!(!socket.exists());
+    sandbox.closed().await;
+    let error = sandbox.create(request(dir.path())).await.unwrap_err();
+    assert!(matches!(error, Error::State(_)), "{error:?}");
+}

@@ -1,0 +1,138 @@
+//! How large a machine is made for its pod (pure): vCPUs from the CPU quota, memory from the
+//! memory limit plus what guest kernel and agent need.
+
+use serde_json::Value;
+use vmm_api::{MachineConfig, RawMachineConfig};
+
+use crate::{Config, Error};
+
+/// Limits that a pod states, from the CRI's annotations on the sandbox container or from the
+/// resources of a container that stands alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time in microseconds per period.
+    pub cpu_quota_us: Option<u64>,
+    /// Period in microseconds; the kernel's default is 100000.
+    pub cpu_period_us: Option<u64>,
+    /// Memory in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A memory limit from here on means "none": the kernel's own `PAGE_COUNTER_MAX` is near.
+const NO_LIMIT: u64 = 1 << 62;
+
+const CRI_QUOTA: &str = "io.kubernetes.cri.sandbox-cpu-quota";
+const CRI_PERIOD: &str = "io.kubernetes.cri.sandbox-cpu-period";
+const CRI_MEMORY: &str = "io.kubernetes.cri.sandbox-memory";
+
+impl Limits {
+    /// Reads the limits out of an OCI configuration. Zero and negative values mean none.
+    pub fn from_spec(spec: &Value) -> Self {
+        let annotation = |key: &str| {
+            let text = spec.get("annotations")?.get(key)?.as_str()?;
+            text.parse::<u64>().ok()
+        };
+        let resource = |pointer: &str| spec.pointer(pointer).and_then(Value::as_u64);
+        let one = |key, pointer| annotation(key).or_else(|| resource(pointer)).filter(|&n| n > 0);
+        Self {
+            cpu_quota_us: one(CRI_QUOTA, "/linux/resources/cpu/quota"),
+            cpu_period_us: one(CRI_PERIOD, "/linux/resources/cpu/period"),
+            memory_bytes: one(CRI_MEMORY, "/linux/resources/memory/limit")
+                .filter(|&bytes| bytes < NO_LIMIT),
+        }
+    }
+}
+
+/// The shape of the machine for a pod with these limits on a host with `host_mib` of memory.
+///
+/// # Errors
+/// [`Error::Invalid`] when the machine would be larger than the host or than a machine can be.
+pub fn machine(config: &Config, limits: Limits, host_mib: u64) -> Result<MachineConfig, Error> {
+    let vcpus = limits.cpu_quota_us.map_or(config.default_vcpus, |quota| {
+        let period = limits.cpu_period_us.unwrap_or(100_000);
+        u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX).clamp(1, 32)
+    });
+    let wanted = limits.memory_bytes.map_or(config.default_memory_mib, |bytes| {
+        bytes.div_ceil(1 << 20) + config.memory_overhead_mib
+    });
+    // The guest's memory hot-plug granule: odd sizes cost the kernel split page tables.
+    let memory_mib = wanted.next_multiple_of(2).max(64);
+    if memory_mib > host_mib {
+        return Err(Error::Invalid(format!(
+            "the pod needs a machine of {memory_mib} MiB of memory, the host has {host_mib} MiB"
+        )));
+    }
+    let raw = RawMachineConfig {
+        vcpus,
+        memory_mib,
+        extra_cmdline: config.extra_cmdline.clone(),
+        early_serial: config.debug,
+    };
+    MachineConfig::try_from(raw).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// The host's memory in MiB out of `/proc/meminfo`.
+pub fn host_memory_mib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::RawConfig;
+
+    fn config() -> Config {
+        let here = Path::new("/opt/cuddy");
+        Config::new(RawConfig::default(), here, here).unwrap()
+    }
+
+    #[test]
+    fn no_limits_take_the_defaults() {
+        let machine = machine(&config(), Limits::default(), 8192).unwrap();
+        assert_eq!((machine.vcpus().get(), machine.memory().get()), (1, 512));
+    }
+
+    #[test]
+    fn quota_rounds_up_and_memory_gets_the_overhead() {
+        let spec = json!({"linux": {"resources": {
+            "cpu": {"quota": 150_000, "period": 100_000}, "memory": {"limit": 100 << 20}
+        }}});
+        let machine = machine(&config(), Limits::from_spec(&spec), 8192).unwrap();
+        assert_eq!((machine.vcpus().get(), machine.memory().get()), (2, 228));
+    }
+
+    #[test]
+    fn annotations_of_the_sandbox_come_before_its_own_resources() {
+        let spec = json!({
+            "annotations": {"io.kubernetes.cri.sandbox-memory": "1073741824"},
+            "linux": {"resources": {"memory": {"limit": 1}}}
+        });
+        assert_eq!(Limits::from_spec(&spec).memory_bytes, Some(1 << 30));
+    }
+
+    #[test]
+    fn unlimited_is_not_a_size() {
+        let spec = json!({"linux": {"resources": {
+            "cpu": {"quota": -1}, "memory": {"limit": 9_223_372_036_854_771_712_u64}
+        }}});
+        assert_eq!(Limits::from_spec(&spec), Limits::default());
+    }
+
+    #[test]
+    fn machine_larger_than_the_host_is_refused_with_both_sizes() {
+        let limits = Limits { memory_bytes: Some(16 << 30), ..Limits::default() };
+        let error = machine(&config(), limits, 8192).unwrap_err().to_string();
+        assert!(error.contains("16512 MiB") && error.contains("8192 MiB"), "{error}");
+    }
+
+    #[test]
+    fn meminfo_is_read_in_mib() {
+        assert_eq!(host_memory_mib("MemTotal:       2048000 kB\nMemFree: 1 kB"), Some(2000));
+        assert_eq!(host_memory_mib(""), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Starting child processes that find descriptors at fixed numbers, and watching a process
+//! by its pidfd.
+
+#![allow(unsafe_code, reason = "descriptors are placed between fork and exec, in the child")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// First number that a child's descriptor gets; 0 to 2 are its standard streams.
+const FIRST: RawFd = 3;
+
+/// Starts `command` in a session of its own with `fds` as its descriptors 3, 4, … and no other
+/// but its standard streams.
+///
+/// # Errors
+/// What fork, exec or the placing of descriptors answered.
+pub fn spawn(mut command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
+    let count = RawFd::try_from(fds.len()).map_err(io::Error::other)?;
+    let end = FIRST + count;
+    // Between fork and exec the standard library reports errors over a pipe of its own. Taking
+    // all low numbers first keeps that pipe, and the sources, clear of the numbers given away.
+    let mut taken = Vec::new();
+    let null = std::fs::File::open("/dev/null")?;
+    while taken.last().is_none_or(|fd: &OwnedFd| fd.as_raw_fd() < end) {
+        taken.push(rustix::io::fcntl_dupfd_cloexec(&null, FIRST)?);
+    }
+    let sources = fds
+        .iter()
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, end))
+        .collect::<Result<Vec<_>, _>>()?;
+    let numbers: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+    let place = move || place(&numbers, end);
+    // SAFETY: `place` makes only async-signal-safe system calls and allocates nothing.
+    unsafe { command.pre_exec(place) };
+    let child = command.spawn();
+    drop(sources);
+    child
+}
+
+/// Runs in the child: puts the sources in their places and marks all else to be closed.
+fn place(sources: &[RawFd], end: RawFd) -> io::Result<()> {
+    for (source, target) in sources.iter().zip(FIRST..) {
+        // SAFETY: both are plain numbers; the kernel checks them.
+        if unsafe { libc::dup2(*source, target) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let first = end.unsigned_abs();
+    // SAFETY: takes numbers only; marking descriptors close-on-exec invalidates none of them.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    // SAFETY: takes no argument; it fails only in a group leader, which a fork never is.
+    unsafe { libc::setsid() };
+    Ok(())
+}
+
+/// Makes a descriptor, which must not block, a resource of the runtime.
+///
+/// # Errors
+/// What the kernel answered.
+pub(crate) fn register<T: AsRawFd + AsFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    // SAFETY: `T: AsFd` lends out one descriptor for as long as it lives, and `AsyncFd` keeps it
+    // until it is unregistered.
+    Ok(unsafe { AsyncFd::register_with_interest(inner, interest) }?)
+}
+
+/// A process that can be waited for and killed without the risk that its number was reused.
+#[derive(Debug)]
+pub struct Watched {
+    pid: Pid,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildEnd {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for ChildEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+impl Watched {
+    /// Watches a child that has not been waited for yet.
+    ///
+    /// # Errors
+    /// What `pidfd_open` answered.
+    pub fn new(child: &Child) -> io::Result<Self> {
+        let pid = Pid::from_child(child);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        Ok(Self { pid, pidfd: register(pidfd, Interest::READABLE)? })
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Ends the process at once. A process that has ended is left alone.
+    pub fn kill(&self) {
+        let killed = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        if let Err(error) = killed {
+            log::debug!("killing process {}: {error}", self.pid());
+        }
+    }
+
+    /// Waits until the process has ended and takes its status.
+    ///
+    /// # Errors
+    /// What polling or `waitid` answered.
+    pub async fn wait(&self) -> io::Result<ChildEnd> {
+        loop {
+            let mut ready = self.pidfd.readable().await?;
+            let id = WaitId::Pid(self.pid);
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            if let Some(status) = rustix::process::waitid(id, options)? {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => ChildEnd::Code(code),
+                    (None, signal) => ChildEnd::Signal(signal.unwrap_or_default()),
+                });
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// When a process was started, in clock ticks since boot, from `/proc/<pid>/stat` (proc(5)).
+/// With its number it names a process for good.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command in parentheses may itself hold blanks and parentheses.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Kills the process `pid` if it is still the one that was started at `started`, and waits at
+/// most `limit` until it is gone.
+pub fn kill_stranger(pid: u32, started: u64, limit: std::time::Duration) {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    let Ok(pidfd) = rustix::process::pidfd_open(number, PidfdFlags::empty()) else { return };
+    // The pidfd was taken first: if the start time still fits, it is that process's.
+    if start_time(pid) != Some(started) {
+        return;
+    }
+    if let Err(error) = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
+        log::debug!("killing process {pid}: {error}");
+    }
+    let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec::try_from(limit).ok();
+    if let Err(error) = rustix::event::poll(&mut poll, limit.as_ref()) {
+        log::debug!("waiting for process {pid}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn child_finds_its_descriptors_and_no_others() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        // Not close-on-exec, as if inherited: must not reach the child.
+        let leak = rustix::io::dup(&writer).unwrap();
+        rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ls /proc/$$/fd | tr '\\n' ' ' >&3"]).stdin(Stdio::null());
+        let mut child = spawn(command, &[writer]).unwrap();
+        drop(leak);
+        let mut text = String::new();
+        std::fs::File::from(reader).read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(text.starts_with("0 1 2 3 "), "{text}");
+        let open = text.split_whitespace().filter(|fd| fd.parse::<i32>().unwrap() < 10).count();
+        assert_eq!(open, 4, "{text}");
+    }
+
+    #[test]
+    fn missing_binary_is_reported_although_low_numbers_are_given_away() {
+        let error = spawn(Command::new("/nonexistent"), &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    fn watched(script: &str) -> Watched {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        Watched::new(&spawn(command, &[]).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn end_of_a_child_is_told_by_code_or_signal() {
+        assert_eq!(watched("exit 7").wait().await.unwrap(), ChildEnd::Code(7));
+        let sleeper = watched("exec sleep 600");
+        sleeper.kill();
+        assert_eq!(sleeper.wait().await.unwrap(), ChildEnd::Signal(9));
+    }
+
+    #[test]
+    fn stranger_with_a_reused_number_is_left_alone() {
+        let mut child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        let started = start_time(child.id()).unwrap();
+        let limit = std::time::Duration::from_secs(20);
+        kill_stranger(child.id(), started + 1, limit);
+        assert!(child.try_wait().unwrap().is_none());
+        kill_stranger(child.id(), started, limit);
+        assert!(!child.wait().unwrap().success());
+    }
+}

@@ -1,0 +1,183 @@
+//! The host's OCI configuration → the one that the agent carries out (pure). What only has
+//! a meaning on the host is taken out, with a note for the log; bind sources are collected for
+//! the shared directory and rewritten. The JSON stays untyped, so that what this code does not
+//! know reaches the agent unchanged.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::{ContainerId, Error};
+
+/// A configuration ready for the guest, and what the host has to do for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestSpec {
+    /// OCI configuration with all paths valid in the guest.
+    pub spec: Value,
+    /// Host paths to show below the container's `mounts` directory, by index.
+    pub binds: Vec<Bind>,
+    /// What was left out, in plain words.
+    pub notes: Vec<String>,
+}
+
+/// A path of the host that the container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// The host's file or directory.
+    pub source: PathBuf,
+    /// Whether the mounts below it are seen as well.
+    pub recursive: bool,
+    /// Whether the machine may only read it.
+    pub read_only: bool,
+}
+
+/// Character devices that are the same in every Linux: memory devices (major 1), terminals (5),
+/// and `/dev/net/tun` and `/dev/fuse` (10).
+const COMMON_DEVICES: [u64; 3] = [1, 5, 10];
+
+/// Translates the configuration of `container`, whose root filesystem is at `root` in the guest.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is not an OCI configuration or asks for what can't be given.
+pub fn translate(host: Value, container: &ContainerId, root: &str) -> Result<GuestSpec, Error> {
+    let Value::Object(mut spec) = host else {
+        return Err(Error::Invalid("config.json is not a JSON object".into()));
+    };
+    let mut notes = Vec::new();
+    let Some(Value::Object(process)) = spec.get_mut("process") else {
+        return Err(Error::Invalid("config.json has no process".into()));
+    };
+    translate_process(process, &mut notes);
+    let oci_root = spec.entry("root").or_insert_with(|| Value::Object(Map::new()));
+    if let Some(oci_root) = oci_root.as_object_mut() {
+        oci_root.insert("path".into(), root.into());
+    }
+    if spec.remove("hooks").is_some_and(|hooks| has_content(&hooks)) {
+        notes.push("hooks are not run".into());
+    }
+    let binds = translate_mounts(&mut spec, container);
+    if let Some(Value::Object(linux)) = spec.get_mut("linux") {
+        translate_linux(linux, container, &mut notes)?;
+    }
+    Ok(GuestSpec { spec: Value::Object(spec), binds, notes })
+}
+
+/// Translates the `process` object of an additional process; returns notes.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is not a JSON object.
+pub fn translate_exec(process: &mut Value) -> Result<Vec<String>, Error> {
+    let mut notes = Vec::new();
+    match process {
+        Value::Object(process) => translate_process(process, &mut notes),
+        _ => return Err(Error::Invalid("the process to execute is not a JSON object".into())),
+    }
+    Ok(notes)
+}
+
+fn has_content(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Object(map) => map.values().any(has_content),
+        Value::Array(list) => !list.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        _ => true,
+    }
+}
+
+fn translate_process(process: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    for (key, name) in [("apparmorProfile", "AppArmor profile"), ("selinuxLabel", "SELinux label")]
+    {
+        if let Some(value) = process.remove(key).filter(has_content) {
+            notes.push(format!("{name} {value} is not applied in the guest"));
+        }
+    }
+}
+
+fn translate_mounts(spec: &mut Map<String, Value>, container: &ContainerId) -> Vec<Bind> {
+    let mut binds = Vec::new();
+    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let options = mount.get("options").and_then(Value::as_array);
+        let has = |name: &str| options.is_some_and(|list| list.iter().any(|o| o == name));
+        let bind = mount.get("type").is_some_and(|t| t == "bind") || has("bind") || has("rbind");
+        let Some(source) = mount.get("source").and_then(Value::as_str).filter(|_| bind) else {
+            continue;
+        };
+        binds.push(Bind { source: source.into(), recursive: has("rbind"), read_only: has("ro") });
+        let index = binds.len() - 1;
+        let source = format!("{}/{container}/mounts/{index}", agent_api::SHARE_DIR);
+        mount.insert("source".into(), source.into());
+    }
+    binds
+}
+
+fn translate_linux(
+    linux: &mut Map<String, Value>,
+    container: &ContainerId,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    if linux.get("seccomp").and_then(|s| s.get("listenerPath")).is_some_and(has_content) {
+        let reason = "seccomp notification (listenerPath) can't reach from a guest to the host";
+        return Err(Error::Invalid(reason.into()));
+    }
+    linux.insert("cgroupsPath".into(), format!("/cuddy/{container}").into());
+    for (key, name) in [("mountLabel", "SELinux mount label"), ("intelRdt", "Intel RDT class")] {
+        if linux.remove(key).is_some_and(|value| has_content(&value)) {
+            notes.push(format!("{name} is not applied in the guest"));
+        }
+    }
+    // A namespace of the host can't be entered: the guest's own takes its place.
+    if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
+        namespaces.retain(|namespace| !namespace.get("path").is_some_and(has_content));
+    }
+    if let Some(devices) = linux.get_mut("devices").and_then(Value::as_array_mut) {
+        devices.retain(|device| keep_device(device, notes));
+    }
+    if let Some(Value::Object(resources)) = linux.get_mut("resources") {
+        translate_resources(resources, notes);
+    }
+    Ok(())
+}
+
+fn keep_device(device: &Value, notes: &mut Vec<String>) -> bool {
+    let major = device.get("major").and_then(Value::as_u64);
+    let kind = device.get("type").and_then(Value::as_str).unwrap_or_default();
+    let keep = match kind {
+        "p" => true,
+        "c" | "u" => major.is_some_and(|major| COMMON_DEVICES.contains(&major)),
+        _ => false,
+    };
+    if !keep {
+        let path = device.get("path").and_then(Value::as_str).unwrap_or_default();
+        notes.push(format!("device {path:?} of the host is not passed to the guest"));
+    }
+    keep
+}
+
+/// Takes out of the resources what names the host's CPUs, memory nodes and devices.
+pub fn translate_resources(resources: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    if let Some(Value::Object(cpu)) = resources.get_mut("cpu") {
+        for key in ["cpus", "mems"] {
+            if cpu.remove(key).is_some_and(|value| has_content(&value)) {
+                notes.push(format!("cpuset {key} of the host is not applied in the guest"));
+            }
+        }
+    }
+    for key in ["network", "rdma"] {
+        if resources.remove(key).is_some_and(|value| has_content(&value)) {
+            notes.push(format!("resource {key} is not applied in the guest"));
+        }
+    }
+    if let Some(Value::Object(io)) = resources.get_mut("blockIO") {
+        let of_devices = io.keys().filter(|key| key.contains("Device")).cloned();
+        for key in of_devices.collect::<Vec<_>>() {
+            if io.remove(&key).is_some_and(|value| has_content(&value)) {
+                notes.push(format!("{key} names devices of the host and is not applied"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+use serde_json::json;
+
+use super::*;
+
+fn id() -> ContainerId {
+    ContainerId::new("web").unwrap()
+}
+
+fn translated(host: Value) -> GuestSpec {
+    translate(host, &id(), "/run/cuddy/share/web/rootfs").unwrap()
+}
+
+#[test]
+fn root_and_cgroup_get_guest_paths_and_unknown_fields_survive() {
+    let guest = translated(json!({
+        "ociVersion": "1.2.0",
+        "process": {"args": ["sh"], "terminal": true, "future": 1},
+        "root": {"path": "rootfs", "readonly": true},
+        "linux": {"cgroupsPath": "system.slice:cri:web", "sysctl": {"a": "b"}},
+    }));
+    assert_eq!(guest.spec["root"]["path"], "/run/cuddy/share/web/rootfs");
+    assert_eq!(guest.spec["root"]["readonly"], true);
+    assert_eq!(guest.spec["process"]["future"], 1);
+    assert_eq!(guest.spec["linux"]["cgroupsPath"], "/cuddy/web");
+    assert_eq!(guest.spec["linux"]["sysctl"]["a"], "b");
+    assert!(guest.notes.is_empty(), "{:?}", guest.notes);
+}
+
+#[test]
+fn bind_sources_move_below_the_share_and_other_mounts_stay() {
+    let guest = translated(json!({"process": {}, "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "ro"]},
+        {"destination": "/f", "type": "none", "source": "/etc/f", "options": ["bind"]},
+    ]}));
+    assert_eq!(guest.spec["mounts"][0]["source"], "proc");
+    assert_eq!(guest.spec["mounts"][1]["source"], "/run/cuddy/share/web/mounts/0");
+    assert_eq!(guest.spec["mounts"][1]["options"][1], "ro");
+    assert_eq!(guest.spec["mounts"][2]["source"], "/run/cuddy/share/web/mounts/1");
+    let data = Bind { source: "/srv/data".into(), recursive: true, read_only: true };
+    let file = Bind { source: "/etc/f".into(), recursive: false, read_only: false };
+    assert_eq!(guest.binds, [data, file]);
+}
+
+#[test]
+fn namespaces_of_the_host_are_dropped_and_new_ones_kept() {
+    let guest = translated(json!({"process": {}, "linux": {"namespaces": [
+        {"type": "pid"},
+        {"type": "network", "path": "/var/run/netns/cni-1"},
+        {"type": "ipc", "path": "/proc/4/ns/ipc"},
+        {"type": "mount", "path": ""},
+    ]}}));
+    let kinds: Vec<_> = guest.spec["linux"]["namespaces"].as_array().unwrap().iter().collect();
+    assert_eq!(kinds.len(), 2);
+    assert_eq!((&kinds[0]["type"], &kinds[1]["type"]), (&json!("pid"), &json!("mount")));
+}
+
+#[test]
+fn what_can_not_apply_in_a_guest_is_dropped_with_a_note_each() {
+    let guest = translated(json!({
+        "process": {"apparmorProfile": "cri-containerd.apparmor.d", "selinuxLabel": "a:b"},
+        "hooks": {"prestart": [{"path": "/bin/hook"}]},
+        "linux": {
+            "mountLabel": "x",
+            "devices": [
+                {"type": "c", "path": "/dev/null", "major": 1, "minor": 3},
+                {"type": "c", "path": "/dev/nvidia0", "major": 195, "minor": 0},
+                {"type": "b", "path": "/dev/sda", "major": 8, "minor": 0},
+            ],
+            "resources": {
+                "cpu": {"cpus": "4-7", "quota": 1000},
+                "blockIO": {"weight": 10, "throttleReadBpsDevice": [{"major": 8}]},
+            },
+        },
+    }));
+    assert_eq!(guest.notes.len(), 8, "{:#?}", guest.notes);
+    assert_eq!(guest.spec["linux"]["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(guest.spec["linux"]["resources"]["cpu"], json!({"quota": 1000}));
+    assert_eq!(guest.spec["linux"]["resources"]["blockIO"], json!({"weight": 10}));
+    assert!(guest.spec.get("hooks").is_none());
+    assert!(guest.spec["process"].get("apparmorProfile").is_none());
+}
+
+#[test]
+fn empty_hooks_and_labels_are_not_worth_a_note() {
+    let guest = translated(json!({
+        "process": {"apparmorProfile": ""}, "hooks": {"prestart": []}, "linux": {"mountLabel": ""},
+    }));
+    assert!(guest.notes.is_empty(), "{:?}", guest.notes);
+}
+
+#[test]
+fn seccomp_notification_is_refused() {
+    let host = json!({"process": {}, "linux": {"seccomp": {"listenerPath": "/run/agent.sock"}}});
+    let error = translate(host, &id(), "/r").unwrap_err().to_string();
+    assert!(error.contains("listenerPath"), "{error}");
+}
+
+#[test]
+fn configuration_without_a_process_is_refused() {
+    for host in [json!([]), json!({}), json!({"process": "sh"})] {
+        assert!(matches!(translate(host, &id(), "/r"), Err(Error::Invalid(_))));
+    }
+}

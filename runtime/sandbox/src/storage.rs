@@ -1,0 +1,295 @@
+//! A container's root filesystem: what the caller's mounts make of it on the host, and where it
+//! is in the guest. What is mounted on the host is seen through the shared directory; a disk
+//! image or block device becomes a disk of the machine.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
+
+use crate::events::Mount;
+use crate::guest::DiskMount;
+use crate::journal::Entry;
+use crate::mounts::{self, Options};
+use crate::sandbox::Booted;
+use crate::spec::Bind;
+use crate::store::StateDir;
+use crate::{ContainerId, Error};
+
+/// Offset and value of the EROFS superblock's magic number (kernel's `fs/erofs/erofs_fs.h`).
+const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);
+
+/// How a root filesystem is given to the guest (pure).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Mounted on the host, one over the other, and shared.
+    Shared(Vec<Mount>),
+    /// A disk with a filesystem.
+    Disk {
+        /// The image file or block device.
+        source: PathBuf,
+        /// How the guest mounts it.
+        fstype: String,
+        /// mount(8) options for the guest.
+        options: Vec<String>,
+        /// Whether nothing may be written.
+        read_only: bool,
+    },
+}
+
+/// Filesystems that the host mounts for the guest.
+const SHARED: [&str; 2] = ["overlay", "bind"];
+
+/// Filesystems that the guest mounts from a disk.
+const DISKS: [&str; 3] = ["ext4", "xfs", "erofs"];
+
+impl Plan {
+    /// Sorts the caller's mounts. Without any, the configuration's own root directory counts.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the name of a type that can't be given to a guest.
+    pub fn new(given: &[Mount], root: &Path) -> Result<Self, Error> {
+        let unknown = given.iter().find(|mount| {
+            let fstype = mount.fstype.as_str();
+            !(SHARED.contains(&fstype) || DISKS.contains(&fstype) && given.len() == 1)
+        });
+        if let Some(mount) = unknown {
+            return Err(Error::Invalid(format!(
+                "root filesystem mount of type {:?} ({} of {}) is not supported: overlay and bind, \
+                 or one ext4, xfs or erofs disk are",
+                mount.fstype,
+                given.iter().take_while(|other| *other != mount).count() + 1,
+                given.len(),
+            )));
+        }
+        match given {
+            [] => Ok(Self::Shared(vec![Mount {
+                fstype: "bind".into(),
+                source: root.to_string_lossy().into_owned(),
+                options: vec!["rbind".into()],
+                ..Mount::default()
+            }])),
+            [disk] if DISKS.contains(&disk.fstype.as_str()) => Ok(Self::disk(disk)),
+            mounts => Ok(Self::Shared(mounts.to_vec())),
+        }
+    }
+
+    fn disk(mount: &Mount) -> Self {
+        let read_only = mount.fstype == "erofs" || mount.options.iter().any(|o| o == "ro");
+        let host_only = |option: &&String| {
+            matches!(option.as_str(), "loop" | "ro" | "rw" | "bind" | "rbind")
+                || option.starts_with("X-containerd.")
+        };
+        let mut options: Vec<String> =
+            mount.options.iter().filter(|option| !host_only(option)).cloned().collect();
+        if read_only {
+            options.push("ro".into());
+        }
+        let source = PathBuf::from(&mount.source);
+        Self::Disk { source, fstype: mount.fstype.clone(), options, read_only }
+    }
+}
+
+/// A root filesystem that the guest can see.
+#[derive(Debug)]
+pub struct Rootfs {
+    /// Where it is in the guest.
+    pub guest_path: String,
+    disk: Option<Window>,
+}
+
+impl Rootfs {
+    /// Carries out a plan for `container`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] or [`Error::Invalid`]; what was done may be left to
+    /// [`StateDir::destroy_container`].
+    pub(crate) async fn prepare(
+        plan: Plan,
+        container: &ContainerId,
+        state: &StateDir,
+        booted: &Booted,
+    ) -> Result<Self, Error> {
+        match plan {
+            Plan::Shared(mounts) => {
+                let root = state.container(container).join("rootfs");
+                note_and_make(state, &root, true)?;
+                mount_all(&mounts, &root)?;
+                let guest_path = format!("{}/{container}/rootfs", agent_api::SHARE_DIR);
+                Ok(Self { guest_path, disk: None })
+            }
+            Plan::Disk { source, fstype, options, read_only } => {
+                let guest_path = format!("{}/disk/{container}", agent_api::STATE_DIR);
+                let image = open_disk(&source, read_only)?;
+                let device = BlockConfig::new(FdSlot(0), read_only, "")
+                    .map_err(|error| Error::Invalid(error.to_string()))?;
+                let device = DeviceConfig::Block(device);
+                let window = booted.machine.attach(device, vec![image]).await?;
+                let mount = DiskMount { mount_point: guest_path.clone(), fstype, options };
+                if let Err(error) = booted.guest.attach(window, &mount).await {
+                    release(window, &guest_path, booted).await;
+                    return Err(error);
+                }
+                Ok(Self { guest_path, disk: Some(window) })
+            }
+        }
+    }
+
+    /// Takes it from the guest again; nothing that was written is lost.
+    pub(crate) async fn undo(self, booted: &Booted) {
+        if let Some(window) = self.disk {
+            release(window, &self.guest_path, booted).await;
+        }
+    }
+}
+
+fn mount_all(mounts: &[Mount], root: &Path) -> Result<(), Error> {
+    for mount in mounts {
+        let doing = || format!("mounting {} {:?}", mount.fstype, mount.source);
+        let target = below(root, &mount.target)?;
+        mounts::mount(mount, &target).map_err(|error| Error::failed(&doing(), &error))?;
+    }
+    Ok(())
+}
+
+async fn release(window: Window, mount_point: &str, booted: &Booted) {
+    let let_go = booted.guest.detach(window, mount_point).await;
+    let emptied = match let_go {
+        Ok(()) => booted.machine.detach(window).await,
+        // The guest may still use it: its window stays taken.
+        Err(error) => Err(error),
+    };
+    if let Err(error) = emptied {
+        log::warn!("disk in window {}: {error}", window.index());
+    }
+}
+
+/// Shows the host's files and directories that a container binds.
+///
+/// # Errors
+/// [`Error::Invalid`] when one does not exist; [`Error::Failed`] otherwise.
+pub fn bind_all(binds: &[Bind], container: &ContainerId, state: &StateDir) -> Result<(), Error> {
+    for (index, bind) in binds.iter().enumerate() {
+        let target = state.container(container).join("mounts").join(index.to_string());
+        let doing = || format!("bind mount of {}", bind.source.display());
+        let source = std::fs::metadata(&bind.source)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", doing())))?;
+        note_and_make(state, &target, source.is_dir())?;
+        let mut options = Options::parse(&[]);
+        options.recursive = bind.recursive;
+        options.flags.set(rustix::mount::MountFlags::RDONLY, bind.read_only);
+        mounts::bind(&bind.source, &target, &options)
+            .map_err(|error| Error::failed(&doing(), &error))?;
+    }
+    Ok(())
+}
+
+/// Makes a mount point, after a note in the journal.
+fn note_and_make(state: &StateDir, target: &Path, directory: bool) -> Result<(), Error> {
+    let made = || -> std::io::Result<()> {
+        state.journal()?.add(&Entry::Mount { path: target.to_owned() })?;
+        if directory {
+            return std::fs::create_dir_all(target);
+        }
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        File::create(target).map(drop)
+    };
+    made().map_err(|error| Error::failed(&format!("making {}", target.display()), &error))
+}
+
+/// A mount's place below the root, which its own layers must not lead out of.
+fn below(root: &Path, target: &str) -> Result<PathBuf, Error> {
+    let target = Path::new(target.trim_start_matches('/'));
+    if target.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        return Err(Error::Invalid(format!("mount target {target:?} leads out of the root")));
+    }
+    Ok(root.join(target))
+}
+
+fn open_disk(source: &Path, read_only: bool) -> Result<OwnedFd, Error> {
+    let file = OpenOptions::new().read(true).write(!read_only).open(source);
+    file.map(OwnedFd::from)
+        .map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
+}
+
+/// Refuses a root image that is no EROFS: the guest would panic over it, with a worse message.
+///
+/// # Errors
+/// [`Error::Invalid`] with its name.
+pub fn check_erofs(image: &File, path: &Path) -> Result<(), Error> {
+    let mut magic = [0; 4];
+    let read = image.read_exact_at(&mut magic, EROFS_MAGIC.0);
+    if read.is_err() || magic != EROFS_MAGIC.1 {
+        let path = path.display();
+        return Err(Error::Invalid(format!("the guest root image {path} is not an EROFS image")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(fstype: &str, options: &[&str]) -> Mount {
+        Mount {
+            fstype: fstype.into(),
+            source: "/src".into(),
+            options: options.iter().map(|&o| o.to_owned()).collect(),
+            ..Mount::default()
+        }
+    }
+
+    #[test]
+    fn overlay_and_bind_are_mounted_on_the_host() {
+        let overlay = [mount("overlay", &["lowerdir=/a"])];
+        assert_eq!(Plan::new(&overlay, Path::new("/r")).unwrap(), Plan::Shared(overlay.to_vec()));
+    }
+
+    #[test]
+    fn without_mounts_the_configured_root_is_shared() {
+        let Plan::Shared(mounts) = Plan::new(&[], Path::new("/r")).unwrap() else { panic!() };
+        assert_eq!((mounts[0].source.as_str(), mounts[0].fstype.as_str()), ("/r", "bind"));
+    }
+
+    #[test]
+    fn image_becomes_a_disk_without_the_hosts_options() {
+        let given = [mount("ext4", &["loop", "rw", "noatime", "X-containerd.mkfs.fs=ext4"])];
+        let plan = Plan::new(&given, Path::new("/r")).unwrap();
+        let expected = Plan::Disk {
+            source: "/src".into(),
+            fstype: "ext4".into(),
+            options: vec!["noatime".into()],
+            read_only: false,
+        };
+        assert_eq!(plan, expected);
+        let erofs = Plan::new(&[mount("erofs", &["loop"])], Path::new("/r")).unwrap();
+        assert!(matches!(erofs, Plan::Disk { read_only: true, .. }));
+    }
+
+    #[test]
+    fn unknown_type_is_named() {
+        for given in [vec![mount("zfs", &[])], vec![mount("erofs", &[]), mount("format/x", &[])]] {
+            let error = Plan::new(&given, Path::new("/r")).unwrap_err().to_string();
+            assert!(error.contains(&format!("{:?}", given[0].fstype)), "{error}");
+        }
+    }
+
+    #[test]
+    fn mount_targets_stay_below_the_root() {
+        assert_eq!(below(Path::new("/r"), "/a/b").unwrap(), Path::new("/r/a/b"));
+        assert!(below(Path::new("/r"), "a/../..").is_err());
+    }
+
+    #[test]
+    fn image_without_the_magic_is_refused_by_name() {
+        let file = tempfile::tempfile().unwrap();
+        let error = check_erofs(&file, Path::new("/x.erofs")).unwrap_err().to_string();
+        assert!(error.contains("/x.erofs") && error.contains("EROFS"), "{error}");
+        file.write_all_at(&EROFS_MAGIC.1, EROFS_MAGIC.0).unwrap();
+        assert!(check_erofs(&file, Path::new("/x.erofs")).is_ok());
+    }
+}

@@ -1,0 +1,201 @@
+//! The directory of a sandbox on the host, `/run/cuddy/<namespace>/<sandbox id>/`: what is in
+//! it, and how all of it is undone without any help of the sandbox's processes.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::journal::{self, Entry, Journal};
+use crate::{ContainerId, Namespace, SandboxId, mounts, spawn};
+
+/// Where all sandboxes' directories are.
+pub const ROOT: &str = "/run/cuddy";
+
+/// Environment variable that names another root, for tests.
+pub const ROOT_VARIABLE: &str = "CUDDY_RUN";
+
+/// Longest time that a killed process may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(3);
+
+/// The directory of one sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// The directory's place; it need not exist.
+    pub fn new(namespace: &Namespace, sandbox: &SandboxId) -> Self {
+        let root = std::env::var_os(ROOT_VARIABLE).map_or_else(|| ROOT.into(), PathBuf::from);
+        Self(root.join(namespace.as_str()).join(sandbox.as_str()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The directory that the machine shares with its guest.
+    pub fn share(&self) -> PathBuf {
+        self.0.join("share")
+    }
+
+    /// The socket that leads to the guest's vsock ports.
+    pub fn vsock(&self) -> PathBuf {
+        self.0.join("vsock.sock")
+    }
+
+    /// The number of the VMM's process, for people.
+    pub fn vmm_pid(&self) -> PathBuf {
+        self.0.join("vmm.pid")
+    }
+
+    /// The guest's console output.
+    pub fn console(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+
+    /// The shared directory's part for one container.
+    pub fn container(&self, id: &ContainerId) -> PathBuf {
+        self.share().join(id.as_str())
+    }
+
+    /// Makes the directory, for its owner's eyes only, and opens its journal.
+    ///
+    /// # Errors
+    /// What the filesystem answered.
+    pub fn create(&self) -> io::Result<Journal> {
+        DirBuilder::new().mode(0o700).recursive(true).create(&self.0)?;
+        self.journal()
+    }
+
+    /// Opens the journal.
+    ///
+    /// # Errors
+    /// What the filesystem answered.
+    pub fn journal(&self) -> io::Result<Journal> {
+        Journal::open(&self.0.join("journal"))
+    }
+
+    /// Makes the shared directory, to whose later mounts the machine has access.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn create_share(&self) -> io::Result<()> {
+        let share = self.share();
+        DirBuilder::new().mode(0o755).recursive(true).create(&share)?;
+        self.journal()?.add(&Entry::Mount { path: share.clone() })?;
+        mounts::share(&share)
+    }
+
+    /// Undoes everything: ends the sandbox's processes, unmounts, removes files. Can be done
+    /// again, at any time, by any process.
+    ///
+    /// # Errors
+    /// The first thing that could not be undone; the rest has been tried.
+    pub fn destroy(&self) -> io::Result<()> {
+        self.destroy_except(None)
+    }
+
+    /// As [`Self::destroy`], but leaves the process `keep` alone: the one that does it.
+    ///
+    /// # Errors
+    /// As [`Self::destroy`].
+    pub fn destroy_except(&self, keep: Option<u32>) -> io::Result<()> {
+        let entries = journal::read(&self.0.join("journal"))?;
+        for entry in &entries {
+            if let Entry::Process { pid, started } = entry
+                && keep != Some(*pid)
+            {
+                spawn::kill_stranger(*pid, *started, KILL_LIMIT);
+            }
+        }
+        let mut first = Ok(());
+        for entry in &entries {
+            let undone = match entry {
+                Entry::Process { .. } => Ok(()),
+                Entry::File { path } => absent_is_fine(std::fs::remove_file(path)),
+                Entry::Mount { path } => mounts::detach_below(path),
+            };
+            first = first.and(undone);
+        }
+        // Nothing may be mounted here any more: removing files below a mount would remove the
+        // container's or, worse, the host's data.
+        mounts::detach_below(&self.0)?;
+        first?;
+        absent_is_fine(std::fs::remove_dir_all(&self.0))?;
+        if let Some(namespace) = self.0.parent() {
+            // Fails while other sandboxes are in it, as it should.
+            let _other_sandboxes = std::fs::remove_dir(namespace);
+        }
+        Ok(())
+    }
+
+    /// Undoes what the boot of a machine made, so that another can be tried. The console's
+    /// output stays.
+    ///
+    /// # Errors
+    /// What could not be undone.
+    pub fn destroy_machine(&self) -> io::Result<()> {
+        mounts::detach_below(&self.share())?;
+        absent_is_fine(std::fs::remove_dir_all(self.share()))?;
+        absent_is_fine(std::fs::remove_file(self.vsock()))?;
+        absent_is_fine(std::fs::remove_file(self.vmm_pid()))
+    }
+
+    /// Undoes what one container left in the shared directory.
+    ///
+    /// # Errors
+    /// What could not be undone.
+    pub fn destroy_container(&self, id: &ContainerId) -> io::Result<()> {
+        let directory = self.container(id);
+        mounts::detach_below(&directory)?;
+        absent_is_fine(std::fs::remove_dir_all(directory))
+    }
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir(dir.path().join("ns/id"));
+        (dir, state)
+    }
+
+    #[test]
+    fn processes_files_and_directory_are_gone_after_destroy() {
+        let (dir, state) = state();
+        let mut journal = state.create().unwrap();
+        let socket = dir.path().join("socket");
+        journal.add(&Entry::File { path: socket.clone() }).unwrap();
+        std::fs::write(&socket, "").unwrap();
+        let mut child = std::process::Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        let started = spawn::start_time(child.id()).unwrap();
+        journal.add(&Entry::Process { pid: child.id(), started }).unwrap();
+        // The child is this process's to reap, which the other thread does.
+        let reaper = std::thread::spawn(move || child.wait().unwrap());
+        state.destroy().unwrap();
+        assert!(!reaper.join().unwrap().success());
+        assert!(!socket.exists() && !dir.path().join("ns").exists());
+        state.destroy().unwrap();
+    }
+
+    #[test]
+    fn process_that_destroys_spares_itself() {
+        let (_dir, state) = state();
+        let started = spawn::start_time(std::process::id()).unwrap();
+        let entry = Entry::Process { pid: std::process::id(), started };
+        state.create().unwrap().add(&entry).unwrap();
+        state.destroy_except(Some(std::process::id())).unwrap();
+        assert!(!state.path().exists());
+    }
+}
