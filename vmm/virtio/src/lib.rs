@@ -14,6 +14,7 @@ mod guest_log;
 pub mod blk;
 pub mod console;
 pub mod device;
+pub mod fs;
 pub mod mmio;
 mod queue;
 pub mod rng;

@@ -145,37 +145,34 @@ pub(crate) struct Chain {
     pub(crate) writable: Buffer,
 }
 
-/// A chain taken from a queue: the index to give it back with, and its content or what is wrong
-/// with it.
-pub(crate) type Popped = (u16, Result<Chain, ChainError>);
+/// A chain as the driver made it, for those that read it themselves.
+pub(crate) type Descriptors<'a> = virtio_queue::DescriptorChain<&'a GuestMemoryMmap>;
 
 /// Takes the next chain from a queue, if there is one.
 ///
 /// # Errors
 /// [`QueueError`] if the queue itself is corrupt; it can't be used any more.
-pub(crate) fn pop(
+pub(crate) fn pop<'a>(
     queue: &mut Queue,
-    memory: &GuestMemoryMmap,
-) -> Result<Option<Popped>, QueueError> {
+    memory: &'a GuestMemoryMmap,
+) -> Result<Option<Descriptors<'a>>, QueueError> {
     let size = queue.size();
-    let Some(descriptors) = queue.iter(memory)?.next() else {
-        return Ok(None);
-    };
-    let head = descriptors.head_index();
-    if head >= size {
-        return Err(QueueError::Head(head));
+    match queue.iter(memory)?.next() {
+        Some(descriptors) if descriptors.head_index() >= size => {
+            Err(QueueError::Head(descriptors.head_index()))
+        }
+        next => Ok(next),
     }
-    Ok(Some((head, collect(descriptors, memory))))
 }
 
-fn collect<M>(
-    descriptors: virtio_queue::DescriptorChain<M>,
+/// Checks a chain and sorts its buffers.
+///
+/// # Errors
+/// [`ChainError`] that says what is wrong with it.
+pub(crate) fn collect(
+    descriptors: Descriptors<'_>,
     memory: &GuestMemoryMmap,
-) -> Result<Chain, ChainError>
-where
-    M: std::ops::Deref,
-    M::Target: GuestMemory,
-{
+) -> Result<Chain, ChainError> {
     let mut chain = Chain::default();
     let mut unfinished = true;
     let mut writable_seen = false;

@@ -8,6 +8,7 @@
 //! Clients that come before the guest's driver is ready wait in the listener's backlog.
 
 mod connection;
+mod credit;
 mod handshake;
 mod mux;
 mod packet;
@@ -26,7 +27,7 @@ use crate::device::{Activation, Description, Device, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
 use crate::queue::{Chain, ChainError};
 use crate::worker::{Active, Backend, FIRST_TOKEN, Spawner, ThreadKind, Worker, WorkerError};
-use connection::CREDIT;
+use credit::CREDIT;
 use mux::{Mux, concerns_one_client};
 use packet::{HEADER, Header};
 

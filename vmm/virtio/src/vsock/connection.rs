@@ -6,25 +6,20 @@
 //!       └──── refused ────────┴── host has closed both ways and the guest knows ─► finished
 //! ```
 //!
-//! Credit (§5.10.6.3) bounds both directions. From guest to host at most [`CREDIT`] bytes wait
-//! in a buffer here for a client that does not read. From host to guest nothing is buffered:
-//! bytes are read from the client straight into a receive buffer that the guest has given, and
-//! only as many as its credit allows; a guest that does not read thus stops the client.
+//! [`Credit`] bounds both directions. From guest to host at most [`CREDIT`] bytes wait in a
+//! buffer here for a client that does not read. From host to guest nothing is buffered: bytes
+//! are read from the client straight into a receive buffer that the guest has given, and only
+//! as many as its credit allows; a guest that does not read thus stops the client.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
-use std::num::Wrapping;
 use std::os::unix::net::UnixStream;
 
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 
+use super::credit::{CREDIT, Credit};
 use super::packet::{Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
-
-/// Bytes that the guest may send ahead of the client's reading. The attack: a guest that sends
-/// to clients which don't read fills the host's memory; so it can fill this much for each
-/// connection, of which there is a limited number.
-pub(super) const CREDIT: u32 = 64 << 10;
 
 /// Largest allocation kept by a connection whose buffer has run empty.
 const KEPT_CAPACITY: usize = 4 << 10;
@@ -59,8 +54,6 @@ struct Pending {
     reset: bool,
     /// Shutdown flags not yet sent.
     shutdown: u32,
-    credit_update: bool,
-    credit_request: bool,
 }
 
 /// A packet for the guest, without addresses.
@@ -90,16 +83,7 @@ pub(super) struct Connection<S> {
     pending: Pending,
     /// Bytes from the guest that the client has not taken.
     buffer: VecDeque<u8>,
-    /// Bytes from the guest that the client has taken.
-    forwarded: Wrapping<u32>,
-    /// What the guest knows of `forwarded`.
-    forwarded_told: Wrapping<u32>,
-    /// Buffer size of the guest, as it last said.
-    peer_size: u32,
-    /// Bytes that the guest's reader has taken, as it last said.
-    peer_forwarded: Wrapping<u32>,
-    /// Bytes sent to the guest.
-    sent: Wrapping<u32>,
+    credit: Credit,
     /// Shutdown flags that the guest has sent.
     guest_shutdown: u32,
     /// Shutdown flags that the guest has been sent.
@@ -110,7 +94,6 @@ pub(super) struct Connection<S> {
     host_eof: bool,
     /// The client receives no more.
     host_deaf: bool,
-    credit_requested: bool,
 }
 
 impl<S: HostStream> Connection<S> {
@@ -122,18 +105,13 @@ impl<S: HostStream> Connection<S> {
             phase: Phase::Requested,
             pending: Pending { request: true, ..Pending::default() },
             buffer: VecDeque::new(),
-            forwarded: Wrapping(0),
-            forwarded_told: Wrapping(0),
-            peer_size: 0,
-            peer_forwarded: Wrapping(0),
-            sent: Wrapping(0),
+            credit: Credit::default(),
             guest_shutdown: 0,
             host_shutdown: 0,
             // Events are edges: what came before the connection is not announced again.
             readable: true,
             host_eof: false,
             host_deaf: false,
-            credit_requested: false,
         }
     }
 
@@ -159,23 +137,9 @@ impl<S: HostStream> Connection<S> {
         }
     }
 
-    /// The bytes taken so far, for the credit fields of a packet that is being sent.
-    pub(super) fn tell_forwarded(&mut self) -> u32 {
-        self.forwarded_told = self.forwarded;
-        self.pending.credit_update = false;
-        self.forwarded.0
-    }
-
-    /// Takes note of the credit fields that every packet of the guest has.
-    pub(super) fn update_credit(&mut self, size: u32, forwarded: u32) {
-        self.peer_size = size;
-        self.peer_forwarded = Wrapping(forwarded);
-        self.credit_requested &= self.credit() == 0;
-    }
-
-    /// Bytes that may be sent to the guest.
-    fn credit(&self) -> u32 {
-        self.peer_size.saturating_sub((self.sent - self.peer_forwarded).0)
+    /// The connection's credit, in both directions.
+    pub(super) fn credit(&mut self) -> &mut Credit {
+        &mut self.credit
     }
 
     /// The guest has accepted; the client learns the port that it was given.
@@ -222,11 +186,6 @@ impl<S: HostStream> Connection<S> {
         Ok(())
     }
 
-    /// The guest wants to know its credit.
-    pub(super) fn credit_asked(&mut self) {
-        self.pending.credit_update = true;
-    }
-
     /// Data from the guest, for the client.
     ///
     /// # Errors
@@ -244,7 +203,7 @@ impl<S: HostStream> Connection<S> {
             let done = if self.buffer.is_empty() { self.pass_on(slice) } else { 0 };
             let rest = slice.len() - done;
             if self.host_deaf {
-                self.count_forwarded(rest);
+                self.credit.count_forwarded(rest);
             } else if rest > 0 {
                 self.keep(slice, done);
             }
@@ -259,7 +218,7 @@ impl<S: HostStream> Connection<S> {
             let Ok(rest) = slice.offset(done) else { break };
             match self.stream.write_volatile(&rest).map_err(into_io) {
                 Ok(count) => {
-                    self.count_forwarded(count);
+                    self.credit.count_forwarded(count);
                     done += count;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -278,14 +237,6 @@ impl<S: HostStream> Connection<S> {
         self.buffer.extend(bytes);
     }
 
-    /// Counts bytes as taken, and tells the guest before it can have run out of credit.
-    fn count_forwarded(&mut self, count: usize) {
-        self.forwarded += Wrapping(u32::try_from(count).unwrap_or(CREDIT));
-        if (self.forwarded - self.forwarded_told).0 >= CREDIT / 2 {
-            self.pending.credit_update = true;
-        }
-    }
-
     /// The client can be read from, as far as is known.
     pub(super) fn client_readable(&mut self) {
         self.readable = true;
@@ -297,7 +248,7 @@ impl<S: HostStream> Connection<S> {
             match self.stream.write(self.buffer.as_slices().0) {
                 Ok(count) => {
                     self.buffer.drain(..count);
-                    self.count_forwarded(count);
+                    self.credit.count_forwarded(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -317,7 +268,7 @@ impl<S: HostStream> Connection<S> {
             return;
         }
         self.host_deaf = true;
-        self.count_forwarded(self.buffer.len());
+        self.credit.count_forwarded(self.buffer.len());
         self.buffer = VecDeque::new();
         self.readable = true;
         // Until it accepts, the guest has no connection that could be shut down in part.
@@ -347,12 +298,8 @@ impl<S: HostStream> Connection<S> {
     /// Whether there may be something to send to the guest.
     pub(super) fn has_outgoing(&self) -> bool {
         let pending = &self.pending;
-        let control = pending.request
-            || pending.reset
-            || pending.shutdown != 0
-            || pending.credit_update
-            || pending.credit_request;
-        control || self.may_read() && (self.credit() > 0 || !self.credit_requested)
+        let control = pending.request || pending.reset || pending.shutdown != 0;
+        control || self.credit.update_due() || self.may_read() && self.credit.concerns_reader()
     }
 
     fn may_read(&self) -> bool {
@@ -368,10 +315,10 @@ impl<S: HostStream> Connection<S> {
         if std::mem::take(&mut self.pending.reset) {
             return plain(Op::Reset);
         }
-        if self.may_read() && self.credit() > 0 {
+        if self.may_read() && self.credit.available() > 0 {
             let len = self.read_client(room);
             if len > 0 {
-                self.sent += Wrapping(len);
+                self.credit.count_sent(len);
                 return Some(Outgoing { op: Op::Data, flags: 0, len });
             }
         }
@@ -380,11 +327,10 @@ impl<S: HostStream> Connection<S> {
             self.host_shutdown |= flags;
             return Some(Outgoing { op: Op::Shutdown, flags: self.host_shutdown, len: 0 });
         }
-        if std::mem::take(&mut self.pending.credit_update) {
+        if self.credit.update_due() {
             return plain(Op::CreditUpdate);
         }
-        if self.may_read() && self.credit() == 0 && !self.credit_requested {
-            self.credit_requested = true;
+        if self.may_read() && self.credit.take_request() {
             return plain(Op::CreditRequest);
         }
         None
@@ -392,7 +338,7 @@ impl<S: HostStream> Connection<S> {
 
     /// Reads from the client until the room, the credit or the client's data are used up.
     fn read_client(&mut self, room: &[VolatileSlice<'_>]) -> u32 {
-        let mut left = usize::try_from(self.credit()).unwrap_or(usize::MAX);
+        let mut left = usize::try_from(self.credit.available()).unwrap_or(usize::MAX);
         let mut done = 0;
         for slice in room {
             let count = self.read_slice(slice, left);

@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use vm_memory::VolatileSlice;
 
-use super::connection::{CREDIT, Connection, Outgoing};
+use super::connection::{Connection, Outgoing, Violation};
+use super::credit::CREDIT;
 use super::handshake::{Greeting, read_greeting};
 use super::packet::{HOST_CID, Header, Op, TYPE_STREAM};
 
@@ -175,7 +176,7 @@ impl Mux {
             }
             _ => return self.stray(header, ours),
         };
-        connection.update_credit(header.buffer_size, header.forwarded);
+        connection.credit().update(header.buffer_size, header.forwarded);
         let result = match header.op {
             Op::Response => connection.accepted(host_port),
             Op::Reset => {
@@ -186,10 +187,10 @@ impl Mux {
             Op::Data => connection.receive(payload),
             Op::CreditUpdate => Ok(()),
             Op::CreditRequest => {
-                connection.credit_asked();
+                connection.credit().ask_update();
                 Ok(())
             }
-            Op::Request | Op::Unknown(_) => Err(super::connection::Violation::State),
+            Op::Request | Op::Unknown(_) => Err(Violation::State),
         };
         if let Err(violation) = result {
             guest_warn!("vsock: connection to port {} reset: {violation}", header.source_port);
@@ -237,7 +238,7 @@ impl Mux {
             let Some(outgoing) = connection.next(room) else {
                 continue;
             };
-            let (guest_port, forwarded) = (connection.guest_port(), connection.tell_forwarded());
+            let (guest_port, forwarded) = (connection.guest_port(), connection.credit().tell());
             self.remove_finished(host_port);
             return Some(self.header(host_port, guest_port, outgoing, forwarded));
         }

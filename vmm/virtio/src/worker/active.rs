@@ -9,7 +9,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Activation, ActiveQueue, FailureReport, Interrupt};
-use crate::queue::{Chain, Popped, QueueError, pop};
+use crate::queue::{Chain, ChainError, Descriptors, QueueError, collect, pop};
 
 /// Token of the event that ends the loop. Queues have their position as token; a device's own
 /// descriptors have tokens from [`FIRST_TOKEN`] on.
@@ -100,13 +100,15 @@ impl Active {
         self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
     }
 
-    /// Takes the next chain from the queue at `position`, see [`pop`].
+    /// Takes the next chain from the queue at `position`: the index to give it back with, and
+    /// its content or what is wrong with it.
     ///
     /// # Errors
     /// [`WorkerError::Queue`] if the queue is corrupt.
     pub(crate) fn pop(&mut self, position: usize) -> Result<Option<Popped>, WorkerError> {
-        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
-        pop(queue, &self.memory).map_err(|source| WorkerError::Queue { index: *index, source })
+        let Self { queues, memory, .. } = self;
+        let next = pop_raw(&mut queues[position], memory)?;
+        Ok(next.map(|descriptors| (descriptors.head_index(), collect(descriptors, memory))))
     }
 
     /// Gives back a chain into which the device wrote `written` bytes, and interrupts the
@@ -169,24 +171,51 @@ impl Active {
         position: usize,
         mut serve: impl FnMut(&GuestMemoryMmap, &Chain) -> usize,
     ) -> Result<(), WorkerError> {
+        self.drain_raw(position, |memory, descriptors| {
+            let served = collect(descriptors, memory).map(|chain| serve(memory, &chain));
+            served.unwrap_or_else(|error| {
+                guest_warn!("queue {position}: request dropped: {error}");
+                0
+            })
+        })
+    }
+
+    /// As [`Active::drain`], for devices that read descriptors themselves.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
+    pub(crate) fn drain_raw(
+        &mut self,
+        position: usize,
+        mut serve: impl FnMut(&GuestMemoryMmap, Descriptors<'_>) -> usize,
+    ) -> Result<(), WorkerError> {
         self.notifications(position, false)?;
         for _ in 0..self.queues[position].queue.size() {
-            let Some((head, chain)) = self.pop(position)? else {
+            let Some(chain) = pop_raw(&mut self.queues[position], &self.memory)? else {
                 // The driver may have added one before it could know that it must notify.
                 match self.notifications(position, true)? {
                     true => continue,
                     false => return Ok(()),
                 }
             };
-            let served = chain.map(|chain| serve(&self.memory, &chain));
-            let written = served.unwrap_or_else(|error| {
-                guest_warn!("queue {position}: request dropped: {error}");
-                0
-            });
+            let head = chain.head_index();
+            let written = serve(&self.memory, chain);
             self.complete(position, head, written)?;
         }
         self.kick_later(position)
     }
+}
+
+/// A chain taken from a queue: the index to give it back with, and its content or what is wrong
+/// with it.
+pub(crate) type Popped = (u16, Result<Chain, ChainError>);
+
+fn pop_raw<'a>(
+    queue: &mut ActiveQueue,
+    memory: &'a GuestMemoryMmap,
+) -> Result<Option<Descriptors<'a>>, WorkerError> {
+    let ActiveQueue { queue, index, .. } = queue;
+    pop(queue, memory).map_err(|source| WorkerError::Queue { index: *index, source })
 }
 
 /// Serves a driver until `stop` is written or the device fails.
