@@ -9,6 +9,7 @@ mod containerd_config;
 mod containerd_process;
 mod devices;
 mod filesystems;
+mod installation;
 mod kvm;
 mod memory;
 mod namespaces;
@@ -79,7 +80,9 @@ pub(crate) fn run(places: &Places) -> Report {
     checks.push(filesystems::check());
     checks.push(cgroup::check());
     checks.push(namespaces::check());
-    checks.push(memory::check());
+    let (installation, config) = installation::check();
+    checks.push(memory::check(config.as_ref()));
+    checks.extend(installation);
     let containerd = containerd_process::find();
     checks.push(shim::check(&containerd));
     checks.push(containerd::check(&containerd));

@@ -1,14 +1,18 @@
 //! Memory for at least one machine.
 
+use sandbox::Config;
+
 use super::Check;
 
 const TOPIC: &str = "memory";
 const KIB_PER_MIB: u64 = 1024;
-/// Size of a machine with default settings.
-const MACHINE_MIB: u64 = 640;
+/// Size of a machine when the configuration can't tell.
+const ASSUMED_MIB: u64 = 640;
 
-pub(super) fn check() -> Check {
-    evaluate(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), MACHINE_MIB)
+pub(super) fn check(config: Option<&Config>) -> Check {
+    let machine =
+        config.map_or(ASSUMED_MIB, |c| c.default_memory_mib.saturating_add(c.memory_overhead_mib));
+    evaluate(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), machine)
 }
 
 fn evaluate(meminfo: &str, machine_mib: u64) -> Check {
