@@ -322,10 +322,12 @@ fn wait_until_booted(
 ) -> Result<u16, LabError> {
     let deadline = Instant::now() + limit;
     let died = || LabError::DiedBooting { report: report(directory) };
+    let waiting = || LabError::host("waiting for L1");
+    started.monitor.set_read_timeout(Some(limit)).map_err(waiting())?;
     let port = qemu::forwarded_port(&started.monitor).map_err(|_| died())?;
     let mut ready: &UnixStream = &started.ready;
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    ready.set_read_timeout(Some(left)).map_err(LabError::host("waiting for L1"))?;
+    ready.set_read_timeout(Some(left)).map_err(waiting())?;
     match ready.read(&mut [0; 64]) {
         Ok(1..) => Ok(port),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -1,8 +1,10 @@
 //! The terminal of whoever runs `lab`: raw mode while a command with a terminal runs in L1.
 
-use std::io;
+use std::{io, process, thread};
 
 use rustix::termios::{self, OptionalActions, Termios};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::frame::WindowSize;
 
@@ -13,7 +15,8 @@ pub struct RawMode {
 }
 
 impl RawMode {
-    /// Switches standard input to raw mode.
+    /// Switches standard input to raw mode. From then on a signal that would end this process
+    /// still does, after the mode from before has been restored.
     ///
     /// # Errors
     /// Standard input is not a terminal, or its mode cannot be changed.
@@ -21,6 +24,14 @@ impl RawMode {
         let before = termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
+        let restored = before.clone();
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &restored);
+                process::exit(128 + signal);
+            }
+        });
         termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
         Ok(Self { before })
     }

@@ -17,6 +17,9 @@ use rustix::io::Errno;
 use super::process::Process;
 use crate::frame::{self, Decoder, Frame, Kind, Request};
 
+#[cfg(test)]
+mod tests;
+
 const CHUNK: usize = 64 * 1024;
 
 /// End of input as a terminal knows it: the EOF character, control-D.

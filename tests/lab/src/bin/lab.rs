@@ -112,9 +112,10 @@ struct MachineArgs {
 
 #[derive(Args)]
 struct CommandArgs {
-    /// Seconds until the command is killed and the exit code is 124.
-    #[arg(long, default_value_t = 600)]
-    timeout: u64,
+    /// Seconds until the command is killed and the exit code is 124; 600 by default, a day
+    /// with a terminal.
+    #[arg(long)]
+    timeout: Option<u64>,
     /// Give the command a terminal.
     #[arg(short = 't', long)]
     tty: bool,
@@ -246,7 +247,8 @@ fn run_command(instance: &Instance, command: &CommandArgs) -> Result<ExitCode> {
     let raw = command.tty.then(RawMode::enter).and_then(Result::ok);
     let mut output = io::stdout().lock();
     let streams = Streams { input, output: &mut output, error: &mut io::stderr() };
-    let result = execute(instance, &request, streams, Duration::from_secs(command.timeout));
+    let limit = command.timeout.unwrap_or(if command.tty { 24 * 60 * 60 } else { 600 });
+    let result = execute(instance, &request, streams, Duration::from_secs(limit));
     drop(raw);
     Ok(ExitCode::from(u8::try_from(result?).unwrap_or(u8::MAX)))
 }
