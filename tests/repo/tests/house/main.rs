@@ -5,6 +5,7 @@
 mod dependencies;
 mod documents;
 mod names;
+mod seccomp;
 mod sizes;
 mod tree;
 mod unsafe_code;

@@ -1,0 +1,52 @@
+//! Request to first output: from executing `ctr run` to the first byte that the container
+//! prints, with Cuddy and with runc, on the same image and snapshotter.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::samples::Samples;
+
+/// containerd's name for Cuddy.
+pub(crate) const CUDDY: &str = "io.containerd.cuddy.v2";
+const RUNC: &str = "io.containerd.runc.v2";
+
+/// Time from request to first output.
+#[derive(Debug)]
+pub(crate) struct RequestTimes {
+    /// In a microVM.
+    pub(crate) cuddy: Samples,
+    /// As a process of the host.
+    pub(crate) runc: Samples,
+}
+
+/// Runs the image `runs` times with each runtime.
+pub(crate) fn measure(image: &str, runs: u32) -> Result<RequestTimes> {
+    Ok(RequestTimes {
+        cuddy: Samples::take(runs, || first_output(CUDDY, image))?,
+        runc: Samples::take(runs, || first_output(RUNC, image))?,
+    })
+}
+
+fn first_output(runtime: &str, image: &str) -> Result<Duration> {
+    let start = Instant::now();
+    let mut ctr = Command::new("ctr")
+        .args(["run", "--rm", "--runtime", runtime, image, "perf-request", "echo", "first"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("executing ctr")?;
+    let mut output = ctr.stdout.take().context("ctr has no standard output")?;
+    let mut first = [0; 1];
+    let read = output.read(&mut first);
+    let elapsed = start.elapsed();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).context("reading the container's output")?;
+    let status = ctr.wait().context("waiting for ctr")?;
+    if read.context("reading the container's output")? != 1 || !status.success() {
+        bail!("ctr run with {runtime} ended with {status} and printed {rest:?}");
+    }
+    Ok(elapsed)
+}

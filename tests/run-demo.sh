@@ -1,0 +1,35 @@
+#!/bin/bash
+# run-demo.sh PAYLOAD: shows a container image running in a microVM; directly on this machine
+# where its KVM runs stock guest kernels, else in the lab.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+payload=$(realpath "$1")
+
+# A containerd of our own, beside any that this machine has, in a folder that goes with it.
+run_directly() {
+    command -v containerd >/dev/null || apt-get install -y -qq containerd >&2
+    local work
+    work=$(mktemp -d /run/cuddy-demo.XXXXXX)
+    export PATH="$payload/bin:$PATH" CONTAINERD_ADDRESS="$work/containerd.sock"
+    printf 'version = 2\nroot = "%s/root"\nstate = "%s/state"\n[grpc]\naddress = "%s"\n' \
+        "$work" "$work" "$CONTAINERD_ADDRESS" >"$work/config.toml"
+    containerd --config "$work/config.toml" >"$work/log" 2>&1 &
+    local containerd=$!
+    # shellcheck disable=SC2064 # the values of now
+    trap "kill $containerd; wait $containerd 2>/dev/null; umount -R $work/state 2>/dev/null; rm -rf $work" EXIT
+    timeout 30 sh -c 'until ctr version >/dev/null 2>&1; do kill -0 '$containerd' || exit 1; done' ||
+        { cat "$work/log" >&2; exit 1; }
+    "$payload/tests/demo.sh" "$payload/images"
+}
+
+report=$("$payload/bin/cuddy" check --json || true)
+found=$(sed -n 's/^  "case": "\(.*\)",$/\1/p' <<<"$report")
+if [ "$found" = direct ]; then
+    echo "cuddy: this machine's KVM runs stock guest kernels" >&2
+    run_directly
+else
+    sed -n 's/^  "summary": "\(.*\)",$/cuddy: \1/p' <<<"$report" >&2
+    echo "cuddy: the lab is a KVM host inside QEMU, 10 to 30 times slower; booting it" >&2
+    "$payload/../x86_64-unknown-linux-gnu/release/lab" run --payload "$payload" --timeout 300 -- \
+        sh -c 'lab-containerd && /opt/cuddy/tests/demo.sh /opt/cuddy/images'
+fi
