@@ -70,29 +70,28 @@ struct Pss {
 impl Pss {
     fn read(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/smaps");
-        Self::parse(&std::fs::read_to_string(&path).with_context(|| path.clone())?)
+        parse(&std::fs::read_to_string(&path).with_context(|| path.clone())?)
     }
+}
 
-    /// Adds up the `Pss:` lines of `/proc/PID/smaps` (proc(5)).
-    fn parse(smaps: &str) -> Result<Self> {
-        let mut sum = Self::default();
-        let mut in_guest = false;
-        for line in smaps.lines() {
-            let first = line.split_whitespace().next().unwrap_or_default();
-            if !first.ends_with(':') {
-                in_guest = line.contains("/memfd:");
-            } else if first == "Pss:" {
-                let kib = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
-                let kib: u64 = kib.with_context(|| format!("smaps line {line:?}"))?;
-                let total = if in_guest { &mut sum.guest_kib } else { &mut sum.own_kib };
-                *total += kib;
-            }
+/// Adds up the `Pss:` lines of `/proc/PID/smaps` (proc(5)).
+fn parse(smaps: &str) -> Result<Pss> {
+    let mut sum = Pss::default();
+    let mut total = &mut sum.own_kib;
+    for line in smaps.lines() {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if !first.ends_with(':') {
+            let guest = line.contains("/memfd:");
+            total = if guest { &mut sum.guest_kib } else { &mut sum.own_kib };
+        } else if first == "Pss:" {
+            let kib = line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+            *total += kib.with_context(|| format!("smaps line {line:?}"))?;
         }
-        if sum.own_kib == 0 {
-            bail!("smaps holds no Pss");
-        }
-        Ok(sum)
     }
+    if sum.own_kib == 0 {
+        bail!("smaps holds no Pss");
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]
@@ -112,11 +111,11 @@ Pss:                 900 kB
 Pss:                  20 kB
 ";
         let expected = Pss { own_kib: 920, guest_kib: 40_000 };
-        assert_eq!(Pss::parse(smaps).unwrap(), expected);
+        assert_eq!(parse(smaps).unwrap(), expected);
     }
 
     #[test]
     fn a_process_without_memory_is_an_error() {
-        assert!(Pss::parse("").is_err());
+        assert!(parse("").is_err());
     }
 }

@@ -102,8 +102,7 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut text = format!("one second is {}\n", self.clock);
         for row in &self.rows {
-            let range =
-                row.range.map(|(low, high)| format!("{low} to {high}")).unwrap_or_default();
+            let range = row.range.map(|(low, high)| format!("{low} to {high}")).unwrap_or_default();
             let target = row.at_most.map(|limit| {
                 format!("at most {limit}: {}", if row.met() { "met" } else { "MISSED" })
             });

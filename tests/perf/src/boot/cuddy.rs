@@ -57,8 +57,7 @@ fn prepare(files: &Files) -> Result<(Request, Vec<OwnedFd>, SocketFile)> {
         DeviceConfig::Rng,
         DeviceConfig::Console { output: FdSlot(4) },
     ];
-    let boot =
-        BootConfig { machine, kernel: FdSlot(0), memory: FdSlot(1), serial: None, devices };
+    let boot = BootConfig { machine, kernel: FdSlot(0), memory: FdSlot(1), serial: None, devices };
     let fds = vec![kernel.into(), memory, rootfs.into(), listener.into(), console.into()];
     Ok((Request::Boot(boot), fds, socket))
 }

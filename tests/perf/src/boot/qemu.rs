@@ -34,8 +34,7 @@ pub(super) fn boot(files: &Files) -> Result<Duration> {
 
 fn wait_for_agent(listener: &VsockListener, qemu: &Child) -> Result<()> {
     let pidfd = pidfd_open(Pid::from_child(qemu), PidfdFlags::empty())?;
-    let mut waits =
-        [PollFd::new(listener, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+    let mut waits = [PollFd::new(listener, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
     poll(&mut waits, Some(&DEADLINE))?;
     if !waits[0].revents().is_empty() {
         listener.accept().context("accepting the agent")?;
