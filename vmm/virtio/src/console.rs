@@ -127,3 +127,59 @@ impl ConsoleBackend {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_driver::{Driver, spawner};
+    use std::io::Read;
+
+    fn console() -> (Driver, File, Arc<AtomicU64>) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let console = Console::new(&spawner(), File::from(writer)).unwrap();
+        let dropped = console.dropped();
+        (Driver::ready(console), File::from(reader), dropped)
+    }
+
+    #[test]
+    fn output_arrives_in_order() {
+        let (mut driver, mut reader, dropped) = console();
+        for line in ["hello ", "world\n"] {
+            let piece = driver.out(line.as_bytes());
+            assert_eq!(driver.request(TRANSMIT, &[piece]), 0);
+        }
+        let mut bytes = [0; 12];
+        reader.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello world\n");
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_full_pipe_drops_and_counts() {
+        let (mut driver, mut reader, dropped) = console();
+        let piece = driver.out(&[b'x'; 10_000]);
+        for _ in 0..20 {
+            driver.request(TRANSMIT, &[piece]);
+        }
+        let lost = dropped.load(Ordering::Relaxed);
+        let held = 200_000 - usize::try_from(lost).unwrap();
+        assert!(held > 0 && held < 200_000);
+        let mut bytes = vec![0; held];
+        reader.read_exact(&mut bytes).unwrap();
+        driver.request(TRANSMIT, &[piece]);
+        assert_eq!(dropped.load(Ordering::Relaxed), lost);
+    }
+
+    #[test]
+    fn a_vanished_reader_is_no_error() {
+        let (mut driver, reader, dropped) = console();
+        drop(reader);
+        let piece = driver.out(b"lost");
+        driver.request(TRANSMIT, &[piece]);
+        assert_eq!(dropped.load(Ordering::Relaxed), 4);
+        let input = driver.space(16);
+        driver.submit(0, &[input]);
+        driver.request(TRANSMIT, &[piece]);
+        assert!(driver.poll_used(0).is_none());
+    }
+}

@@ -14,6 +14,8 @@ mod guest_log;
 pub mod blk;
 pub mod console;
 pub mod device;
+#[cfg(test)]
+mod fake_driver;
 pub mod fs;
 pub mod mmio;
 mod queue;

@@ -84,3 +84,29 @@ fn fill(memory: &GuestMemoryMmap, chain: &Chain) -> usize {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_driver::{Driver, Piece, spawner};
+
+    #[test]
+    fn buffers_are_filled() {
+        let mut driver = Driver::ready(Rng::new(&spawner()).unwrap());
+        let (first, second) = (driver.space(40), driver.space(5000));
+        assert_eq!(driver.request(0, &[first, second]), 5040);
+        let bytes = driver.bytes(second);
+        assert!((0..=255).all(|value| bytes.contains(&value)), "not random");
+    }
+
+    #[test]
+    fn a_request_has_a_limit_and_needs_room() {
+        let mut driver = Driver::ready(Rng::new(&spawner()).unwrap());
+        let space = driver.space(1 << 20);
+        assert_eq!(driver.request(0, &[space]), 64 << 10);
+        let readable = driver.out(&[0; 64]);
+        assert_eq!(driver.request(0, &[readable]), 0);
+        let outside = Piece { address: 1 << 40, len: 64, writable: true };
+        assert_eq!(driver.request(0, &[outside]), 0);
+    }
+}
