@@ -15,13 +15,15 @@ path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # debian_root DIR [PACKAGE]: a minimal Debian root without anything that differs from one run
 # to the next.
 debian_root() {
+    local root=${1:?}
     say "unpacking Debian trixie${2:+ with $2} for an image (about 15 s)"
-    debootstrap_into "$1" minbase "${2:-base-files}"
-    rm -rf "$1"/var/cache/{apt,debconf,ldconfig}/* "$1"/var/lib/apt/lists/* "$1"/var/log/* \
-        "$1"/etc/{machine-id,resolv.conf,hostname,apt/sources.list} "$1"/var/lib/dpkg/*-old \
-        "$1"/etc/{passwd,group,shadow,gshadow}- "$1"/dev/* "$1"/run/* "$1"/tmp/*
+    debootstrap_into "$root" minbase "${2:-base-files}"
+    rm -rf "$root"/var/cache/{apt,debconf,ldconfig}/* "$root"/var/lib/apt/lists/* \
+        "$root"/var/log/* "$root"/etc/{machine-id,resolv.conf,hostname,apt/sources.list} \
+        "$root"/var/lib/dpkg/*-old "$root"/etc/{passwd,group,shadow,gshadow}- \
+        "${root:?}"/dev/* "${root:?}"/run/* "${root:?}"/tmp/*
     # The days of last change are today's.
-    sed -i 's/^\([^:]*:[^:]*\):[0-9]*:/\1:20000:/' "$1/etc/shadow"
+    sed -i 's/^\([^:]*:[^:]*\):[0-9]*:/\1:20000:/' "$root/etc/shadow"
 }
 
 busybox_root() {
@@ -86,6 +88,7 @@ build() {
 if [ ! -d "$output" ]; then
     export -f build image busybox_root debian_root
     export here output path
+    # shellcheck disable=SC2016 # expanded by the inner shell
     with_lock images bash -euo pipefail -c '. "$here/common.sh"; build'
 fi
 echo "$output"

@@ -40,6 +40,7 @@ build() {
 if [ ! -e "$output" ]; then
     export -f build
     export here output image images target
+    # shellcheck disable=SC2016 # expanded by the inner shell
     with_lock seed bash -euo pipefail -c '. "$here/common.sh"; build'
 fi
 echo "$output"
