@@ -3,12 +3,23 @@
 
 mod boot;
 mod cgroup;
+mod clock;
+mod container;
+mod control;
+mod error;
+mod init;
 mod kernel_log;
+mod launch;
+mod oci;
+mod power;
+mod process;
+mod reaper;
 mod rpc;
 mod sandbox;
 mod server;
 mod socket;
 mod stdio;
+mod storage;
 mod sys;
 
 use std::path::PathBuf;
@@ -40,6 +51,9 @@ fn mode() -> anyhow::Result<Mode> {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == init::NAME) {
+        return init::main();
+    }
     match mode().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,8 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn run(mode: Mode) -> anyhow::Result<()> {
-    if matches!(mode, Mode::FirstProcess) {
-        boot::prepare().context("prepare the guest")?;
+    match mode {
+        Mode::FirstProcess => boot::prepare().context("prepare the guest")?,
+        Mode::Unix(_) => boot::prepare_test().context("prepare for tests")?,
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,7 +78,9 @@ fn run(mode: Mode) -> anyhow::Result<()> {
 }
 
 async fn serve(mode: Mode) -> anyhow::Result<()> {
-    let sandbox = Arc::new(sandbox::Sandbox::new());
+    let reaper = Arc::new(reaper::Reaper::default());
+    tokio::spawn(Arc::clone(&reaper).run().context("watch for children")?);
+    let sandbox = Arc::new(sandbox::Sandbox::new(reaper));
     let listeners = match &mode {
         Mode::FirstProcess => server::Listeners::vsock(),
         Mode::Unix(directory) => server::Listeners::unix(directory),

@@ -1,23 +1,103 @@
-//! The guest as a whole: what containers, streams and processes there are.
+//! The guest as a whole: what containers and streams there are.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::container::{Container, check_id};
+use crate::error::{Error, Result};
+use crate::oci::Spec;
+use crate::reaper::Reaper;
 use crate::stdio::Streams;
+
+/// An id in use.
+#[derive(Debug)]
+enum Slot {
+    /// The container is being made or deleted.
+    Busy,
+    Present(Arc<Container>),
+}
 
 /// Owner of everything that the services act on.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     streams: Arc<Streams>,
+    reaper: Arc<Reaper>,
+    containers: Mutex<HashMap<String, Slot>>,
 }
 
 impl Sandbox {
     /// An empty sandbox.
-    pub(crate) fn new() -> Self {
-        Self { streams: Arc::new(Streams::default()) }
+    pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
+        Self { streams: Arc::default(), reaper, containers: Mutex::default() }
     }
 
     /// Stream connections of the host.
     pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.streams
+    }
+
+    /// Reports exits.
+    pub(crate) fn reaper(&self) -> &Reaper {
+        &self.reaper
+    }
+
+    fn containers(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A container by its id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
+        match self.containers().get(id) {
+            Some(Slot::Present(container)) => Ok(Arc::clone(container)),
+            _ => Err(Error::NoContainer(id.to_owned())),
+        }
+    }
+
+    /// Makes a container; see [`Container::create`].
+    ///
+    /// # Errors
+    /// The id is bad or in use, or the container cannot be made.
+    pub(crate) async fn create(
+        &self,
+        id: &str,
+        spec: Spec,
+        streams: agent_api::types::Streams,
+    ) -> Result<i32> {
+        check_id(id)?;
+        match self.containers().entry(id.to_owned()) {
+            Entry::Occupied(_) => return Err(Error::Exists(id.to_owned())),
+            Entry::Vacant(entry) => entry.insert(Slot::Busy),
+        };
+        let outside = (&*self.reaper, &*self.streams);
+        match Container::create(id, spec, streams, outside).await {
+            Ok((container, pid)) => {
+                self.containers().insert(id.to_owned(), Slot::Present(container));
+                Ok(pid)
+            }
+            Err(error) => {
+                self.containers().remove(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes a container; see [`Container::delete`].
+    ///
+    /// # Errors
+    /// There is none, or it runs.
+    pub(crate) async fn delete(&self, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        self.containers().insert(id.to_owned(), Slot::Busy);
+        let result = container.delete().await;
+        if result.is_ok() {
+            self.containers().remove(id);
+        } else {
+            self.containers().insert(id.to_owned(), Slot::Present(container));
+        }
+        result
     }
 }

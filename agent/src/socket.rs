@@ -20,7 +20,7 @@ pub(crate) struct Connection(AsyncFd<OwnedFd>);
 impl Connection {
     /// Takes a connected socket that does not block.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        AsyncFd::new(socket).map(Self)
+        sys::watch::watch(socket).map(Self)
     }
 
     /// Reads what is there, at most the buffer's length; 0 at the peer's end of output.
@@ -121,7 +121,7 @@ pub(crate) enum Listener {
 impl Listener {
     /// Listens on a vsock port.
     pub(crate) fn vsock(port: u32) -> io::Result<Self> {
-        Ok(Self::Vsock(AsyncFd::new(sys::vsock::listen(port)?)?))
+        Ok(Self::Vsock(sys::watch::watch(sys::vsock::listen(port)?)?))
     }
 
     /// Listens on a Unix socket, which must not exist yet.

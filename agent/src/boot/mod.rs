@@ -47,6 +47,19 @@ pub(crate) fn prepare() -> Result<(), BootError> {
     Ok(())
 }
 
+/// Prepares what a component test on another host needs: cgroups, and orphans that come to this
+/// process although it is not the first one.
+///
+/// # Errors
+/// The cgroup hierarchy could not be set up.
+pub(crate) fn prepare_test() -> Result<(), BootError> {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    cgroup::prepare_root().map_err(BootError::Cgroups)?;
+    let adopt = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    best_effort("adopt orphans", adopt.map_err(io::Error::from));
+    Ok(())
+}
+
 fn best_effort(step: &str, result: io::Result<()>) {
     if let Err(error) = result {
         log::warn!("{step}: {error}");

@@ -1,8 +1,24 @@
 //! cgroup v2 of the guest: `/sys/fs/cgroup/pod/<container id>` per container. The agent itself
 //! stays in the root, outside of every limit of the pod.
 
+mod changes;
+mod devices;
+mod limits;
+mod stats;
+
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::oci::Resources;
+use crate::oci::resources::DeviceRule;
+use crate::sys::bpf;
+
+pub(crate) use changes::Changes;
+pub(crate) use stats::read_all;
 
 /// Where the hierarchy is mounted.
 pub(crate) const ROOT: &str = "/sys/fs/cgroup";
@@ -39,14 +55,38 @@ pub(crate) enum CgroupError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A cgroup could not be removed.
+    #[error("remove cgroup {path}")]
+    Remove {
+        /// Its directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The requested limits make no sense.
+    #[error("resources: {0}")]
+    Limits(String),
+    /// The device controller could not be set up.
+    #[error("set up the device controller")]
+    Devices(#[source] io::Error),
+    /// Changes of a file cannot be watched, or the awaited one did not come.
+    #[error("wait for {file} of {path}")]
+    Watch {
+        /// The file.
+        file: &'static str,
+        /// The cgroup's directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
 }
 
-pub(crate) fn read(directory: &Path, file: &str) -> Result<String, CgroupError> {
+fn read(directory: &Path, file: &str) -> Result<String, CgroupError> {
     let path = directory.join(file);
     std::fs::read_to_string(&path).map_err(|source| CgroupError::Read { path, source })
 }
 
-pub(crate) fn write(directory: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
+fn write(directory: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
     let path = directory.join(file);
     std::fs::write(&path, value).map_err(|source| CgroupError::Write {
         path,
@@ -84,5 +124,177 @@ fn enable_controllers(directory: &Path) -> Result<(), CgroupError> {
         Ok(())
     } else {
         write(directory, "cgroup.subtree_control", &wanted.join(" "))
+    }
+}
+
+/// How long processes that were killed or frozen may take to be so.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The cgroup of a container.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    /// The attached program that decides on devices.
+    devices: Mutex<Option<OwnedFd>>,
+}
+
+impl Cgroup {
+    /// Makes the cgroup of a container whose id is a plain file name.
+    ///
+    /// # Errors
+    /// The kernel refuses, for instance because it exists.
+    pub(crate) fn create(container_id: &str) -> Result<Self, CgroupError> {
+        let path = Path::new(ROOT).join(POD).join(container_id);
+        std::fs::create_dir(&path)
+            .map_err(|source| CgroupError::Create { path: path.clone(), source })?;
+        Ok(Self { path, devices: Mutex::new(None) })
+    }
+
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sets limits; what is not mentioned stays.
+    ///
+    /// # Errors
+    /// A limit makes no sense or the kernel refuses it. Earlier ones may be set by then.
+    pub(crate) fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
+        for setting in limits::settings(resources).map_err(CgroupError::Limits)? {
+            match write(&self.path, &setting.file, &setting.value) {
+                Err(CgroupError::Write { path, source, .. })
+                    if setting.optional && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    log::info!("no {} in this kernel", path.display());
+                }
+                other => other?,
+            }
+        }
+        match &resources.devices {
+            Some(rules) => self.restrict_devices(rules),
+            None => Ok(()),
+        }
+    }
+
+    fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<(), CgroupError> {
+        let program = devices::program(rules).map_err(CgroupError::Limits)?;
+        let program = bpf::load_device_program(&program).map_err(CgroupError::Devices)?;
+        let directory = File::open(&self.path).map_err(CgroupError::Devices)?;
+        bpf::attach(directory.as_fd(), program.as_fd()).map_err(CgroupError::Devices)?;
+        let mut current = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(former) = current.replace(program) {
+            // Both decide for a moment, which only denies more.
+            bpf::detach(directory.as_fd(), former.as_fd()).map_err(CgroupError::Devices)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process into the cgroup. If the container has cgroups of its own, its top may hold
+    /// no process any more; then an exec goes to wherever the container's first process is.
+    pub(crate) fn enter(&self, pid: i32, exec: bool) -> Result<(), CgroupError> {
+        let result = write(&self.path, "cgroup.procs", &pid.to_string());
+        match result {
+            Err(CgroupError::Write { ref source, .. })
+                if exec && source.kind() == io::ErrorKind::ResourceBusy =>
+            {
+                let leaf = self.descendants().into_iter().find(|path| !procs(path).is_empty());
+                leaf.map_or(result, |leaf| write(&leaf, "cgroup.procs", &pid.to_string()))
+            }
+            other => other,
+        }
+    }
+
+    /// Process ids in the cgroup and below.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mut all = procs(&self.path);
+        all.extend(self.descendants().iter().flat_map(|path| procs(path)));
+        all
+    }
+
+    /// Cgroups below, parents first.
+    fn descendants(&self) -> Vec<PathBuf> {
+        let mut found = vec![self.path.clone()];
+        let mut position = 0;
+        while let Some(path) = found.get(position) {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            let below: Vec<PathBuf> = entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path())
+                .collect();
+            found.extend(below);
+            position += 1;
+        }
+        found.split_off(1)
+    }
+
+    /// Kills every process in the cgroup and below, frozen ones too.
+    pub(crate) fn kill(&self) -> Result<(), CgroupError> {
+        write(&self.path, "cgroup.kill", "1")
+    }
+
+    /// Stops or continues every process and waits until it is so.
+    ///
+    /// # Errors
+    /// The kernel refuses, or a process cannot be stopped in time; then all go on.
+    pub(crate) async fn freeze(&self, frozen: bool) -> Result<(), CgroupError> {
+        let wanted = if frozen { "frozen 1" } else { "frozen 0" };
+        let changes = Changes::watch(&self.path, "cgroup.events")?;
+        write(&self.path, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+        let result = changes.until(PATIENCE, |text| text.lines().any(|line| line == wanted)).await;
+        if result.is_err() && frozen {
+            write(&self.path, "cgroup.freeze", "0")?;
+        }
+        result
+    }
+
+    /// Kills what is left and removes the cgroup.
+    ///
+    /// # Errors
+    /// A process does not end (it hangs in the kernel).
+    pub(crate) async fn remove(&self) -> Result<(), CgroupError> {
+        let changes = match Changes::watch(&self.path, "cgroup.events") {
+            Err(CgroupError::Watch { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            other => other?,
+        };
+        self.kill()?;
+        changes.until(PATIENCE, |text| text.lines().any(|line| line == "populated 0")).await?;
+        for path in self.descendants().iter().rev().chain([&self.path]) {
+            std::fs::remove_dir(path)
+                .map_err(|source| CgroupError::Remove { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Watches the count of processes that the kernel killed for want of memory.
+    pub(crate) fn watch_oom(&self) -> Result<Changes, CgroupError> {
+        Changes::watch(&self.path, "memory.events")
+    }
+}
+
+/// Kills everything in the pod, for the end of the machine.
+pub(crate) fn kill_pod() -> Result<(), CgroupError> {
+    write(&Path::new(ROOT).join(POD), "cgroup.kill", "1")
+}
+
+fn procs(directory: &Path) -> Vec<i32> {
+    let text = read(directory, "cgroup.procs").unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn oom_kills_in(text: &str) -> u64 {
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::oom_kills_in;
+
+    #[test]
+    fn the_oom_counter_is_not_another_one() {
+        assert_eq!(oom_kills_in("low 0\noom 5\noom_kill 3\noom_group_kill 1\n"), 3);
+        assert_eq!(oom_kills_in(""), 0);
     }
 }

@@ -1,9 +1,16 @@
 //! System calls that no safe library covers. Everything unsafe of the agent is below here, one
 //! narrow wrapper per call; the callers hold all policy.
 
+pub(crate) mod bpf;
+pub(crate) mod filter;
+pub(crate) mod mount;
 pub(crate) mod net;
+pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod scheduling;
+pub(crate) mod signal;
 pub(crate) mod vsock;
+pub(crate) mod watch;
 
 use std::io;
 

@@ -1,0 +1,131 @@
+//! `process.capabilities`: the five sets of capabilities(7).
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+};
+
+use super::failure::Context;
+use crate::control::Failure;
+use crate::oci::process::Capabilities;
+
+/// All capabilities by the kernel's names without the prefix; the index is the number.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// Capabilities that a name stands for. Unknown names are ignored with a message, as the
+/// specification wants of a runtime on a kernel without them.
+fn set_of(names: &[String]) -> CapabilitySet {
+    let mut set = CapabilitySet::empty();
+    for name in names {
+        let short = name.strip_prefix("CAP_").unwrap_or(name);
+        match NAMES.iter().position(|known| known.eq_ignore_ascii_case(short)) {
+            Some(number) => set |= single(number),
+            None => log::warn!("unknown capability {name:?} ignored"),
+        }
+    }
+    set
+}
+
+fn single(number: usize) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(1 << number)
+}
+
+/// Limits what this process and its descendants can ever have; while still privileged.
+pub(super) fn limit_bounding(capabilities: Option<&Capabilities>) -> Result<(), Failure> {
+    let Some(capabilities) = capabilities else { return Ok(()) };
+    let wanted = set_of(&capabilities.bounding);
+    for capability in (0..64).map(single) {
+        if wanted.contains(capability) {
+            continue;
+        }
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) => remove_capability_from_bounding_set(capability)
+                .context("limit the bounding set of capabilities")?,
+            Ok(false) => {}
+            // The first number that this kernel does not know.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// Sets the other four sets; as the container's user.
+pub(super) fn set(capabilities: Option<&Capabilities>) -> Result<(), Failure> {
+    let Some(capabilities) = capabilities else { return Ok(()) };
+    let sets = CapabilitySets {
+        effective: set_of(&capabilities.effective),
+        permitted: set_of(&capabilities.permitted),
+        inheritable: set_of(&capabilities.inheritable),
+    };
+    set_capabilities(None, sets)
+        .map_err(|error| Failure::configuration(format_args!("set capabilities: {error}")))?;
+    clear_ambient_capability_set().context("clear ambient capabilities")?;
+    for capability in set_of(&capabilities.ambient).iter() {
+        configure_capability_in_ambient_set(capability, true).map_err(|error| {
+            Failure::configuration(format_args!("set ambient capability: {error}"))
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CapabilitySet, NAMES, set_of};
+
+    #[test]
+    fn names_have_the_kernels_numbers() {
+        assert_eq!(set_of(&["CAP_SYS_ADMIN".to_owned()]), CapabilitySet::SYS_ADMIN);
+        assert_eq!(set_of(&["cap_chown".to_owned()]), CapabilitySet::empty());
+        assert_eq!(set_of(&["CHOWN".to_owned()]), CapabilitySet::CHOWN);
+        let all: Vec<String> = NAMES.iter().map(|name| format!("CAP_{name}")).collect();
+        assert_eq!(set_of(&all), CapabilitySet::all());
+        assert_eq!(set_of(&["CAP_CHECKPOINT_RESTORE".to_owned()]).bits(), 1 << 40);
+    }
+
+    #[test]
+    fn unknown_names_are_ignored() {
+        assert_eq!(set_of(&["CAP_FLY".to_owned()]), CapabilitySet::empty());
+    }
+}

@@ -1,0 +1,137 @@
+//! `container-init`: the program between the agent and a workload. The agent, which has threads
+//! and an event loop, never forks; it executes itself under this name, and what runs here has
+//! one thread and may do ordinary things.
+//!
+//! ```text
+//! agent ─exec─► first process: joins and makes namespaces, forks, reports the child, ends
+//!                  └─► second process (in the new pid namespace): mounts, devices, root,
+//!                      credentials; reports "created"; at "start" executes the workload
+//! ```
+//! One file per part of the OCI runtime specification.
+
+mod capabilities;
+mod credentials;
+mod devices;
+mod failure;
+mod hooks;
+mod masks;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod program;
+mod rlimits;
+mod root;
+mod rooted;
+mod scheduling;
+mod seccomp;
+mod stdio;
+mod terminal;
+mod user_namespace;
+mod uts;
+mod workload;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::io::FdFlags;
+
+use crate::control::{self, Command, Failure, Incoming, Order, Report};
+use crate::sys::process::Fork;
+use failure::Context;
+
+pub(crate) use mounts::mount_detached;
+
+/// The word by which the agent calls itself to be this program.
+pub(crate) const NAME: &str = "container-init";
+
+/// The channel to the agent; closed by a successful execve(2).
+struct Channel {
+    socket: OwnedFd,
+    incoming: Incoming,
+}
+
+impl Channel {
+    /// Takes standard input, which the agent made the channel, out of the workload's way.
+    fn from_stdin() -> std::io::Result<Self> {
+        let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        Ok(Self { socket, incoming: Incoming::default() })
+    }
+
+    fn report(&self, report: &Report) -> Result<(), Failure> {
+        control::send(self.socket.as_fd(), report, &[]).context("report to the agent")
+    }
+
+    fn report_terminal(&self, terminal: &OwnedFd) -> Result<(), Failure> {
+        control::send(self.socket.as_fd(), &Report::Terminal, &[terminal.as_fd()])
+            .context("pass the terminal to the agent")
+    }
+
+    fn order(&mut self) -> Result<(Order, Vec<OwnedFd>), Failure> {
+        let order = control::receive(&self.socket, &mut self.incoming)
+            .context("read the order of the agent")?
+            .ok_or_else(|| Failure::guest("the agent gave no order"))?;
+        Ok((order, self.incoming.take_descriptors()))
+    }
+
+    /// Waits for a command; an agent that has given up closed the channel.
+    fn expect(&mut self, expected: Command) -> Result<(), Failure> {
+        let command: Option<Command> =
+            control::receive(&self.socket, &mut self.incoming).context("wait for the agent")?;
+        if command == Some(expected) { Ok(()) } else { Err(Failure::guest("the agent gave up")) }
+    }
+}
+
+/// Runs this program. Returns only on failure, or in the first process.
+pub(crate) fn main() -> ExitCode {
+    let Ok(mut channel) = Channel::from_stdin() else { return ExitCode::FAILURE };
+    match run(&mut channel) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // An agent that is gone cannot be told.
+            let _ = channel.report(&Report::Failed(failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(channel: &mut Channel) -> Result<(), Failure> {
+    let (order, mut descriptors) = channel.order()?;
+    // All others have been opened with close-on-exec.
+    rustix::io::fcntl_setfd(&channel.socket, FdFlags::CLOEXEC).context("mark the channel")?;
+    // Through the guest's own /proc, and while nothing limits this process yet.
+    workload::set_oom_score(&order.process)?;
+    if order.join {
+        let target = descriptors.pop().ok_or_else(|| Failure::guest("no pidfd"))?;
+        namespaces::join_container(&order.spec.linux, target.as_fd())?;
+    } else {
+        namespaces::enter(&order.spec.linux)?;
+    }
+    let (wait, release) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
+    match crate::sys::process::fork().context("fork")? {
+        Fork::Parent(pid) => {
+            drop(wait);
+            first_process(channel, pid, &release)
+        }
+        Fork::Child => {
+            drop(release);
+            // One byte means that the agent knows this process; the end that it gave up.
+            let released = rustix::io::read(&wait, &mut [0; 1]).context("wait for release")?;
+            if released == 0 {
+                std::process::exit(1);
+            }
+            drop(wait);
+            workload::become_workload(channel, &order, descriptors)
+        }
+    }
+}
+
+/// The first process stays until the agent has registered the child: until then nobody can
+/// reap the child, so its id stays its own.
+fn first_process(channel: &mut Channel, pid: i32, release: &OwnedFd) -> Result<(), Failure> {
+    channel.report(&Report::Forked { pid })?;
+    channel.expect(Command::Proceed)?;
+    rustix::io::write(release, &[1]).context("release the child")?;
+    // What arrived after `Proceed` would be the child's; the agent sends nothing before a report.
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `mounts[].options`: words of mount(8) to what the kernel's mount calls take. Pure.
+
+use crate::sys::mount::MountAttributes;
+
+pub(super) const RDONLY: u64 = 0x1;
+pub(super) const NOSUID: u64 = 0x2;
+pub(super) const NODEV: u64 = 0x4;
+pub(super) const NOEXEC: u64 = 0x8;
+const ATIME_MASK: u64 = 0x70;
+const RELATIME: u64 = 0x00;
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+const NODIRATIME: u64 = 0x80;
+pub(super) const IDMAP: u64 = 0x0010_0000;
+const NOSYMFOLLOW: u64 = 0x0020_0000;
+
+/// A mount's options, sorted by who acts on them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// For the mount itself.
+    pub(super) own: MountAttributes,
+    /// For the mount and all below it.
+    pub(super) recursive: MountAttributes,
+    /// Propagation, with whether it applies to all mounts below too; in order.
+    pub(super) propagation: Vec<(u64, bool)>,
+    /// A bind mount, with whether mounts below the source come along.
+    pub(super) bind: Option<bool>,
+    /// Copy what the mount hides into it.
+    pub(super) copy_up: bool,
+    /// Map ids, with whether in all mounts below too.
+    pub(super) idmap: Option<bool>,
+    /// Parameters of the filesystem: flags and values.
+    pub(super) data: Vec<(String, Option<String>)>,
+}
+
+enum Word {
+    Set(u64),
+    Clear(u64),
+    Atime(u64),
+    Nothing,
+}
+
+/// Sorts the options.
+pub(super) fn parse(words: &[String]) -> Options {
+    let mut options = Options::default();
+    for word in words {
+        if !parse_special(word, &mut options) && !parse_attribute(word, &mut options) {
+            let (key, value) = match word.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            options.data.push((key.to_owned(), value));
+        }
+    }
+    options
+}
+
+fn parse_special(word: &str, options: &mut Options) -> bool {
+    let shared = libc::MS_SHARED;
+    match word {
+        "bind" => options.bind = Some(options.bind.unwrap_or(false)),
+        "rbind" => options.bind = Some(true),
+        "private" => options.propagation.push((libc::MS_PRIVATE, false)),
+        "rprivate" => options.propagation.push((libc::MS_PRIVATE, true)),
+        "slave" => options.propagation.push((libc::MS_SLAVE, false)),
+        "rslave" => options.propagation.push((libc::MS_SLAVE, true)),
+        "shared" => options.propagation.push((shared, false)),
+        "rshared" => options.propagation.push((shared, true)),
+        "unbindable" => options.propagation.push((libc::MS_UNBINDABLE, false)),
+        "runbindable" => options.propagation.push((libc::MS_UNBINDABLE, true)),
+        "tmpcopyup" => options.copy_up = true,
+        "idmap" => options.idmap = Some(false),
+        "ridmap" => options.idmap = Some(true),
+        _ => return false,
+    }
+    true
+}
+
+fn attribute(word: &str) -> Option<Word> {
+    Some(match word {
+        "ro" => Word::Set(RDONLY),
+        "rw" => Word::Clear(RDONLY),
+        "nosuid" => Word::Set(NOSUID),
+        "suid" => Word::Clear(NOSUID),
+        "nodev" => Word::Set(NODEV),
+        "dev" => Word::Clear(NODEV),
+        "noexec" => Word::Set(NOEXEC),
+        "exec" => Word::Clear(NOEXEC),
+        "nodiratime" => Word::Set(NODIRATIME),
+        "diratime" => Word::Clear(NODIRATIME),
+        "nosymfollow" => Word::Set(NOSYMFOLLOW),
+        "symfollow" => Word::Clear(NOSYMFOLLOW),
+        "relatime" | "atime" | "nostrictatime" => Word::Atime(RELATIME),
+        "noatime" => Word::Atime(NOATIME),
+        "strictatime" | "norelatime" => Word::Atime(STRICTATIME),
+        "defaults" => Word::Nothing,
+        _ => return None,
+    })
+}
+
+fn parse_attribute(word: &str, options: &mut Options) -> bool {
+    if let Some(found) = attribute(word) {
+        apply(&mut options.own, &found);
+        return true;
+    }
+    // `rro`, `rnosuid`, …: the same for all mounts below. `relatime` was found above.
+    if let Some(found) = word.strip_prefix('r').and_then(attribute) {
+        apply(&mut options.recursive, &found);
+        return true;
+    }
+    false
+}
+
+/// A later word overrides an earlier one.
+fn apply(attributes: &mut MountAttributes, word: &Word) {
+    match *word {
+        Word::Set(flag) => {
+            attributes.set |= flag;
+            attributes.clear &= !flag;
+        }
+        Word::Clear(flag) => {
+            attributes.clear |= flag;
+            attributes.set &= !flag;
+        }
+        Word::Atime(flag) => {
+            attributes.set = (attributes.set & !ATIME_MASK) | flag;
+            attributes.clear |= ATIME_MASK;
+        }
+        Word::Nothing => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ATIME_MASK, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME, parse};
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(',').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn flags_and_data_are_told_apart() {
+        let options = parse(&words("nosuid,strictatime,mode=755,size=65536k,newinstance"));
+        assert_eq!(options.own.set, NOSUID | STRICTATIME);
+        assert_eq!(options.own.clear, ATIME_MASK);
+        assert_eq!(options.data.len(), 3);
+        assert_eq!(options.data[0], ("mode".to_owned(), Some("755".to_owned())));
+        assert_eq!(options.data[2], ("newinstance".to_owned(), None));
+    }
+
+    #[test]
+    fn recursive_words_are_kept_apart_from_plain_ones() {
+        let options = parse(&words("rbind,rro,rnosuid,relatime,rprivate"));
+        assert_eq!(options.bind, Some(true));
+        assert_eq!(options.recursive.set, RDONLY | NOSUID);
+        assert_eq!(options.own.set, 0);
+        assert_eq!(options.propagation, [(libc::MS_PRIVATE, true)]);
+        assert!(options.data.is_empty());
+    }
+
+    #[test]
+    fn the_last_word_wins() {
+        assert_eq!(parse(&words("ro,rw")).own.set, 0);
+        assert_eq!(parse(&words("rw,ro,nodev,noexec")).own.set, RDONLY | NODEV | NOEXEC);
+        assert_eq!(parse(&words("ro,rw")).own.clear, RDONLY);
+    }
+}

@@ -1,0 +1,116 @@
+//! `linux.namespaces`: joins those with a path, makes the others.
+//!
+//! The user namespace comes first, so that it owns the others and so that its root may join
+//! and make them. The cgroup namespace comes last, in the second process, because it shows the
+//! cgroup in which its maker is at that moment.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::failure::Context;
+use super::user_namespace;
+use crate::control::Failure;
+use crate::oci::linux::Namespace;
+use crate::oci::{Linux, NamespaceType};
+use crate::sys::process;
+
+/// The `CLONE_NEW…` flag of a kind.
+const fn flag(kind: NamespaceType) -> libc::c_int {
+    match kind {
+        NamespaceType::User => libc::CLONE_NEWUSER,
+        NamespaceType::Network => libc::CLONE_NEWNET,
+        NamespaceType::Ipc => libc::CLONE_NEWIPC,
+        NamespaceType::Uts => libc::CLONE_NEWUTS,
+        NamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+        // libc has no CLONE_NEWTIME for this target.
+        NamespaceType::Time => 0x80,
+        NamespaceType::Pid => libc::CLONE_NEWPID,
+        NamespaceType::Mount => libc::CLONE_NEWNS,
+    }
+}
+
+/// Enters the namespaces of a container to be made, up to the fork.
+pub(super) fn enter(linux: &Linux) -> Result<(), Failure> {
+    let mut joined = open_joined(linux)?;
+    joined.sort_by_key(|(kind, _)| *kind);
+    for (kind, file) in &joined {
+        process::setns(file.as_fd(), flag(*kind))
+            .with_context(|| format!("join the {kind:?} namespace"))?;
+    }
+    if linux.is_new(NamespaceType::User) {
+        user_namespace::enter_new(linux)?;
+    } else if linux.namespace(NamespaceType::User).is_some() {
+        user_namespace::become_root()?;
+    }
+    // A mount namespace is made even if none is asked for: mounts of a container must never
+    // appear in the agent's.
+    let mut made = if joined.iter().any(|(kind, _)| *kind == NamespaceType::Mount) {
+        0
+    } else {
+        libc::CLONE_NEWNS
+    };
+    for kind in [
+        NamespaceType::Network,
+        NamespaceType::Ipc,
+        NamespaceType::Uts,
+        NamespaceType::Time,
+        NamespaceType::Pid,
+    ] {
+        if linux.is_new(kind) {
+            made |= flag(kind);
+        }
+    }
+    process::unshare(made).context("make namespaces")?;
+    if linux.is_new(NamespaceType::Time) {
+        set_time_offsets(linux)?;
+    }
+    Ok(())
+}
+
+/// Makes the cgroup namespace, when this process is in the container's cgroup.
+pub(super) fn enter_new_cgroup(linux: &Linux) -> Result<(), Failure> {
+    if !linux.is_new(NamespaceType::Cgroup) {
+        return Ok(());
+    }
+    process::unshare(libc::CLONE_NEWCGROUP).context("make the cgroup namespace")
+}
+
+/// Enters the namespaces of a running container by its init process.
+pub(super) fn join_container(linux: &Linux, init: BorrowedFd<'_>) -> Result<(), Failure> {
+    let mut flags = libc::CLONE_NEWNS;
+    for namespace in &linux.namespaces {
+        flags |= flag(namespace.kind);
+    }
+    process::setns(init, flags).context("join the container's namespaces")?;
+    if linux.namespace(NamespaceType::User).is_some() {
+        user_namespace::become_root()?;
+    }
+    Ok(())
+}
+
+fn open_joined(linux: &Linux) -> Result<Vec<(NamespaceType, File)>, Failure> {
+    let mut joined = Vec::new();
+    for namespace in &linux.namespaces {
+        let Namespace { kind, .. } = *namespace;
+        let Some(path) = namespace.path() else { continue };
+        let file = File::open(path).map_err(|error| {
+            Failure::configuration(format_args!("open {}: {error}", path.display()))
+        })?;
+        joined.push((kind, file));
+    }
+    Ok(joined)
+}
+
+/// `linux.timeOffsets`; possible only before the first process of the namespace exists.
+fn set_time_offsets(linux: &Linux) -> Result<(), Failure> {
+    let lines: String = linux
+        .time_offsets
+        .iter()
+        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    std::fs::write("/proc/self/timens_offsets", &lines)
+        .map_err(|error| Failure::configuration(format_args!("set time offsets: {error}")))
+}

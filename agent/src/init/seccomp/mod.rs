@@ -1,0 +1,182 @@
+//! `linux.seccomp`: a profile becomes one classic BPF program.
+//!
+//! Rules of one system call are tried in the profile's order, those with conditions before the
+//! one without; if none matches, the default action applies. As runc, numbers above all that the
+//! profile knows fail with ENOSYS instead of the default error, so that programs fall back to
+//! older calls; and names that the kernel lacks are skipped.
+
+mod assemble;
+mod table;
+
+use std::collections::BTreeMap;
+
+use crate::control::Failure;
+use crate::oci::seccomp::{Action, Argument, Seccomp};
+use crate::sys::filter::{self, Instruction};
+use assemble::Assembler;
+use table::Architecture;
+
+/// The kernel's limit, `BPF_MAXINSNS`.
+const MAX_INSTRUCTIONS: usize = 4096;
+
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
+const RET_KILL_THREAD: u32 = 0;
+const RET_TRAP: u32 = 0x0003_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+const RET_TRACE: u32 = 0x7ff0_0000;
+const RET_LOG: u32 = 0x7ffc_0000;
+const RET_ALLOW: u32 = 0x7fff_0000;
+const DATA_MASK: u32 = 0xffff;
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// A profile, ready to be installed.
+#[derive(Debug)]
+pub(super) struct Filter {
+    instructions: Vec<Instruction>,
+    flags: libc::c_ulong,
+}
+
+/// A rule of one system call: conditions that must all hold, and the kernel's return value.
+#[derive(Debug, Clone)]
+struct Rule {
+    conditions: Vec<Argument>,
+    value: u32,
+}
+
+/// Installs a filter for this process; from now on it counts.
+pub(super) fn install(filter: &Filter) -> Result<(), Failure> {
+    filter::install(&filter.instructions, filter.flags)
+        .map_err(|error| Failure::guest(format_args!("install the seccomp filter: {error}")))
+}
+
+/// Compiles a profile.
+///
+/// # Errors
+/// The profile asks for notification, an unknown flag or architecture, or is too long.
+pub(super) fn compile(profile: &Seccomp) -> Result<Filter, Failure> {
+    let default = action_value(profile.default_action, profile.default_errno_ret)?;
+    let mut program = Assembler::new();
+    for architecture in architectures(profile)? {
+        let rules = rules_of(profile, architecture, default)?;
+        let above = enosys_above(profile, default, architecture);
+        program.architecture(architecture, &rules, above, default);
+    }
+    // Calls by an architecture that the profile does not list.
+    program.give(RET_KILL_PROCESS);
+    let instructions = program.finish();
+    if instructions.len() > MAX_INSTRUCTIONS {
+        return Err(Failure::configuration("seccomp: the profile is too long"));
+    }
+    Ok(Filter { instructions, flags: flags(&profile.flags)? })
+}
+
+fn architectures(profile: &Seccomp) -> Result<Vec<&'static Architecture>, Failure> {
+    let mut found = vec![&table::X86_64];
+    for name in &profile.architectures {
+        match name.as_str() {
+            "SCMP_ARCH_X86" => found.push(&table::I386),
+            // x32 is not compiled into the guest's kernel; its calls get ENOSYS from it.
+            "SCMP_ARCH_NATIVE" | "SCMP_ARCH_X86_64" | "SCMP_ARCH_X32" => {}
+            // Profiles list what other machines would need.
+            other if other.starts_with("SCMP_ARCH_") => {}
+            other => {
+                return Err(Failure::configuration(format_args!(
+                    "seccomp: architecture {other:?}"
+                )));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn flags(names: &[String]) -> Result<libc::c_ulong, Failure> {
+    let mut flags = 0;
+    for name in names {
+        flags |= match name.as_str() {
+            "SECCOMP_FILTER_FLAG_TSYNC" => libc::SECCOMP_FILTER_FLAG_TSYNC,
+            "SECCOMP_FILTER_FLAG_LOG" => libc::SECCOMP_FILTER_FLAG_LOG,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            other => return Err(Failure::configuration(format_args!("seccomp: flag {other:?}"))),
+        };
+    }
+    Ok(flags)
+}
+
+fn action_value(action: Action, errno: Option<u32>) -> Result<u32, Failure> {
+    let data = errno.unwrap_or(EPERM) & DATA_MASK;
+    Ok(match action {
+        Action::Kill | Action::KillThread => RET_KILL_THREAD,
+        Action::KillProcess => RET_KILL_PROCESS,
+        Action::Trap => RET_TRAP,
+        Action::Errno => RET_ERRNO | data,
+        Action::Trace => RET_TRACE | data,
+        Action::Allow => RET_ALLOW,
+        Action::Log => RET_LOG,
+        Action::Notify => {
+            return Err(Failure::configuration(
+                "seccomp: SCMP_ACT_NOTIFY is not possible: its supervisor is outside of the guest",
+            ));
+        }
+    })
+}
+
+/// Rules by system call number, in the order in which they are tried.
+fn rules_of(
+    profile: &Seccomp,
+    architecture: &Architecture,
+    default: u32,
+) -> Result<BTreeMap<u32, Vec<Rule>>, Failure> {
+    let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
+    for entry in &profile.syscalls {
+        let value = action_value(entry.action, entry.errno_ret)?;
+        if value == default && entry.args.is_empty() {
+            continue;
+        }
+        check_conditions(&entry.args)?;
+        for number in entry.names.iter().filter_map(|name| architecture.number(name)) {
+            let list = rules.entry(number).or_default();
+            for conditions in alternatives(&entry.args) {
+                list.push(Rule { conditions, value });
+            }
+        }
+    }
+    for list in rules.values_mut() {
+        list.sort_by_key(|rule| rule.conditions.is_empty());
+    }
+    Ok(rules)
+}
+
+fn check_conditions(conditions: &[Argument]) -> Result<(), Failure> {
+    match conditions.iter().find(|condition| condition.index > 5) {
+        Some(bad) => {
+            Err(Failure::configuration(format_args!("seccomp: argument index {}", bad.index)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Conditions on the same argument are alternatives, each a rule of its own (as runc).
+fn alternatives(conditions: &[Argument]) -> Vec<Vec<Argument>> {
+    let repeated = conditions.iter().enumerate().any(|(position, condition)| {
+        conditions[..position].iter().any(|earlier| earlier.index == condition.index)
+    });
+    if repeated {
+        conditions.iter().map(|condition| vec![*condition]).collect()
+    } else {
+        vec![conditions.to_vec()]
+    }
+}
+
+/// The highest number that the profile knows, if calls above it shall fail with ENOSYS.
+fn enosys_above(profile: &Seccomp, default: u32, architecture: &Architecture) -> Option<u32> {
+    if default & !DATA_MASK != RET_ERRNO || default == RET_ERRNO | ENOSYS {
+        return None;
+    }
+    let names = profile.syscalls.iter().flat_map(|entry| &entry.names);
+    names.filter_map(|name| architecture.number(name)).max()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The second process: everything between its release and the workload's program.
+
+use std::os::fd::OwnedFd;
+
+use super::failure::Context;
+use super::{
+    Channel, capabilities, credentials, devices, hooks, masks, mounts, namespaces, program,
+    rlimits, root, scheduling, seccomp, stdio, terminal, uts,
+};
+use crate::control::{Command, Failure, Order, Report};
+use crate::oci::Process;
+use crate::sys;
+
+/// Prepares this process as ordered and executes the workload's program. Returns only on failure.
+pub(super) fn become_workload(
+    channel: &mut Channel,
+    order: &Order,
+    streams: Vec<OwnedFd>,
+) -> Result<(), Failure> {
+    let process = &order.process;
+    refuse_unsupported(process)?;
+    let filter = order.spec.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    scheduling::apply(process, &order.spec.linux, order.join)?;
+    rustix::process::setsid().context("start a session")?;
+    if !order.join {
+        // A kernel without keys has none to leak.
+        let _ = sys::process::join_new_session_keyring(&format!("_ses.{}", order.container_id));
+        namespaces::enter_new_cgroup(&order.spec.linux)?;
+        build_container(order)?;
+    }
+    attach_streams(channel, order, streams)?;
+    rlimits::apply(&process.rlimits)?;
+    let searched = finish_identity(order, filter.as_ref())?;
+    channel.report(&Report::Created)?;
+    channel.expect(Command::Start)?;
+    if !order.join {
+        hooks::run_start_container(order)?;
+    }
+    sys::signal::reset_all();
+    if let Some(filter) = filter.filter(|_| process.no_new_privileges) {
+        seccomp::install(&filter)?;
+    }
+    Err(searched.execute(process))
+}
+
+/// Mounts, devices and root of a container to be made.
+fn build_container(order: &Order) -> Result<(), Failure> {
+    let spec = &order.spec;
+    root::prepare(spec)?;
+    let rootfs = root::open(&spec.root.path)?;
+    mounts::mount_all(spec, &rootfs, &order.cgroup)?;
+    devices::create_all(spec, &rootfs)?;
+    hooks::run_create_container(order)?;
+    uts::set_names(spec)?;
+    uts::set_sysctls(&spec.linux.sysctl)?;
+    root::enter(spec)?;
+    masks::apply(&spec.linux)
+}
+
+fn attach_streams(channel: &Channel, order: &Order, streams: Vec<OwnedFd>) -> Result<(), Failure> {
+    let process = &order.process;
+    if process.terminal {
+        let (controller, terminal) = terminal::open(process.console_size)?;
+        channel.report_terminal(&controller)?;
+        terminal::attach(terminal, &process.user, !order.join)
+    } else {
+        stdio::attach(streams, &process.user)
+    }?;
+    if !order.join {
+        root::seal(&order.spec)?;
+    }
+    Ok(())
+}
+
+/// Drops privileges and finds the program, in the order that keeps each step permitted.
+fn finish_identity(
+    order: &Order,
+    filter: Option<&seccomp::Filter>,
+) -> Result<program::Program, Failure> {
+    let process = &order.process;
+    if process.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).context("set no_new_privs")?;
+    }
+    // With a new user, the old directory may not be reachable; with the old, the user's may not
+    // (a home on a share that squashes root). Either is enough, as with runc.
+    let reached_as_root = program::enter_directory(process);
+    if let Some(filter) = filter.filter(|_| !process.no_new_privileges) {
+        // Only possible while CAP_SYS_ADMIN is there.
+        seccomp::install(filter)?;
+    }
+    capabilities::limit_bounding(process.capabilities.as_ref())?;
+    credentials::become_user(&process.user)?;
+    capabilities::set(process.capabilities.as_ref())?;
+    if reached_as_root.is_err() {
+        program::enter_directory(process)?;
+    }
+    program::find(process)
+}
+
+/// `process.oomScoreAdj`; the child of this process inherits it.
+pub(super) fn set_oom_score(process: &Process) -> Result<(), Failure> {
+    // The agent's own protection must not be inherited.
+    let score = process.oom_score_adj.unwrap_or(0);
+    if !(-1000..=1000).contains(&score) {
+        return Err(Failure::configuration(format_args!("oomScoreAdj {score}: not -1000 to 1000")));
+    }
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).context("set oomScoreAdj")
+}
+
+/// What a guest cannot give is refused, never left out silently.
+fn refuse_unsupported(process: &Process) -> Result<(), Failure> {
+    if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" {
+        return Err(Failure::configuration(format_args!(
+            "apparmorProfile {:?}: the guest has no AppArmor profiles",
+            process.apparmor_profile
+        )));
+    }
+    if !process.selinux_label.is_empty() {
+        return Err(Failure::configuration("selinuxLabel: the guest has no SELinux policy"));
+    }
+    Ok(())
+}

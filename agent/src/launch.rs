@@ -1,0 +1,195 @@
+//! The agent's side of [`container-init`](crate::init): starts it, follows its reports, and
+//! hands out the process that it becomes.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+use crate::cgroup::{Cgroup, CgroupError};
+use crate::control::{self, Command, Failure, Incoming, Order, Report};
+use crate::init;
+use crate::reaper::{Exit, Reaper};
+use crate::sys;
+
+/// Why no process came to be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// `container-init` said why.
+    #[error(transparent)]
+    Failed(Failure),
+    /// It ended without a word, for instance killed for want of memory.
+    #[error("container-init ended while it was {0}")]
+    Ended(&'static str),
+    /// The process could not be put under its limits.
+    #[error("move the process into its cgroup")]
+    Cgroup(#[from] CgroupError),
+    /// The guest failed.
+    #[error("{doing}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+fn io_error<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> LaunchError {
+    move |source| LaunchError::Io { doing, source: source.into() }
+}
+
+/// A process up to the execution of its program.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    /// Its id in the guest's first pid namespace.
+    pub(crate) pid: i32,
+    /// Refers to it and never to a later process of the same id.
+    pub(crate) pidfd: OwnedFd,
+    /// Its exit, which may already be there.
+    pub(crate) exit: oneshot::Receiver<Exit>,
+    /// Controlling side of its terminal, if it has one.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Lets it go on.
+    pub(crate) gate: Gate,
+}
+
+/// A process waits behind it. Dropping it makes the process end.
+#[derive(Debug)]
+pub(crate) struct Gate(Channel);
+
+impl Gate {
+    /// Lets the process execute its program and waits until it does.
+    ///
+    /// # Errors
+    /// The program cannot be executed.
+    pub(crate) async fn open(mut self) -> Result<(), LaunchError> {
+        self.0.send(&Command::Start, &[]).await?;
+        match self.0.receive().await? {
+            None => Ok(()),
+            Some(Report::Failed(failure)) => Err(LaunchError::Failed(failure)),
+            Some(_) => Err(LaunchError::Ended("starting")),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Channel {
+    socket: AsyncFd<OwnedFd>,
+    incoming: Incoming,
+}
+
+impl Channel {
+    async fn send(
+        &self,
+        message: &impl serde::Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), LaunchError> {
+        let failed = io_error::<io::Error>;
+        let frame = control::encode(message).map_err(failed("encode a message"))?;
+        let mut sent = 0;
+        while sent < frame.len() {
+            let descriptors = if sent == 0 { descriptors } else { &[] };
+            let part = self.socket.async_io(tokio::io::Interest::WRITABLE, |socket| {
+                control::send_part(socket.as_fd(), &frame[sent..], descriptors)
+            });
+            sent += match part.await {
+                // It ended; why is in its last report.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                other => other.map_err(failed("talk to container-init"))?,
+            };
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Option<Report>, LaunchError> {
+        let failed = io_error::<io::Error>;
+        loop {
+            let frame = self.incoming.take().map_err(failed("understand container-init"))?;
+            if frame.is_some() {
+                return Ok(frame);
+            }
+            let incoming = &mut self.incoming;
+            let filled = self.socket.async_io_mut(tokio::io::Interest::READABLE, |socket| {
+                incoming.fill(socket.as_fd())
+            });
+            match filled.await {
+                Ok(0) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                other => other.map_err(failed("listen to container-init"))?,
+            };
+        }
+    }
+
+    /// The next report; a failure or the end is an error.
+    async fn next(&mut self, doing: &'static str) -> Result<Report, LaunchError> {
+        match self.receive().await? {
+            Some(Report::Failed(failure)) => Err(LaunchError::Failed(failure)),
+            Some(report) => Ok(report),
+            None => Err(LaunchError::Ended(doing)),
+        }
+    }
+}
+
+/// Starts `container-init` and follows it until the process waits for its start. `streams` are
+/// its three standard streams, or none with a terminal; `target` the init of the container that
+/// an exec joins.
+///
+/// # Errors
+/// The process cannot be made; nothing of it is left.
+pub(crate) async fn launch(
+    reaper: &Reaper,
+    cgroup: &Cgroup,
+    order: &Order,
+    streams: &[OwnedFd],
+    target: Option<BorrowedFd<'_>>,
+) -> Result<Launched, LaunchError> {
+    let mut channel = spawn()?;
+    let descriptors: Vec<BorrowedFd<'_>> = streams.iter().map(AsFd::as_fd).chain(target).collect();
+    channel.send(order, &descriptors).await?;
+    let pid = match channel.next("making namespaces").await? {
+        Report::Forked { pid } => pid,
+        _ => return Err(LaunchError::Ended("making namespaces")),
+    };
+    // Its parent waits for `Proceed` and does not reap: until then the id cannot be reused.
+    let exit = reaper.register(pid);
+    let pidfd = Pid::from_raw(pid)
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .map_err(io_error("open a pidfd"))?;
+    cgroup.enter(pid, target.is_some())?;
+    channel.send(&Command::Proceed, &[]).await?;
+    let mut terminal = None;
+    loop {
+        match channel.next("preparing the container").await? {
+            Report::Terminal => terminal = channel.incoming.take_descriptors().pop(),
+            Report::Created => break,
+            Report::Forked { .. } | Report::Failed(_) => {
+                return Err(LaunchError::Ended("preparing the container"));
+            }
+        }
+    }
+    Ok(Launched { pid, pidfd, exit, terminal, gate: Gate(channel) })
+}
+
+/// Executes this program again. Its standard input is the channel; of its own it says nothing.
+fn spawn() -> Result<Channel, LaunchError> {
+    let (ours, theirs) = UnixStream::pair().map_err(io_error("make a channel"))?;
+    ours.set_nonblocking(true).map_err(io_error("prepare the channel"))?;
+    let child = std::process::Command::new("/proc/self/exe")
+        .arg0(init::NAME)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(io_error("execute container-init"))?;
+    // The reaper collects it.
+    drop(child);
+    let socket = sys::watch::watch(ours.into()).map_err(io_error("watch the channel"))?;
+    Ok(Channel { socket, incoming: Incoming::default() })
+}

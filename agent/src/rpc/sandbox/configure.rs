@@ -1,0 +1,33 @@
+//! Sandbox.Configure.
+
+use agent_api::SHARE_DIR;
+use agent_api::sandbox::ConfigureRequest;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::sys::random;
+
+/// Fewer bytes would leave the generator of a clone guessable.
+const MIN_ENTROPY: usize = 32;
+
+pub(super) fn run(request: &ConfigureRequest) -> Result<()> {
+    if request.entropy.len() < MIN_ENTROPY {
+        return Err(Error::Invalid(format!("entropy: fewer than {MIN_ENTROPY} bytes")));
+    }
+    random::credit(&request.entropy).map_err(Error::io("seed the random number generator"))?;
+    clock::step(request.clock_unix_ns).map_err(Error::io("set the clock"))?;
+    if !request.hostname.is_empty() {
+        rustix::system::sethostname(request.hostname.as_bytes())
+            .map_err(Error::io("set the hostname"))?;
+    }
+    if request.share_tag.is_empty() { Ok(()) } else { mount_share(&request.share_tag) }
+}
+
+fn mount_share(tag: &str) -> Result<()> {
+    let failed = || format!("mount share {tag:?}");
+    std::fs::create_dir_all(SHARE_DIR).map_err(Error::io(failed()))?;
+    mount(tag, SHARE_DIR, "virtiofs", MountFlags::NODEV, None).map_err(Error::io(failed()))?;
+    // Later mounts of the host below it appear in containers that ask for it.
+    mount_change(SHARE_DIR, MountPropagationFlags::SHARED).map_err(Error::io(failed()))
+}
