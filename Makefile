@@ -1,18 +1,17 @@
 # Entry points. Every target only calls the thing that does the work; see README.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps kernel agent rootfs binaries images lab payload run test unit e2e lint bench \
+.PHONY: help kernel agent rootfs binaries images lab payload run test unit e2e lint bench \
 	lab-run lab-shell clean
 
 export CARGO_TERM_COLOR ?= auto
 release := target/x86_64-unknown-linux-gnu/release
 payload := target/payload
+lab_run = $(release)/lab run --payload $(payload) --seed "$$(tests/lab/seed.sh | tail -n 1)" \
+	$(if $(SHARE),--share '$(SHARE)')
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-
-deps: ## Install the Debian packages that builds and tests need
-	@tests/lab/packages.sh
 
 kernel: ## Build the guest kernel (cached)
 	@guest-kernel/build
@@ -28,13 +27,14 @@ binaries: ## Build the host binaries
 	@echo "cuddy: building shim, VMM and command line (minutes when cold)" >&2
 	@cargo build --quiet --release -p shim -p vmm -p cli -p lab -p perf
 
-images: deps ## Build the OCI test images from Debian packages (cached)
+images: ## Build the OCI test images from Debian packages (cached)
 	@tests/lab/images.sh
 
-lab: deps ## Build the lab's image (cached)
+lab: binaries ## Build the lab's image, and containerd's state with the test images (cached)
 	@tests/lab/build.sh
+	@tests/lab/seed.sh
 
-payload: kernel rootfs binaries images lab ## Gather the product for the lab
+payload: kernel rootfs binaries lab ## Gather the product for the lab
 	@tests/payload.sh $(payload)
 
 run: payload ## Run a container image in a microVM and show it
@@ -56,10 +56,10 @@ bench: payload ## Numbers beside peers, as a table and as JSON
 	@tests/run-bench.sh $(payload)
 
 lab-run: payload ## Run CMD='…' in a lab host, with SHARE=dir at /share
-	@$(release)/lab run --payload $(payload) $(if $(SHARE),--share '$(SHARE)') -- sh -c '$(subst ','\'',$(CMD))'
+	@$(lab_run) -- sh -c 'lab-containerd; $(subst ','\'',$(CMD))'
 
 lab-shell: payload ## Open a shell in a lab host, with SHARE=dir at /share
-	@$(release)/lab run --payload $(payload) $(if $(SHARE),--share '$(SHARE)') --tty -- sh
+	@$(lab_run) --tty -- bash
 
 clean: ## Remove what was built here; the cache in ~/.cache/cuddy stays
 	@cargo clean --quiet

@@ -1,6 +1,6 @@
 #!/bin/bash
-# payload.sh DIR: gathers the built product as it is installed on a host, plus test images,
-# into DIR; the lab shows it as /opt/cuddy. Prints nothing when all is well.
+# payload.sh DIR: gathers the built product as it is installed on a host into DIR; the lab
+# shows it as /opt/cuddy. Prints nothing when all is well.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 payload=$1
@@ -9,9 +9,8 @@ release=target/x86_64-unknown-linux-gnu/release
 last_line() { "$@" | tail -n 1; }
 
 rm -rf "$payload"
-mkdir -p "$payload"/{bin,share/cuddy,images,tests}
+mkdir -p "$payload"/{bin,share/cuddy,tests}
 cp "$release"/{containerd-shim-cuddy-v2,cuddy-vmm,cuddy,perf} "$payload/bin/"
 cp "$(last_line guest-kernel/build)" "$payload/share/cuddy/vmlinux"
 cp "$(last_line rootfs/build)" "$payload/share/cuddy/rootfs.erofs"
-cp "$(last_line tests/lab/images.sh)"/*.tar "$payload/images/"
 cp tests/demo.sh "$payload/tests/"

@@ -19,7 +19,9 @@ run_directly() {
     trap "kill $containerd; wait $containerd 2>/dev/null; umount -R $work/state 2>/dev/null; rm -rf $work" EXIT
     timeout 30 sh -c 'until ctr version >/dev/null 2>&1; do kill -0 '$containerd' || exit 1; done' ||
         { cat "$work/log" >&2; exit 1; }
-    "$payload/tests/demo.sh" "$payload/images"
+    echo "cuddy: importing the Debian image" >&2
+    ctr images import "$(tests/lab/images.sh | tail -n 1)/debian.tar" >&2
+    "$payload/tests/demo.sh"
 }
 
 report=$("$payload/bin/cuddy" check --json || true)
@@ -30,6 +32,7 @@ if [ "$found" = direct ]; then
 else
     sed -n 's/^  "summary": "\(.*\)",$/cuddy: \1/p' <<<"$report" >&2
     echo "cuddy: the lab is a KVM host inside QEMU, 10 to 30 times slower; booting it" >&2
-    "$payload/../x86_64-unknown-linux-gnu/release/lab" run --payload "$payload" --timeout 300 -- \
-        sh -c 'lab-containerd && /opt/cuddy/tests/demo.sh /opt/cuddy/images'
+    target/x86_64-unknown-linux-gnu/release/lab run --payload "$payload" \
+        --seed "$(tests/lab/seed.sh | tail -n 1)" --timeout 300 -- \
+        sh -c 'lab-containerd && /opt/cuddy/tests/demo.sh'
 fi

@@ -37,8 +37,8 @@ unit() {
 
 # Puts the test binaries of package e2e into the payload, named after their files.
 gather_e2e() {
-    cargo test --quiet -p e2e --no-run || return 1
-    cargo test -p e2e --no-run 2>&1 | sed -n 's|.*tests/\([a-z_]*\)\.rs (\(.*\))|\1 \2|p' |
+    cargo test --quiet -p e2e --tests --no-run || return 1
+    cargo test -p e2e --tests --no-run 2>&1 | sed -n 's|.*(\(.*/deps/\([a-z_]*\)-[0-9a-f]*\))$|\2 \1|p' |
         while read -r name binary; do cp "$binary" "$payload/tests/$name.test"; done
     ls "$payload"/tests/*.test >/dev/null
 }
@@ -47,7 +47,8 @@ e2e() {
     step "building the product for the lab"
     make --no-print-directory payload && gather_e2e || { status=1; return; }
     cp tests/e2e/run-in-lab.sh "$payload/tests/"
-    level "end to end, in the lab" "$release/lab" run --payload "$payload" --timeout 2400 -- \
+    level "end to end, in the lab" "$release/lab" run --payload "$payload" \
+        --seed "$(tests/lab/seed.sh | tail -n 1)" --timeout 2400 -- \
         /opt/cuddy/tests/run-in-lab.sh "${TESTS:-}" "${FILTER:-}"
 }
 
