@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! before                              after
-//! the host's mounts, as started by    only the pod's share as `/`, as a slave of the host's
-//! the shim                            mounts, so that what is mounted below it later appears;
-//!                                     without a share an empty read-only tmpfs
+//! the host's mounts, as started by    an empty read-only tmpfs; with a share, that has
+//! the shim                              /share      the pod's share, a slave of the host's
+//!                                                   mounts, so that what is mounted below it
+//!                                                   later appears
+//!                                       /proc/self  this process's own directory, read-only:
+//!                                                   the file server opens inodes by it
 //! host network, IPC, UTS, cgroup      empty namespaces of its own
 //! root's capabilities                 those that serving the share needs; none without one
 //! may gain privileges by exec         may not (no_new_privs), and seccomp has no exec
@@ -14,12 +17,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Mode, StatVfsMountFlags, mkdirat, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsmount, fsopen, mount_change, move_mount,
-    open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsmount, fsopen, mount_change, mount_remount,
+    move_mount, open_tree, unmount,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
@@ -41,7 +44,6 @@ fn step(action: &'static str) -> impl Fn(Errno) -> JailError {
 const SHARE_CAPABILITIES: &[(CapabilitySet, &str)] = &[
     (CapabilitySet::CHOWN, "chown by the guest's root"),
     (CapabilitySet::DAC_OVERRIDE, "the guest's kernel checks permissions, the host's must not"),
-    (CapabilitySet::DAC_READ_SEARCH, "opening files by handle, searching any directory"),
     (CapabilitySet::FOWNER, "chmod and times of files of any user"),
     (CapabilitySet::FSETID, "set-group-id bits survive a write by the guest's root"),
     (CapabilitySet::SETUID, "files are made as the guest's user"),
@@ -57,19 +59,20 @@ const MAX_FILES: u64 = 1024;
 /// a guest that opens files without end; it then gets EMFILE and nobody else is hurt.
 const MAX_FILES_WITH_SHARE: u64 = 1 << 20;
 
+/// Where the share is in the jail; `/proc/self` beside it works for this process.
+pub(crate) const SHARE: &str = "/share";
+
 /// Enters the jail with the directory `share` as its only content. The process must have
 /// a single thread.
 ///
 /// # Errors
 /// [`JailError`]; the process is then in no defined state and must end.
 pub(crate) fn enter(share: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
-    let root = match share {
-        Some(share) => clone_tree(share)?,
-        None => empty_tree()?,
-    };
+    let root = empty_tree()?;
+    let content = share.map(Content::new).transpose()?;
     limit_resources(share.is_some())?;
     leave_namespaces()?;
-    change_root(&root)?;
+    change_root(&root, content)?;
     rustix::process::umask(Mode::empty());
     drop_capabilities(share.is_some())?;
     rustix::thread::set_no_new_privs(true).map_err(step("forbid new privileges"))?;
@@ -77,26 +80,68 @@ pub(crate) fn enter(share: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
         .map_err(step("forbid core dumps and tracing"))
 }
 
-/// A copy of the mounts at and below `share`, which goes on receiving the host's.
-fn clone_tree(share: BorrowedFd<'_>) -> Result<OwnedFd, JailError> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(share, "", flags).map_err(step("clone the share's mounts (are you root?)"))
+/// Copies of the host's mounts that go into the jail.
+struct Content {
+    share: OwnedFd,
+    process: OwnedFd,
 }
 
-/// An empty file system that nobody can write to.
+impl Content {
+    /// A copy of the mounts at and below `share`, which goes on receiving the host's, and one
+    /// of this process's directory in `/proc`.
+    fn new(share: BorrowedFd<'_>) -> Result<Self, JailError> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let whole = flags | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
+        let share = open_tree(share, "", whole)
+            .map_err(step("clone the share's mounts (are you root?)"))?;
+        let process =
+            open_tree(CWD, "/proc/self", flags).map_err(step("clone /proc/self (is it there?)"))?;
+        Ok(Self { share, process })
+    }
+
+    /// Mounts the copies below the current directory.
+    fn mount(&self) -> Result<(), JailError> {
+        for directory in ["share", "proc", "proc/self"] {
+            mkdirat(CWD, directory, Mode::from_raw_mode(0o755))
+                .map_err(step("make directories of the jail"))?;
+        }
+        attach(&self.share, "share").map_err(step("mount the share"))?;
+        attach(&self.process, "proc/self").map_err(step("mount /proc/self"))
+    }
+
+    /// Takes from the copies what this process has no use for. A guest's device nodes and
+    /// set-user-id programs are for the guest.
+    fn restrict() -> Result<(), JailError> {
+        let told = statvfs("share").map_err(step("examine the share"))?;
+        let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+        if told.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            flags |= MountFlags::RDONLY;
+        }
+        remount("share", flags).map_err(step("restrict the share"))?;
+        remount("proc/self", NOTHING).map_err(step("restrict /proc/self"))
+    }
+}
+
+/// A mount on which nothing can be done but look.
+const NOTHING: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+fn attach(tree: &OwnedFd, target: &str) -> Result<(), Errno> {
+    move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Changes the flags of one mount, not those of its file system.
+fn remount(target: &str, flags: MountFlags) -> Result<(), Errno> {
+    mount_remount(target, flags | MountFlags::BIND, "")
+}
+
+/// An empty file system.
 fn empty_tree() -> Result<OwnedFd, JailError> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(step("make an empty root (are you root?)"))?;
     fsconfig_create(context.as_fd()).map_err(step("make an empty root"))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(step("make an empty root"))
+    let (flags, attributes) = (FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
+    fsmount(context.as_fd(), flags, attributes).map_err(step("make an empty root"))
 }
 
 #[allow(unsafe_code, reason = "unshare is unsafe for its flag that takes descriptors apart")]
@@ -111,15 +156,19 @@ fn leave_namespaces() -> Result<(), JailError> {
     left.map_err(step("leave the host's namespaces"))
 }
 
-/// Makes `root` the root directory and forgets the old one.
-fn change_root(root: &OwnedFd) -> Result<(), JailError> {
+/// Makes `root` with its content the root directory and forgets the old one.
+fn change_root(root: &OwnedFd, content: Option<Content>) -> Result<(), JailError> {
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     // Nothing that happens here may reach the host's mounts.
     mount_change("/", slave).map_err(step("detach from the host's mounts"))?;
-    move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(step("mount the new root"))?;
+    attach(root, "/").map_err(step("mount the new root"))?;
     rustix::process::fchdir(root).map_err(step("go to the new root"))?;
-    mount_change(".", slave).map_err(step("make the new root follow the host's mounts"))?;
+    if let Some(content) = &content {
+        content.mount()?;
+        mount_change(".", slave).map_err(step("make the share follow the host's mounts"))?;
+        Content::restrict()?;
+    }
+    remount(".", NOTHING).map_err(step("make the new root read-only"))?;
     rustix::process::pivot_root(".", ".").map_err(step("change root"))?;
     // The old root is now mounted on top of the new one.
     unmount(".", UnmountFlags::DETACH).map_err(step("forget the old root"))?;

@@ -19,6 +19,7 @@ pub mod control;
 mod devices;
 mod jail;
 mod kvm;
+pub mod logger;
 mod machine;
 mod memory;
 mod notice;

@@ -27,6 +27,7 @@ mod code {
 fn main() -> ExitCode {
     let executed = Instant::now();
     share_one_arena();
+    vmm::logger::start();
     match serve(executed) {
         Ok(MachineEnd::PowerOff | MachineEnd::Stopped) => ExitCode::SUCCESS,
         Ok(MachineEnd::Reset) => code::RESET.into(),

@@ -1,17 +1,22 @@
 //! The catalogue of virtio devices: makes a device from its configuration.
 
 use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 use virtio::blk::Block;
 use virtio::console::Console;
 use virtio::device::{Device, DeviceError};
+use virtio::fs::{Fs, FsConfig};
 use virtio::rng::Rng;
+use virtio::vsock::{Vsock, VsockConfig};
 use virtio::worker::Spawner;
-use vmm_api::{DeviceConfig, Window};
+use vmm_api::{DeviceConfig, FdSlot, GUEST_CID, READY_PORT, Window};
 
 use super::watched::Watched;
+use crate::jail;
 use crate::machine::descriptors::{DescriptorError, Descriptors};
-use crate::notice::NoticeSender;
+use crate::notice::{Notice, NoticeSender};
 
 /// A device that can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +60,25 @@ impl Maker<'_> {
                 let output = File::from(descriptors.take(output)?);
                 Box::new(Console::new(self.spawner, output)?)
             }
-            DeviceConfig::Vsock { .. } | DeviceConfig::Fs { .. } => unimplemented!(),
+            DeviceConfig::Vsock { listener } => Box::new(self.vsock(listener, descriptors)?),
+            DeviceConfig::Fs { tag, root } => {
+                // The jail has made it the directory of that name.
+                drop(descriptors.take(root)?);
+                let config = FsConfig { tag, root: jail::SHARE.into(), xattr: true };
+                Box::new(Fs::new(self.spawner, &config)?)
+            }
         };
         Ok(Box::new(Watched { device, window: self.window, notices: self.notices.clone() }))
+    }
+
+    fn vsock(&self, slot: FdSlot, descriptors: &mut Descriptors) -> Result<Vsock, CatalogError> {
+        let config = VsockConfig {
+            guest_cid: GUEST_CID,
+            ready_port: READY_PORT,
+            listener: UnixListener::from(descriptors.take(slot)?),
+        };
+        let notices = self.notices.clone();
+        let on_ready = move || notices.send(Notice::GuestReady(Instant::now()));
+        Ok(Vsock::new(self.spawner, config, on_ready)?)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use virtio::worker::Spawner;
 use vm_memory::GuestMemoryMmap;
-use vmm_api::{BootConfig, DeviceConfig};
+use vmm_api::{BootConfig, ConfigError, DeviceConfig};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::descriptors::{DescriptorError, Descriptors};
@@ -35,6 +35,9 @@ pub(crate) enum BuildError {
     /// `early_serial` without a descriptor for its output.
     #[error("early serial console asked for, but no descriptor named for its output")]
     NoSerial,
+    /// A value is out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// More than one device of a kind of which there can be one.
     #[error("more than one {0} device: a machine has at most one")]
     Several(&'static str),
@@ -134,8 +137,8 @@ impl Prepared {
     }
 }
 
-/// There can be one share, because it is the jail's root, and one socket device, because there
-/// is one context identifier.
+/// There can be one share, because the jail has one, and one socket device, because there is
+/// one context identifier.
 fn check_devices(devices: &[DeviceConfig]) -> Result<(), BuildError> {
     let count = |kind: fn(&DeviceConfig) -> bool| devices.iter().filter(|d| kind(d)).count();
     if count(|device| matches!(device, DeviceConfig::Fs { .. })) > 1 {
@@ -144,7 +147,14 @@ fn check_devices(devices: &[DeviceConfig]) -> Result<(), BuildError> {
     if count(|device| matches!(device, DeviceConfig::Vsock { .. })) > 1 {
         return Err(BuildError::Several("vsock"));
     }
-    Ok(())
+    let tag = devices.iter().find_map(|device| match device {
+        DeviceConfig::Fs { tag, .. } => Some(tag),
+        _ => None,
+    });
+    match tag {
+        Some(tag) if !(1..=36).contains(&tag.len()) => Err(ConfigError::Tag(tag.clone()).into()),
+        _ => Ok(()),
+    }
 }
 
 /// All vCPUs with their first state; the first one at the kernel's `entry`, the others waiting

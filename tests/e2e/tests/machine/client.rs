@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
@@ -150,27 +150,21 @@ pub(crate) struct Vmm {
 
 impl Vmm {
     /// Starts the process; there is no machine yet.
-    #[allow(unsafe_code, reason = "the only way to give a child a descriptor of a chosen number")]
+    #[allow(
+        unsafe_code,
+        reason = "there is no safe way to give a child a descriptor of a chosen number"
+    )]
     pub(crate) fn start() -> Self {
         let (ours, theirs) = Channel::pair().unwrap();
         let mut command = Command::new(installed("CUDDY_VMM", "/opt/cuddy/bin/cuddy-vmm"));
-        let socket = OwnedFd::from(theirs);
+        // A number that is free in the child, whatever the test harness has open.
+        let socket = rustix::io::fcntl_dupfd_cloexec(&theirs, 100).unwrap();
         let number = socket.as_raw_fd();
         // SAFETY: only makes a system call between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                if number == CONTROL_FD {
-                    let fd = BorrowedFd::borrow_raw(number);
-                    return Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?);
-                }
-                match libc::dup2(number, CONTROL_FD) {
-                    -1 => Err(std::io::Error::last_os_error()),
-                    _ => Ok(()),
-                }
-            });
-        }
+        unsafe { command.pre_exec(move || place_control_socket(number)) };
         let started = Instant::now();
         let child = command.spawn().unwrap();
+        drop(theirs);
         Self { child, channel: ours, events: Vec::new(), started }
     }
 
@@ -238,6 +232,16 @@ impl Vmm {
             Err(WireError::Closed) => None,
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// Makes a copy of descriptor `number` the one that the VMM expects.
+#[allow(unsafe_code, reason = "there is no safe way to give a descriptor a chosen number")]
+fn place_control_socket(number: i32) -> std::io::Result<()> {
+    // SAFETY: takes no memory, and nothing in the child uses the descriptor replaced.
+    match unsafe { libc::dup2(number, CONTROL_FD) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

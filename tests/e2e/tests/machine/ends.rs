@@ -113,3 +113,10 @@ fn first_process_that_ends_is_a_panic() {
     assert_eq!(vmm.end().0, MachineEnd::Panic, "{}", output.text());
     assert!(output.text().contains("Attempted to kill init"), "{}", output.text());
 }
+
+#[test]
+fn linux_can_end_by_a_triple_fault() {
+    let output = Output::new();
+    let mut vmm = Vmm::boot(&linux("reboot -f", 128, &output).cmdline("reboot=t"));
+    assert_eq!(vmm.end().0, MachineEnd::TripleFault, "{}", output.text());
+}

@@ -21,15 +21,16 @@ unbind() { echo $1 > /sys/bus/platform/drivers/virtio-mmio/unbind; }
 ";
 
 const APPLETS: &[&str] = &[
-    "sh", "mount", "echo", "cat", "sleep", "poweroff", "reboot", "dd", "grep", "head", "ls",
-    "dmesg", "wc",
+    "sh", "mount", "umount", "echo", "cat", "sleep", "poweroff", "reboot", "dd", "grep", "head",
+    "ls", "dmesg", "chown", "chmod", "mkdir", "mknod", "mv", "rm", "ln", "stat", "sync", "touch",
+    "wc",
 ];
 
 /// A root filesystem image whose first process runs `script`.
 pub(crate) fn image(script: &str) -> OwnedFd {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
-    for name in ["bin", "sbin", "dev", "proc", "sys"] {
+    for name in ["bin", "sbin", "dev", "proc", "sys", "mnt"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists());

@@ -12,3 +12,4 @@ mod guest;
 mod jail;
 mod kernels;
 mod linux;
+mod share;
