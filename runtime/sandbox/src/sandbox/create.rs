@@ -65,10 +65,12 @@ impl Owner {
 
     fn created(&mut self, request: CreateRequest, outcome: Result<Made, Error>, reply: Reply<u32>) {
         let id = request.id.clone();
-        let outcome = match (&self.phase, outcome) {
+        let outcome = match (&self.phase, &outcome) {
             // Whatever failed then failed because of this.
-            (Phase::Ended { reason }, _) => Err(Error::MachineEnded(reason.clone())),
-            (_, outcome) => outcome,
+            (Phase::Ended { reason }, _) | (_, Err(Error::MachineEnded(reason))) => {
+                Err(Error::Failed(format!("the machine ended: {reason}")))
+            }
+            _ => outcome,
         };
         let made = match outcome {
             Ok(made) => made,

@@ -1,0 +1,77 @@
+//! `daemon`: serves one pod until its last container is deleted and containerd wants no more.
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use containerd_shim_protos::shim_async::create_task;
+use sandbox::journal::Entry;
+use sandbox::sandbox::Identity;
+use sandbox::store::StateDir;
+use sandbox::{Namespace, Sandbox, SandboxId};
+use tokio::sync::{mpsc, oneshot};
+use ttrpc::r#async::Server;
+use ttrpc::r#async::transport::Listener;
+
+use crate::bootstrap::flags::Flags;
+use crate::publish::{self, Publisher};
+use crate::task::TaskService;
+use crate::{listen, logger, start};
+
+/// The Task service's name before containerd 2.0; its messages are those of version 3.
+const TASK_V2: &str = "containerd.task.v2.Task";
+
+/// How long the last events may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves until the end.
+pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
+    let listener = listen::inherited().context("taking over the listener")?;
+    logger::install(Path::new("log"), &flags.id, flags.debug);
+    // The bundle is removed while the daemon may still live.
+    std::env::set_current_dir("/").context("leaving the bundle")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(flags, listener));
+    if let Err(error) = &served {
+        log::error!("{error:#}");
+    }
+    served
+}
+
+async fn serve(flags: &Flags, listener: UnixListener) -> anyhow::Result<()> {
+    let namespace = Namespace::new(&flags.namespace)?;
+    let id = SandboxId::new(&flags.id)?;
+    note_process(&StateDir::new(&namespace, &id)).context("writing the journal")?;
+    let (events_tx, events) = mpsc::channel(publish::QUEUE);
+    let address = std::env::var(start::TTRPC_ADDRESS).unwrap_or_default();
+    let publisher = Publisher { address, namespace: namespace.clone(), events };
+    let (end, ended) = oneshot::channel();
+    let publisher = tokio::spawn(publisher.run(ended));
+    let socket = Some(flags.socket.clone().into());
+    let sandbox = Sandbox::start(Identity { namespace, id: id.clone(), socket }, events_tx);
+    let mut server = server(TaskService::new(sandbox.clone(), id), listener)?;
+    server.start().await.context("serving")?;
+    sandbox.closed().await;
+    let _gone = end.send(());
+    if tokio::time::timeout(FAREWELL, publisher).await.is_err() {
+        log::warn!("the last events could not be delivered");
+    }
+    server.shutdown().await.context("ending the server")
+}
+
+fn note_process(state: &StateDir) -> std::io::Result<()> {
+    let pid = std::process::id();
+    let started = sandbox::spawn::start_time(pid).unwrap_or_default();
+    state.create()?.add(&Entry::Process { pid, started })
+}
+
+fn server(service: TaskService, listener: UnixListener) -> anyhow::Result<Server> {
+    let listener = tokio::net::UnixListener::from_std(listener).context("taking the listener")?;
+    let service = Arc::new(service);
+    let mut services = create_task(service.clone());
+    services.extend(create_task(service).into_values().map(|task| (TASK_V2.to_owned(), task)));
+    let server = Server::new().register_service(services);
+    Ok(server.add_listener(Listener::new(listen::callers(listener))))
+}

@@ -1,0 +1,67 @@
+//! `delete`: cleans up after a container without the help of any daemon, in whatever state things
+//! are, as often as it is called. For the container that is the sandbox itself, everything goes;
+//! for another, the sandbox is left alone.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context;
+use containerd_shim_protos::api::DeleteResponse;
+use protobuf::Message;
+use sandbox::store::StateDir;
+use sandbox::{ContainerId, Namespace, SandboxId};
+use serde_json::Value;
+
+use crate::bootstrap::flags::Flags;
+use crate::bootstrap::group_of;
+use crate::{convert, listen};
+
+/// Exit status of a task whose shim is gone: 128 plus SIGKILL.
+const KILLED: u32 = 137;
+
+/// Does it; returns the answer for standard output.
+pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
+    let bundle = match flags.bundle.as_str() {
+        "" => std::env::current_dir().context("finding the bundle")?,
+        named => PathBuf::from(named),
+    };
+    let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+    let group = group_of(&config, &flags.id);
+    let namespace = Namespace::new(&flags.namespace)?;
+    let state = StateDir::new(&namespace, &SandboxId::new(&group)?);
+    let socket = socket_of(&bundle);
+    if group == flags.id {
+        state.destroy().with_context(|| format!("clearing {}", state.path().display()))?;
+        remove_dead(socket.as_deref());
+    } else if !socket.as_deref().is_some_and(listen::answers) {
+        let id = ContainerId::new(&flags.id)?;
+        state.destroy_container(&id).with_context(|| format!("clearing container {id}"))?;
+    }
+    let rootfs = bundle.join("rootfs");
+    sandbox::mounts::detach_below(&rootfs)
+        .with_context(|| format!("unmounting {}", rootfs.display()))?;
+    let response = DeleteResponse {
+        exit_status: KILLED,
+        exited_at: convert::timestamp(SystemTime::now()).into(),
+        ..DeleteResponse::default()
+    };
+    Ok(response.write_to_bytes()?)
+}
+
+/// The socket that `start` noted in the bundle.
+fn socket_of(bundle: &Path) -> Option<PathBuf> {
+    let address = std::fs::read_to_string(bundle.join("address")).ok()?;
+    address.strip_prefix("unix://").map(PathBuf::from)
+}
+
+/// Removes a socket behind which nobody is left.
+fn remove_dead(socket: Option<&Path>) {
+    if let Some(socket) = socket
+        && socket.exists()
+        && !listen::answers(socket)
+        && let Err(error) = std::fs::remove_file(socket)
+    {
+        eprintln!("removing {}: {error}", socket.display());
+    }
+}

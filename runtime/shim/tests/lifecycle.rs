@@ -1,0 +1,213 @@
+//! The shim as containerd sees it, up to the point where a machine is needed: start, the Task
+//! service's answers, delete, and that nothing is left.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use containerd_shim_protos::api::{
+    ConnectRequest, CreateTaskRequest, DeleteResponse, PidsRequest, ShutdownRequest, StateRequest,
+};
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
+use containerd_shim_protos::shim_async::TaskClient;
+use containerd_shim_protos::types::mount::Mount;
+use protobuf::Message;
+use ttrpc::r#async::Client;
+use ttrpc::r#async::transport::Socket;
+use ttrpc::context::Context;
+use ttrpc::{Code, Error};
+
+/// Deadline for what takes milliseconds.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A host with one bundle, in a directory of its own.
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        let host = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(host.bundle()).unwrap();
+        std::fs::write(host.path("config.toml"), "vmm = '/nonexistent/cuddy-vmm'\n").unwrap();
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.path("bundle")
+    }
+
+    fn shim(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-cuddy-v2"));
+        command.args(["-namespace", "test", "-id", "web", "-address"]).arg(self.path("containerd"));
+        command.args(arguments).current_dir(self.bundle());
+        command.env("CUDDY_RUN", self.path("run")).env("CUDDY_CONFIG", self.path("config.toml"));
+        command.env_remove("TTRPC_ADDRESS");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Starts the daemon as containerd 2.3 does, which also says where its socket shall be.
+    fn start(&self) -> String {
+        let params = BootstrapParams {
+            instance_id: "web".into(),
+            namespace: "test".into(),
+            socket_dir: Some(self.path("s").display().to_string()),
+            ..BootstrapParams::default()
+        };
+        let output = self.shim(&["start"], &params.write_to_bytes().unwrap());
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let result = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
+        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+        result.address
+    }
+
+    fn socket(address: &str) -> &Path {
+        Path::new(address.strip_prefix("unix://").unwrap())
+    }
+
+    async fn connect(address: &str) -> TaskClient {
+        let stream = tokio::net::UnixStream::connect(Self::socket(address)).await.unwrap();
+        TaskClient::new(Client::new(Socket::new(stream)))
+    }
+
+    /// Waits until the process is gone, with a deadline.
+    fn gone(pid: u32) {
+        let end = Instant::now() + SOON;
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        while proc.exists() && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        assert!(!proc.exists(), "process {pid} is still there");
+    }
+
+    fn nothing_left(&self) {
+        assert!(!self.path("run/test").exists());
+        let sockets = std::fs::read_dir(self.path("s")).unwrap().count();
+        assert_eq!(sockets, 0);
+    }
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> (Code, String) {
+    match result.unwrap_err() {
+        Error::RpcStatus(status) => (status.code(), status.message().to_owned()),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn daemon_serves_and_leaves_nothing_after_shutdown() {
+    let host = Host::new();
+    let address = host.start();
+    // A second start finds the first one's daemon, in whatever form it asks.
+    assert_eq!(host.start(), address);
+    assert_eq!(std::fs::read_to_string(host.bundle().join("address")).unwrap(), address);
+    let client = Host::connect(&address).await;
+    let request = ConnectRequest { id: "web".into(), ..ConnectRequest::default() };
+    let connected = client.connect(Context::default(), &request).await.unwrap();
+    assert!(connected.shim_pid > 1 && connected.task_pid == 0);
+    let request = PidsRequest { id: "web".into(), ..PidsRequest::default() };
+    assert_eq!(code(client.pids(Context::default(), &request).await).0, Code::NOT_FOUND);
+    let request = ShutdownRequest { id: "web".into(), ..ShutdownRequest::default() };
+    client.shutdown(Context::default(), &request).await.unwrap();
+    assert!(!Host::socket(&address).exists());
+    Host::gone(connected.shim_pid);
+    host.nothing_left();
+}
+
+#[tokio::test]
+async fn create_fails_with_the_true_reason_and_the_daemon_lives_on() {
+    let host = Host::new();
+    let address = host.start();
+    let client = Host::connect(&address).await;
+    let mut request = CreateTaskRequest {
+        id: "web".into(),
+        bundle: host.bundle().display().to_string(),
+        ..CreateTaskRequest::default()
+    };
+    let (why, text) = code(client.create(Context::default(), &request).await);
+    assert!(why == Code::INVALID_ARGUMENT && text.contains("config.json"), "{text}");
+    std::fs::write(host.bundle().join("config.json"), r#"{"process":{"args":["sh"]}}"#).unwrap();
+    request.rootfs = vec![Mount { type_: "zfs".into(), ..Mount::default() }];
+    let (why, text) = code(client.create(Context::default(), &request).await);
+    assert!(why == Code::INVALID_ARGUMENT && text.contains("\"zfs\""), "{text}");
+    request.rootfs = Vec::new();
+    let (_, text) = code(client.create(Context::default(), &request).await);
+    assert!(text.contains("guest kernel") && text.contains("vmlinux"), "{text}");
+    let state = StateRequest { id: "web".into(), ..StateRequest::default() };
+    assert_eq!(code(client.state(Context::default(), &state).await).0, Code::NOT_FOUND);
+    let output = host.shim(&["-bundle", &host.bundle().display().to_string(), "delete"], b"");
+    assert!(output.status.success(), "{output:?}");
+    assert!(UnixStream::connect(Host::socket(&address)).is_err());
+    host.nothing_left();
+}
+
+#[tokio::test]
+async fn delete_works_without_daemon_configuration_or_state_again_and_again() {
+    let host = Host::new();
+    for _ in 0..2 {
+        let output = host.shim(&["delete"], b"");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let response = DeleteResponse::parse_from_bytes(&output.stdout).unwrap();
+        assert_eq!(response.exit_status, 137);
+        assert!(response.exited_at.seconds > 0);
+    }
+}
+
+#[tokio::test]
+async fn killed_daemon_is_replaced_by_the_next_start_and_cleaned_by_delete() {
+    let host = Host::new();
+    let address = host.start();
+    let client = Host::connect(&address).await;
+    let request = ConnectRequest { id: "web".into(), ..ConnectRequest::default() };
+    let first = client.connect(Context::default(), &request).await.unwrap().shim_pid;
+    let pid = rustix::process::Pid::from_raw(first.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    Host::gone(first);
+    assert_eq!(host.start(), address);
+    let client = Host::connect(&address).await;
+    let second = client.connect(Context::default(), &request).await.unwrap().shim_pid;
+    assert_ne!(first, second);
+    assert!(host.shim(&["delete"], b"").status.success());
+    Host::gone(second);
+    host.nothing_left();
+}
+
+#[test]
+fn configuration_with_an_unknown_key_fails_the_start_by_name() {
+    let host = Host::new();
+    std::fs::write(host.path("config.toml"), "kernal = '/x'\n").unwrap();
+    let output = host.shim(&["start"], b"");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(text.contains("\"kernal\"") && text.contains("\"kernel\""), "{text}");
+    assert!(!host.path("run/test").exists());
+}
+
+#[test]
+fn older_containerd_gets_the_bare_address() {
+    let host = Host::new();
+    let output = host.shim(&["start"], b"");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let address = String::from_utf8(output.stdout).unwrap();
+    assert!(address.starts_with("unix:///run/containerd/s/"), "{address}");
+    assert!(!address.ends_with('\n'));
+    assert!(host.shim(&["delete"], b"").status.success());
+    assert!(!Host::socket(&address).exists());
+}
+
+#[test]
+fn info_needs_no_names_and_touches_nothing() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-cuddy-v2"));
+    let output = command.arg("-info").stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(!output.stdout.is_empty());
+}
