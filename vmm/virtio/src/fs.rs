@@ -13,6 +13,7 @@
 //!   and `MKNOD`, as far as the guest is to do what needs them;
 //! - a limit of descriptors that allows as many inodes as the guest may have in its cache.
 
+mod ownership;
 mod share;
 
 #[cfg(test)]

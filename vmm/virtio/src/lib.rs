@@ -7,6 +7,15 @@
 //!
 //! Section numbers are those of the virtio 1.3 specification.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "tests cast small numbers of their own"
+    )
+)]
 
 #[macro_use]
 mod guest_log;

@@ -1,7 +1,8 @@
 //! The shared directory as the file server sees it: the library's passthrough file system,
 //! with what a hostile guest or a fast one needs changed.
 //!
-//! Everything is the library's own work except three things:
+//! Everything is the library's own work except four things:
+//! - what a user may create by a supplementary group only (see [`ownership`](super::ownership));
 //! - the protocol options that make transfers larger than a page possible, which the library
 //!   leaves to a layer of its own that would also replace all inode numbers;
 //! - sizes of answers that the guest chooses are capped;
@@ -21,6 +22,7 @@ use fuse_backend_rs::api::filesystem::{
     ZeroCopyWriter,
 };
 use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
+use rustix::fs::OFlags;
 
 /// How long the guest may believe what it knows of names and attributes. As short as other
 /// servers have it, so that what kubelet changes in volumes is seen soon.
@@ -35,7 +37,7 @@ const MAX_READDIR: u32 = 1 << 20;
 
 /// The passthrough file system over a directory.
 pub(super) struct Share {
-    passthrough: PassthroughFs,
+    pub(super) passthrough: PassthroughFs,
 }
 
 impl Share {
@@ -74,6 +76,9 @@ fn transport_options() -> FsOptions {
         | FsOptions::MAX_PAGES
         | FsOptions::PARALLEL_DIROPS
 }
+
+/// What the creation of a file gives: the file, its handle, and how to treat it.
+type Created = (Entry, Option<u64>, OpenOptions, Option<u32>);
 
 /// Hands calls to the passthrough file system as they are.
 macro_rules! pass {
@@ -141,6 +146,74 @@ impl FileSystem for Share {
         self.passthrough.readdirplus(context, inode, handle, size.min(MAX_READDIR), offset, add)
     }
 
+    fn symlink(
+        &self,
+        context: &Context,
+        target: &CStr,
+        parent: u64,
+        name: &CStr,
+    ) -> io::Result<Entry> {
+        let link = |context: &Context| {
+            self.passthrough.symlink(context, target, parent, name).map(|entry| (entry, ()))
+        };
+        let made = link(context).or_else(|error| self.create_as_root(context, parent, error, link));
+        made.map(|(entry, ())| entry)
+    }
+
+    fn mknod(
+        &self,
+        context: &Context,
+        parent: u64,
+        name: &CStr,
+        mode: u32,
+        rdev: u32,
+        umask: u32,
+    ) -> io::Result<Entry> {
+        let node = |context: &Context| {
+            let entry = self.passthrough.mknod(context, parent, name, mode, rdev, umask);
+            entry.map(|entry| (entry, ()))
+        };
+        let made = node(context).or_else(|error| self.create_as_root(context, parent, error, node));
+        made.map(|(entry, ())| entry)
+    }
+
+    fn mkdir(
+        &self,
+        context: &Context,
+        parent: u64,
+        name: &CStr,
+        mode: u32,
+        umask: u32,
+    ) -> io::Result<Entry> {
+        let dir = |context: &Context| {
+            self.passthrough.mkdir(context, parent, name, mode, umask).map(|entry| (entry, ()))
+        };
+        let made = dir(context).or_else(|error| self.create_as_root(context, parent, error, dir));
+        made.map(|(entry, ())| entry)
+    }
+
+    fn create(
+        &self,
+        context: &Context,
+        parent: u64,
+        name: &CStr,
+        arguments: CreateIn,
+    ) -> io::Result<Created> {
+        let error = match self.passthrough.create(context, parent, name, arguments) {
+            Err(error) => error,
+            done => return done,
+        };
+        // Exclusive, because a file that is already there must not get another owner.
+        let new = CreateIn { flags: arguments.flags | OFlags::EXCL.bits(), ..arguments };
+        let (entry, (handle, options, backing)) =
+            self.create_as_root(context, parent, error, |context| {
+                let (entry, handle, options, backing) =
+                    self.passthrough.create(context, parent, name, new)?;
+                Ok((entry, (handle, options, backing)))
+            })?;
+        Ok((entry, handle, options, backing))
+    }
+
     pass! {
         fn forget(inode: u64, count: u64) -> ();
         fn batch_forget(requests: Vec<(u64, u64)>) -> ();
@@ -148,17 +221,12 @@ impl FileSystem for Share {
         fn setattr(inode: u64, attributes: stat64, handle: Option<u64>, valid: SetattrValid)
             -> io::Result<(stat64, Duration)>;
         fn readlink(inode: u64) -> io::Result<Vec<u8>>;
-        fn symlink(target: &CStr, parent: u64, name: &CStr) -> io::Result<Entry>;
-        fn mknod(parent: u64, name: &CStr, mode: u32, rdev: u32, umask: u32) -> io::Result<Entry>;
-        fn mkdir(parent: u64, name: &CStr, mode: u32, umask: u32) -> io::Result<Entry>;
         fn unlink(parent: u64, name: &CStr) -> io::Result<()>;
         fn rmdir(parent: u64, name: &CStr) -> io::Result<()>;
         fn rename(from: u64, old: &CStr, to: u64, new: &CStr, flags: u32) -> io::Result<()>;
         fn link(inode: u64, parent: u64, name: &CStr) -> io::Result<Entry>;
         fn open(inode: u64, flags: u32, fuse_flags: u32)
             -> io::Result<(Option<u64>, OpenOptions, Option<u32>)>;
-        fn create(parent: u64, name: &CStr, arguments: CreateIn)
-            -> io::Result<(Entry, Option<u64>, OpenOptions, Option<u32>)>;
         fn read(inode: u64, handle: u64, to: &mut dyn ZeroCopyWriter, size: u32, offset: u64,
             lock_owner: Option<u64>, flags: u32) -> io::Result<usize>;
         fn write(inode: u64, handle: u64, from: &mut dyn ZeroCopyReader, size: u32, offset: u64,
