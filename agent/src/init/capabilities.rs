@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(set_of(&["cap_chown".to_owned()]), CapabilitySet::empty());
         assert_eq!(set_of(&["CHOWN".to_owned()]), CapabilitySet::CHOWN);
         let all: Vec<String> = NAMES.iter().map(|name| format!("CAP_{name}")).collect();
-        assert_eq!(set_of(&all), CapabilitySet::all());
+        assert_eq!(set_of(&all).bits(), (1 << NAMES.len()) - 1);
         assert_eq!(set_of(&["CAP_CHECKPOINT_RESTORE".to_owned()]).bits(), 1 << 40);
     }
 

@@ -39,7 +39,8 @@ pub(super) fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Fail
 /// `net.ipv4.conf.eth0/1.x` → `net/ipv4/conf/eth0.1/x`: as sysctl(8), the first separator
 /// decides which one it is; the other stands for itself swapped.
 fn sysctl_path(name: &str) -> Option<String> {
-    let path: String = if name.find('/') < name.find('.') && name.contains('/') {
+    let slashes_first = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('/'));
+    let path: String = if slashes_first {
         name.to_owned()
     } else {
         let swapped = name.chars().map(|letter| match letter {
