@@ -202,6 +202,8 @@ impl MmioTransport {
                 self.interrupt_status.fetch_and(!value, Ordering::SeqCst);
             }
             registers::STATUS => self.set_status(value),
+            // Linux asks for the regions of a file system; there are none, whatever it selects.
+            registers::SHM_SEL => {}
             _ => self.set_queue_register(offset, value),
         }
     }

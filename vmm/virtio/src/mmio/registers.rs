@@ -48,6 +48,8 @@ pub(super) const QUEUE_DRIVER_HIGH: u64 = 0x094;
 pub(super) const QUEUE_DEVICE_LOW: u64 = 0x0a0;
 /// Upper half of the used ring's address.
 pub(super) const QUEUE_DEVICE_HIGH: u64 = 0x0a4;
+/// Which shared memory region the next four words are about; write-only.
+pub(super) const SHM_SEL: u64 = 0x0ac;
 /// First of the four words of a shared memory region's length and base; read-only. All ones
 /// in the length mean that there is no such region (§4.2.2.1).
 pub(super) const SHM_LEN_LOW: u64 = 0x0b0;
