@@ -12,4 +12,5 @@ mod guest;
 mod jail;
 mod kernels;
 mod linux;
+mod ready;
 mod share;
