@@ -1,1 +1,26 @@
-//! Placeholder, replaced by the first real module.
+//! Driving an installed product as its users do, for tests: [`ctr`] talks to containerd, [`shim`]
+//! to a shim directly, [`host`] looks at what the host shows. A test's own failures end it by
+//! panic: nobody else handles them.
+
+#![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
+
+pub mod ctr;
+pub mod host;
+pub mod shim;
+
+use std::time::{Duration, Instant};
+
+/// Deadline for what takes seconds natively; the lab emulates its host 10 to 30 times slower.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `done`; a host's state has no event to wait for.
+///
+/// # Panics
+/// When `what` has not come true within [`PATIENCE`].
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "not within {} s: {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

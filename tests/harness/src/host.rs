@@ -1,0 +1,115 @@
+//! What the host shows of sandboxes: processes, mounts, sockets, files.
+
+use std::path::{Path, PathBuf};
+
+use crate::eventually;
+
+/// Process ids whose executable has this file name.
+pub fn processes(name: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let runs = |pid: &u32| {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| exe.file_name().is_some_and(|file| file == name))
+    };
+    pids.filter(runs).collect()
+}
+
+/// Process ids of all VMMs.
+pub fn vmms() -> Vec<u32> {
+    processes("cuddy-vmm")
+}
+
+/// Process ids of all shims.
+pub fn shims() -> Vec<u32> {
+    processes("containerd-shim-cuddy-v2")
+}
+
+/// Mount points at or below a directory.
+pub fn mounts(below: &Path) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(below)).collect()
+}
+
+/// Everything that sandboxes have on the host now; empty when nothing is left.
+pub fn remains() -> Vec<String> {
+    let mut found = Vec::new();
+    found.extend(vmms().iter().map(|pid| format!("VMM {pid}")));
+    found.extend(shims().iter().map(|pid| format!("shim {pid}")));
+    let run = Path::new("/run/cuddy");
+    found.extend(mounts(run).iter().map(|point| format!("mount {}", point.display())));
+    for dir in [run, Path::new("/run/containerd/s")] {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        found.extend(entries.map(|entry| entry.path().display().to_string()));
+    }
+    found
+}
+
+/// Waits until nothing of any sandbox is left.
+///
+/// # Panics
+/// With what is left when patience ends.
+pub fn settled() {
+    let mut left = Vec::new();
+    eventually_or(&mut left);
+    assert!(left.is_empty(), "left behind: {left:#?}");
+}
+
+fn eventually_or(left: &mut Vec<String>) {
+    let end = std::time::Instant::now() + crate::PATIENCE;
+    loop {
+        *left = remains();
+        if left.is_empty() || std::time::Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// Ends a process by force and waits until it is gone.
+///
+/// # Panics
+/// When it does not go.
+pub fn kill(pid: u32) {
+    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+    let stat = format!("/proc/{pid}/stat");
+    let alive = || std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z "));
+    eventually("a killed process is gone", || !alive());
+}
+
+/// Proportional memory of a process in KiB.
+///
+/// # Panics
+/// When there is no such process.
+pub fn pss_kib(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The operator's configuration file with some content, as long as the value lives.
+#[derive(Debug)]
+pub struct Configuration(());
+
+impl Configuration {
+    const PATH: &str = "/etc/cuddy/config.toml";
+
+    /// Writes it.
+    ///
+    /// # Panics
+    /// When it can't be written, or exists.
+    pub fn new(text: &str) -> Self {
+        assert!(!Path::new(Self::PATH).exists(), "two configurations at once");
+        std::fs::create_dir_all("/etc/cuddy").unwrap();
+        std::fs::write(Self::PATH, text).unwrap();
+        Self(())
+    }
+}
+
+impl Drop for Configuration {
+    fn drop(&mut self) {
+        std::fs::remove_file(Self::PATH).unwrap();
+    }
+}

@@ -1,0 +1,160 @@
+//! A shim driven directly, as containerd does it but with mounts of the test's choice.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use containerd_shim_protos::api::{
+    CreateTaskRequest, DeleteRequest, KillRequest, ShutdownRequest, StartRequest, WaitRequest,
+};
+use containerd_shim_protos::shim_async::TaskClient;
+use containerd_shim_protos::types::mount::Mount;
+use tokio::net::UnixStream;
+use ttrpc::r#async::Client;
+use ttrpc::r#async::transport::Socket;
+use ttrpc::context::Context;
+
+const BINARY: &str = "containerd-shim-cuddy-v2";
+
+/// One pod with one container.
+#[derive(Debug)]
+pub struct Pod {
+    dir: tempfile::TempDir,
+    id: String,
+}
+
+/// How a container went.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit status of its process.
+    pub status: u32,
+    /// What it wrote to its output.
+    pub output: String,
+}
+
+impl Pod {
+    /// A bundle whose container runs `script` in a shell.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn new(id: &str, script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let script = script.replace('\\', "\\\\").replace('"', "\\\"");
+        let config = format!(
+            r#"{{"ociVersion":"1.1.0","hostname":"pod",
+            "process":{{"cwd":"/","args":["/bin/sh","-c","{script}"],"env":["PATH=/bin:/sbin"],
+                "user":{{"uid":0,"gid":0}}}},
+            "root":{{"path":"rootfs"}},
+            "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}}],
+            "linux":{{"namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}}]}}}}"#
+        );
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        std::fs::create_dir(dir.path().join("rootfs")).unwrap();
+        Self { dir, id: id.to_owned() }
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self, action: &str) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(["-namespace", "e2e", "-address", "/e2e", "-id", &self.id, action]);
+        command.current_dir(self.bundle()).env_remove("TTRPC_ADDRESS").stdin(Stdio::null());
+        command
+    }
+
+    async fn connect(&self) -> TaskClient {
+        let output = self.command("start").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let address = String::from_utf8(output.stdout).unwrap();
+        let stream = UnixStream::connect(address.strip_prefix("unix://").unwrap()).await.unwrap();
+        TaskClient::new(Client::new(Socket::new(stream)))
+    }
+
+    /// Creates the container on `rootfs`, runs it to its end, and removes everything.
+    ///
+    /// # Errors
+    /// What create or start answered.
+    ///
+    /// # Panics
+    /// When anything after that fails.
+    pub fn run(&self, rootfs: Vec<Mount>) -> Result<Ran, ttrpc::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = self.connect().await;
+            let output = self.bundle().join("output");
+            let ran = self.to_the_end(&client, rootfs, &output).await;
+            let id = self.id.clone();
+            let request = ShutdownRequest { id, ..ShutdownRequest::default() };
+            client.shutdown(Context::default(), &request).await.unwrap();
+            let status = ran?;
+            let output = std::fs::read_to_string(output).unwrap_or_default();
+            Ok(Ran { status, output })
+        })
+    }
+
+    async fn to_the_end(
+        &self,
+        client: &TaskClient,
+        rootfs: Vec<Mount>,
+        output: &Path,
+    ) -> Result<u32, ttrpc::Error> {
+        let id = || self.id.clone();
+        let request = CreateTaskRequest {
+            id: id(),
+            bundle: self.bundle().display().to_string(),
+            rootfs,
+            stdout: format!("file://{}", output.display()),
+            ..CreateTaskRequest::default()
+        };
+        client.create(Context::default(), &request).await?;
+        let request = StartRequest { id: id(), ..StartRequest::default() };
+        let started = client.start(Context::default(), &request).await;
+        if started.is_err() {
+            let request = KillRequest { id: id(), signal: 9, all: true, ..KillRequest::default() };
+            // It may have ended by itself.
+            let _gone = client.kill(Context::default(), &request).await;
+        }
+        let request = WaitRequest { id: id(), ..WaitRequest::default() };
+        let exit = client.wait(Context::default(), &request).await.unwrap();
+        let request = DeleteRequest { id: id(), ..DeleteRequest::default() };
+        client.delete(Context::default(), &request).await.unwrap();
+        started?;
+        Ok(exit.exit_status)
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _cleaned = self.command("delete").output();
+    }
+}
+
+/// A mount of containerd's.
+pub fn mount(fstype: &str, source: &Path, options: &[&str]) -> Mount {
+    Mount {
+        type_: fstype.to_owned(),
+        source: source.display().to_string(),
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..Mount::default()
+    }
+}
+
+/// A root directory with the host's busybox in it.
+///
+/// # Panics
+/// When there is no busybox.
+pub fn busybox_root(dir: &Path) -> PathBuf {
+    let root = dir.join("root");
+    for name in ["bin", "proc", "dev", "sys", "tmp", "data"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
+    let busybox = busybox.iter().find(|path| path.exists()).unwrap();
+    std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    for name in ["sh", "cat", "echo", "sync", "mount", "touch", "ls", "dd", "wc", "sleep"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    root
+}
