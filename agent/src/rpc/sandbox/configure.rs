@@ -27,7 +27,7 @@ pub(super) fn run(request: &ConfigureRequest) -> Result<()> {
 fn mount_share(tag: &str) -> Result<()> {
     let failed = || format!("mount share {tag:?}");
     std::fs::create_dir_all(SHARE_DIR).map_err(Error::io(failed()))?;
-    mount(tag, SHARE_DIR, "virtiofs", MountFlags::NODEV, None).map_err(Error::io(failed()))?;
+    mount(tag, SHARE_DIR, "virtiofs", MountFlags::empty(), None).map_err(Error::io(failed()))?;
     // Later mounts of the host below it appear in containers that ask for it.
     mount_change(SHARE_DIR, MountPropagationFlags::SHARED).map_err(Error::io(failed()))
 }
