@@ -31,7 +31,8 @@ ctr run --rm --runtime io.containerd.cuddy.v2 "$image" "$id" sh -c '
 code=${PIPESTATUS[0]}
 set -e
 
-step "starting a second one that sleeps, to measure memory"
+step "starting a second one that sleeps, to measure it from outside"
+asked=$(now_ms)
 ctr run -d --runtime io.containerd.cuddy.v2 "$image" "$id-idle" sleep 600
 state=/run/cuddy/default/$id-idle
 vmm=$(cat "$state/vmm.pid")
@@ -43,7 +44,7 @@ row "guest kernel" "$(grep '^Linux ' "$work/output" | cut -d' ' -f3)"
 echo "  the container's own output:"
 sed 's/^/    | /' "$work/output"
 row "exit code (42 was asked for)" "$code"
-row "request to agent ready" "$(cat "$state/ready-ms") ms"
+row "request to agent ready" "$(($(date -r "$state/ready-us" +%s%3N) - asked)) ms"
 row "request to first output" "$(($(cat "$work/first") - requested)) ms"
 row "shim, PSS" "$(pss_kib "$shim")"
 row "VMM without guest memory, PSS" "$(pss_kib "$vmm")"

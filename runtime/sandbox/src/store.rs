@@ -50,6 +50,12 @@ impl StateDir {
         self.0.join("vmm.pid")
     }
 
+    /// How long the machine took from exec until its agent was ready, in microseconds, for
+    /// people; its modification time says when that was.
+    pub fn ready(&self) -> PathBuf {
+        self.0.join("ready-us")
+    }
+
     /// The guest's console output.
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")
@@ -140,6 +146,7 @@ impl StateDir {
         mounts::detach_below(&self.share())?;
         absent_is_fine(std::fs::remove_dir_all(self.share()))?;
         absent_is_fine(std::fs::remove_file(self.vsock()))?;
+        absent_is_fine(std::fs::remove_file(self.ready()))?;
         absent_is_fine(std::fs::remove_file(self.vmm_pid()))
     }
 

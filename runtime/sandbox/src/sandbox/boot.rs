@@ -183,6 +183,9 @@ async fn bring_up(launch: Launch<'_>, hostname: &str) -> Result<Booted, Error> {
     let machine = Arc::new(machine::launch(launch).await?);
     let took = machine.ready(limit).await?;
     log::info!("machine {} ready after {took} us", machine.pid());
+    if let Err(error) = std::fs::write(state.ready(), format!("{took}\n")) {
+        log::warn!("writing {}: {error}", state.ready().display());
+    }
     let guest = Guest::connect(&state.vsock()).await?;
     guest.configure(&configuration(hostname)?).await?;
     Ok(Booted { machine, guest })
