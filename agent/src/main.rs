@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 
 fn run(mode: Mode) -> anyhow::Result<()> {
     match mode {
-        Mode::FirstProcess => boot::prepare().context("prepare the guest")?,
+        Mode::FirstProcess => boot::mount().context("mount the guest's filesystems")?,
         Mode::Unix(_) => boot::prepare_test().context("prepare for tests")?,
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,7 +87,13 @@ async fn serve(mode: Mode) -> anyhow::Result<()> {
     };
     server::serve(listeners.context("listen")?, sandbox).await.context("serve")?;
     if matches!(mode, Mode::FirstProcess) {
-        server::announce_ready().await;
+        // The host learns that it may connect while the rest is prepared; no request is read
+        // before that is done, because this thread is the one that reads them.
+        let announcement = server::announce_ready();
+        boot::prepare().context("prepare the guest")?;
+        if let Some(announcement) = announcement {
+            announcement.answered().await;
+        }
     }
     std::future::pending().await
 }

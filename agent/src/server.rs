@@ -56,16 +56,28 @@ pub(crate) async fn serve(listeners: Listeners, sandbox: Arc<Sandbox>) -> ttrpc:
     Ok(())
 }
 
-/// Tells the host that the listeners accept.
-pub(crate) async fn announce_ready() {
+/// The sign to the host, on its way. Dropped too early it could be withdrawn.
+#[derive(Debug)]
+pub(crate) struct Announcement(Connection);
+
+impl Announcement {
+    /// Waits until the host has refused the connection.
+    pub(crate) async fn answered(self) {
+        // Whatever the answer is, the sign has arrived.
+        let _ = self.0.receive(&mut [0]).await;
+    }
+}
+
+/// Tells the host that the listeners accept, without waiting.
+pub(crate) fn announce_ready() -> Option<Announcement> {
     let socket = match sys::vsock::begin_connect_to_host(READY_PORT) {
         Ok(socket) => socket,
         // The refusal may arrive at once.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
-        Err(error) => return log::warn!("cannot tell the host that the agent serves: {error}"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+        Err(error) => {
+            log::warn!("cannot tell the host that the agent serves: {error}");
+            return None;
+        }
     };
-    // Held until the host has answered: closing it earlier could withdraw the request.
-    if let Ok(connection) = Connection::new(socket) {
-        let _ = connection.receive(&mut [0]).await;
-    }
+    Connection::new(socket).ok().map(Announcement)
 }

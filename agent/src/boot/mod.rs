@@ -32,14 +32,23 @@ pub(crate) enum BootError {
     Cgroups(#[source] cgroup::CgroupError),
 }
 
-/// Prepares the guest. Steps without which containers can still run only log their failure.
+/// Mounts what everything else needs.
 ///
 /// # Errors
-/// A filesystem could not be mounted or the cgroup hierarchy could not be set up.
-pub(crate) fn prepare() -> Result<(), BootError> {
+/// A filesystem could not be mounted.
+pub(crate) fn mount() -> Result<(), BootError> {
     rustix::process::umask(rustix::fs::Mode::empty());
     filesystems::mount_all()?;
     crate::kernel_log::install(false);
+    Ok(())
+}
+
+/// Prepares the guest for containers, after [`mount`]. Steps without which containers can still
+/// run only log their failure.
+///
+/// # Errors
+/// The cgroup hierarchy could not be set up.
+pub(crate) fn prepare() -> Result<(), BootError> {
     cgroup::prepare_root().map_err(BootError::Cgroups)?;
     best_effort("protect the agent from the OOM killer", protect_from_oom());
     best_effort("raise the limit of open files", raise_open_files());
