@@ -84,7 +84,8 @@ fn raise_open_files() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
-fn bring_up_loopback() -> io::Result<()> {
+/// Brings up the loopback interface of this process's network namespace.
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     sys::net::set_interface_up(socket.as_fd(), "lo")
 }

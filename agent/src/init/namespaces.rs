@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::failure::Context;
 use super::user_namespace;
+use crate::boot::bring_up_loopback;
 use crate::control::Failure;
 use crate::oci::linux::Namespace;
 use crate::oci::{Linux, NamespaceType};
@@ -63,6 +64,10 @@ pub(super) fn enter(linux: &Linux) -> Result<(), Failure> {
     process::unshare(made).context("make namespaces")?;
     if linux.is_new(NamespaceType::Time) {
         set_time_offsets(linux)?;
+    }
+    if linux.is_new(NamespaceType::Network) {
+        // As runc: a network of one's own has at least a working loopback.
+        bring_up_loopback().context("bring up loopback")?;
     }
     Ok(())
 }
