@@ -28,20 +28,39 @@ fn main() -> Result<()> {
     let mut source = String::new();
     for (name, files) in FILTERS {
         let program = compile(files).with_context(|| format!("seccomp filter {name}"))?;
-        writeln!(source, "/// {} instructions from {files:?}.", program.len())?;
-        writeln!(source, "pub(super) const {name}: &[sock_filter] = &[")?;
-        for (code, jt, jf, k) in program {
-            writeln!(source, "    sock_filter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},")?;
-        }
-        writeln!(source, "];")?;
+        write_program(&mut source, name, &program)?;
     }
+    write_program(&mut source, "NO_CLONE3", &no_clone3()?)?;
     let directory = std::env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
     std::fs::write(PathBuf::from(directory).join("filters.rs"), source)?;
     Ok(())
 }
 
+fn write_program(source: &mut String, name: &str, program: &[Line]) -> Result<()> {
+    writeln!(source, "pub(super) const {name}: &[sock_filter] = &[")?;
+    for (code, jt, jf, k) in program {
+        writeln!(source, "    sock_filter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},")?;
+    }
+    writeln!(source, "];")?;
+    Ok(())
+}
+
+/// One BPF instruction.
+type Line = (u16, u8, u8, u32);
+
+/// A filter that makes `clone3` look missing. Its flags are out of a filter's sight, so that it
+/// could make processes; the C library then takes `clone`, whose flags a filter can check.
+fn no_clone3() -> Result<Vec<Line>> {
+    const ENOSYS: u32 = 38;
+    program(&json!({
+        "mismatch_action": "allow",
+        "match_action": { "errno": ENOSYS },
+        "filter": [ { "syscall": "clone3" } ],
+    }))
+}
+
 /// The BPF program that allows what `files` list and kills the process for all else.
-fn compile(files: &[&str]) -> Result<Vec<(u16, u8, u8, u32)>> {
+fn compile(files: &[&str]) -> Result<Vec<Line>> {
     let mut rules: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for file in files {
         let path = Path::new("seccomp").join(file).with_extension("json");
@@ -58,13 +77,17 @@ fn compile(files: &[&str]) -> Result<Vec<(u16, u8, u8, u32)>> {
             None => rules,
         })
         .collect();
-    let text = json!({ "filter": {
+    program(&json!({
         "mismatch_action": "kill_process",
         "match_action": "allow",
         "filter": filter,
-    }});
+    }))
+}
+
+fn program(filter: &Value) -> Result<Vec<Line>> {
+    let text = json!({ "filter": filter }).to_string();
     let arch = TargetArch::try_from(std::env::var("CARGO_CFG_TARGET_ARCH")?.as_str())?;
-    let mut programs = seccompiler::compile_from_json(text.to_string().as_bytes(), arch)?;
+    let mut programs = seccompiler::compile_from_json(text.as_bytes(), arch)?;
     let program = programs.remove("filter").context("no program")?;
     Ok(program.iter().map(|line| (line.code, line.jt, line.jf, line.k)).collect())
 }

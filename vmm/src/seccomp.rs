@@ -28,6 +28,9 @@ pub(crate) enum ThreadKind {
 /// # Errors
 /// If the kernel has no seccomp filters.
 pub(crate) fn install(kind: ThreadKind) -> Result<(), seccompiler::Error> {
+    if kind == ThreadKind::Control {
+        seccompiler::apply_filter(filters::NO_CLONE3)?;
+    }
     seccompiler::apply_filter(match kind {
         ThreadKind::Control => filters::CONTROL,
         ThreadKind::Vcpu => filters::VCPU,
@@ -52,6 +55,15 @@ mod tests {
             assert_eq!(filter.last().unwrap().code, 0x06);
         }
         assert!(filters::CONTROL.len() > filters::VCPU.len());
+    }
+
+    #[test]
+    fn control_thread_can_make_threads() {
+        let thread = std::thread::spawn(|| {
+            install(ThreadKind::Control).unwrap();
+            std::thread::spawn(|| install(ThreadKind::Worker(WorkerKind::Rng)).is_ok()).join()
+        });
+        assert!(thread.join().unwrap().unwrap());
     }
 
     #[test]

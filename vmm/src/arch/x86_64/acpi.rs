@@ -152,9 +152,6 @@ fn window_device(window: Window) -> impl Aml {
         vec![
             &Name::new(aml::Path::new("_HID"), &"LNRO0005"),
             &Name::new(aml::Path::new("_UID"), &window.index()),
-            // Without this Linux leaves out devices that do DMA on x86? No: it says that
-            // the device's DMA is coherent, which it is.
-            &Name::new(aml::Path::new("_CCA"), &aml::ONE),
             &Name::new(aml::Path::new("_CRS"), &ResourceTemplate::new(vec![&registers, &line])),
         ],
     )))
