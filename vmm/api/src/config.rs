@@ -301,8 +301,8 @@ pub enum DeviceConfig {
     Fs {
         /// Name by which the guest mounts it, 1 to 36 bytes.
         tag: String,
-        /// The directory to share, a descriptor opened with `O_PATH | O_DIRECTORY`. It becomes the
-        /// VMM's root directory, the only filesystem it sees.
+        /// The directory to share, a descriptor opened with `O_PATH | O_DIRECTORY`. It becomes
+        /// the only part of the host's file systems that the VMM sees.
         root: FdSlot,
     },
     /// The guest's console, `hvc0` (virtio 1.3 §5.3), output only.

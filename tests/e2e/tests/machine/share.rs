@@ -83,6 +83,26 @@ while :; do sleep 1; done";
     assert_eq!(vmm.end().0, MachineEnd::Stopped);
 }
 
+#[test]
+fn a_guest_can_not_leave_the_share() {
+    let share = Share::new();
+    std::os::unix::fs::symlink("/proc/self/fd", share.path().join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../proc", share.path().join("upwards")).unwrap();
+    fs::write(share.path().join("mine"), "x").unwrap();
+    // Links are followed by the guest's kernel, in the guest.
+    let script = "mount -t virtiofs share /mnt
+echo entries $(ls -1 /mnt/.. | grep -c -x -e share)
+echo fds $(ls /mnt/absolute | wc -l) up $(ls -d /mnt/upwards/1)
+echo done";
+    let output = Output::new();
+    let script = format!("{script}\npoweroff -f");
+    let boot = linux(&script, 128, &output).device(|boot| share.device(boot));
+    let mut vmm = Vmm::boot(&boot);
+    assert_eq!(vmm.end().0, MachineEnd::PowerOff, "{}", output.text());
+    let text = output.text();
+    assert!(text.contains("entries 0") && text.contains("up /mnt/upwards/1"), "{text}");
+}
+
 fn jail_has_the_share_and_nothing_else(vmm: &Vmm) {
     let pid = vmm.child.id();
     let names = |path: String| -> Vec<_> {
