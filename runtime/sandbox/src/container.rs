@@ -99,7 +99,7 @@ pub struct ProcessView {
 /// Where a process is in its life.
 #[derive(Debug)]
 pub(crate) enum ProcessState {
-    /// The guest knows it.
+    /// Ready to be started. An exec is told to the guest only then.
     Created,
     /// The guest was asked to start it; it may even have exited before the answer came.
     Starting { exited: Option<Exit> },
@@ -114,6 +114,8 @@ pub(crate) enum ProcessState {
 pub(crate) struct Process {
     pub(crate) state: ProcessState,
     pub(crate) stdio: StdioPaths,
+    /// OCI process of an exec that the guest does not know yet.
+    pub(crate) oci: Option<serde_json::Value>,
     /// Dropped when the process is deleted, which ends all copying.
     pub(crate) streams: Streams,
     /// Terminal size (columns, rows) that was asked for before start.
@@ -124,7 +126,7 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(stdio: StdioPaths, streams: Streams) -> Self {
         let exit = watch::Sender::new(None);
-        Self { state: ProcessState::Created, stdio, streams, size: None, exit }
+        Self { state: ProcessState::Created, stdio, oci: None, streams, size: None, exit }
     }
 
     /// Whether it may be started now.

@@ -187,7 +187,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Exists`] for a name in use, [`Error::State`] when the container does not run.
     pub async fn exec(&self, request: ExecRequest) -> Result<(), Error> {
-        self.ask(|owner, reply| owner.exec(request, reply)).await
+        self.look(|owner| owner.exec(request)).await
     }
 
     /// Sends a signal to a process, or with `all` to every process of its container.

@@ -12,9 +12,10 @@ pub mod target;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -43,7 +44,11 @@ pub struct StreamIds {
 /// The running copies of one process. Dropping it ends them.
 #[derive(Debug)]
 pub struct Streams {
+    /// Input that waits for its process's start.
+    waiting: Option<(PathBuf, UnixStream)>,
     input: JoinSet<()>,
+    /// The caller has said that no more input comes.
+    input_closed: bool,
     /// Keeps the input fifo from ending while clients come and go.
     keeper: Option<OwnedFd>,
     outputs: JoinSet<()>,
@@ -63,10 +68,21 @@ impl Streams {
     /// No streams at all.
     pub fn none() -> Self {
         let (_, flow) = watch::channel(Flow::default());
-        Self { input: JoinSet::new(), keeper: None, outputs: JoinSet::new(), flow }
+        Self::new(flow)
     }
 
-    /// Opens the host's ends, connects the guest's ends and starts copying.
+    fn new(flow: watch::Receiver<Flow>) -> Self {
+        Self {
+            waiting: None,
+            input: JoinSet::new(),
+            input_closed: false,
+            keeper: None,
+            outputs: JoinSet::new(),
+            flow,
+        }
+    }
+
+    /// Connects the guest's ends, opens the host's outputs and starts copying them.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a path that can't be used; [`Error::Failed`] otherwise.
@@ -77,16 +93,12 @@ impl Streams {
     ) -> Result<(Self, StreamIds), Error> {
         let mut ids = StreamIds::default();
         let (flow_tx, flow) = watch::channel(Flow::default());
-        let mut streams =
-            Self { input: JoinSet::new(), keeper: None, outputs: JoinSet::new(), flow };
+        let mut streams = Self::new(flow);
         let (stdout, stderr) = openoutputs(paths, owner).await?;
         if !paths.stdin.is_empty() {
-            let (fifo, keeper) = open_input(Path::new(target::path_of(&paths.stdin)))
-                .map_err(|e| Error::failed(&format!("opening stdin {:?}", paths.stdin), &e))?;
+            let path = target::path_of(&paths.stdin).into();
             ids.stdin = guest.next_stream();
-            let stream = guest.stream(ids.stdin).await?;
-            streams.keeper = Some(keeper);
-            streams.input.spawn(copy::input(fifo, stream));
+            streams.waiting = Some((path, guest.stream(ids.stdin).await?));
         }
         for (sink, id) in [(stdout, &mut ids.stdout), (stderr, &mut ids.stderr)] {
             let Some(sink) = sink else { continue };
@@ -98,16 +110,40 @@ impl Streams {
         Ok((streams, ids))
     }
 
+    /// Starts to copy the input, at the process's start and not before: clients take their fifo's
+    /// opening for a sign that they may tell the end of input (ctr misses it otherwise).
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the fifo can't be opened.
+    pub fn start_input(&mut self) -> Result<(), Error> {
+        let Some((path, stream)) = self.waiting.take() else { return Ok(()) };
+        let (fifo, keeper) = open_input(&path)
+            .map_err(|error| Error::failed(&format!("opening stdin {}", path.display()), &error))?;
+        self.keeper = Some(keeper).filter(|_| !self.input_closed);
+        self.input.spawn(copy::input(fifo, stream));
+        Ok(())
+    }
+
     /// No more input comes: what is in the fifo is still delivered, then the process sees the
     /// end, once other writers have closed it as well.
     pub fn close_input(&mut self) {
+        self.input_closed = true;
         self.keeper = None;
     }
 
     /// The process is gone: input has nowhere to go.
     pub fn stop_input(&mut self) {
+        self.waiting = None;
         self.keeper = None;
         self.input.abort_all();
+    }
+
+    /// Takes over from streams that stood in for these until now.
+    pub fn replace(&mut self, mut with: Self) {
+        if self.input_closed {
+            with.close_input();
+        }
+        *self = with;
     }
 
     /// What tells when all output has been delivered.

@@ -1,6 +1,8 @@
 //! The shim as containerd sees it, up to the point where a machine is needed: start, the Task
 //! service's answers, delete, and that nothing is left.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
+
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -102,7 +102,7 @@ pub fn ctr_with_terminal(arguments: &[&str]) -> Done {
     let begin = Instant::now();
     let quoted: Vec<_> =
         arguments.iter().map(|a| format!("'{}'", a.replace('\'', "'\\''"))).collect();
-    let line = format!("timeout --kill-after=5 120 ctr {}", quoted.join(" "));
+    let line = format!("timeout --foreground --kill-after=5 120 ctr {}", quoted.join(" "));
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
     Done::new(command.stdin(Stdio::null()).output().unwrap(), begin)

@@ -148,9 +148,12 @@ impl Owner {
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
         let state = self.state.clone();
+        // Without containers nothing in the guest is worth a proper power-off: deleting the last one
+        // has written back all it wrote.
+        let properly = !self.is_empty();
         let work = async move {
             if let Phase::Running(booted) = phase {
-                power_off(booted).await;
+                end(booted, properly).await;
             }
             if let Err(error) = state.destroy_except(Some(std::process::id())) {
                 log::error!("removing {}: {error}", state.path().display());
@@ -162,12 +165,12 @@ impl Owner {
     }
 }
 
-async fn power_off(booted: Booted) {
-    let asked = booted.guest.shutdown(POWER_OFF).await;
-    if let Err(error) = asked {
+async fn end(booted: Booted, properly: bool) {
+    if properly && let Err(error) = booted.guest.shutdown(POWER_OFF).await {
         log::debug!("{error}");
     }
-    if tokio::time::timeout(POWER_OFF, booted.machine.ended()).await.is_err()
+    let limit = if properly { POWER_OFF } else { Duration::ZERO };
+    if tokio::time::timeout(limit, booted.machine.ended()).await.is_err()
         && let Err(error) = booted.machine.stop().await
     {
         log::debug!("{error}");

@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use super::{Owner, Reply, answer};
-use crate::container::{ExecRequest, Process, ProcessState, Target};
+use serde_json::Value;
+
+use crate::container::{ExecRequest, Process, ProcessState, StdioPaths, Target};
 use crate::events::{EventKind, Exit};
 use crate::stdio::{self, Streams};
 use crate::{Error, spec};
@@ -11,30 +13,19 @@ use crate::{Error, spec};
 /// Exit status of a process that could not be started, as a shell has it.
 const NOT_STARTED: u32 = 127;
 
+const SIGKILL: u32 = 9;
+
 impl Owner {
-    pub(super) fn exec(&mut self, request: ExecRequest, reply: Reply<()>) {
+    pub(super) fn exec(&mut self, request: ExecRequest) -> Result<(), Error> {
         let ExecRequest { target, mut process, stdio } = request;
-        let accepted = self.accept_exec(&target).and_then(|exec| {
-            let notes = spec::translate_exec(&mut process)?;
-            notes.iter().for_each(|note| log::info!("exec {exec}: {note}"));
-            let booted = self.booted()?;
-            let reserved = Process::new(stdio.clone(), Streams::none());
-            self.container(&target.container)?.execs.insert(exec, reserved);
-            Ok(booted)
-        });
-        let booted = match accepted {
-            Ok(booted) => booted,
-            Err(error) => return answer(reply, Err(error)),
-        };
-        let namespace = self.identity.namespace.clone();
-        let owner = stdio::Owner { namespace, container: target.container.clone() };
-        let asked = target.clone();
-        let work = async move {
-            let (streams, ids) = Streams::connect(&stdio, &owner, &booted.guest).await?;
-            booted.guest.exec(&asked, &process, ids).await?;
-            Ok(streams)
-        };
-        self.run(work, move |owner, outcome| owner.exec_added(&target, outcome, reply));
+        let exec = self.accept_exec(&target)?;
+        let notes = spec::translate_exec(&mut process)?;
+        notes.iter().for_each(|note| log::info!("exec {exec}: {note}"));
+        let mut added = Process::new(stdio, Streams::none());
+        added.oci = Some(process);
+        self.container(&target.container)?.execs.insert(exec.clone(), added);
+        self.publish(&target.container, EventKind::ExecAdded { exec });
+        Ok(())
     }
 
     fn accept_exec(&mut self, target: &Target) -> Result<crate::ExecId, Error> {
@@ -47,44 +38,53 @@ impl Owner {
         Ok(exec)
     }
 
-    fn exec_added(&mut self, target: &Target, outcome: Result<Streams, Error>, reply: Reply<()>) {
-        let Some(exec) = target.exec.clone() else { return };
-        let added = outcome.and_then(|streams| {
-            self.process(target)?.streams = streams;
-            Ok(())
-        });
-        match &added {
-            Ok(()) => self.publish(&target.container, EventKind::ExecAdded { exec }),
-            Err(_) => {
-                if let Ok(container) = self.container(&target.container) {
-                    container.execs.remove(&exec);
-                }
-            }
-        }
-        answer(reply, added);
-    }
-
     pub(super) fn start(&mut self, target: Target, reply: Reply<u32>) {
-        let accepted = self.accept_start(&target).and_then(|()| self.booted());
-        let booted = match accepted {
-            Ok(booted) => booted,
+        let accepted = self.accept_start(&target).and_then(|start| Ok((start, self.booted()?)));
+        let (start, booted) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
-        if let Ok(process) = self.process(&target) {
-            process.state = ProcessState::Starting { exited: None };
-        }
+        let namespace = self.identity.namespace.clone();
+        let owner = stdio::Owner { namespace, container: target.container.clone() };
         let asked = target.clone();
-        let work = async move { booted.guest.start(&asked).await };
-        self.run(work, move |owner, outcome| owner.started(target, outcome, reply));
+        let work = async move {
+            let mut streams = None;
+            if let Some((process, stdio)) = start {
+                let (made, ids) = Streams::connect(&stdio, &owner, &booted.guest).await?;
+                streams = Some(made);
+                booted.guest.exec(&asked, &process, ids).await?;
+            }
+            booted.guest.start(&asked).await?;
+            Ok(streams)
+        };
+        self.run(work, move |owner, outcome| {
+            let outcome = outcome.and_then(|streams| owner.start_streams(&target, streams));
+            owner.started(target, outcome, reply);
+        });
     }
 
-    fn accept_start(&mut self, target: &Target) -> Result<(), Error> {
+    /// Starts the input of a process that has just been started.
+    fn start_streams(&mut self, target: &Target, exec: Option<Streams>) -> Result<(), Error> {
+        let process = self.process(target)?;
+        if let Some(streams) = exec {
+            process.streams.replace(streams);
+        }
+        process.streams.start_input()
+    }
+
+    /// Accepts a start; returns what the guest has to be told of an exec before.
+    fn accept_start(&mut self, target: &Target) -> Result<Option<(Value, StdioPaths)>, Error> {
         let container = self.container(&target.container)?;
         if container.deleting {
             return Err(Error::State("the container is being deleted".into()));
         }
         container.process(target)?.may_start(target.name())?;
-        if target.exec.is_some() { container.may_exec() } else { Ok(()) }
+        if target.exec.is_some() {
+            container.may_exec()?;
+        }
+        let process = container.process(target)?;
+        process.state = ProcessState::Starting { exited: None };
+        Ok(process.oci.take().map(|oci| (oci, process.stdio.clone())))
     }
 
     fn started(&mut self, target: Target, outcome: Result<(), Error>, reply: Reply<u32>) {
@@ -99,6 +99,7 @@ impl Owner {
                 process.state = ProcessState::Created;
             }
             self.exited(&target, exit, None);
+            self.end_half_started(target);
             return answer(reply, Err(error));
         }
         let Ok(container) = self.container(&target.container) else {
@@ -132,5 +133,17 @@ impl Owner {
         if let Some(exit) = early {
             self.exited(&target, exit, None);
         }
+    }
+
+    /// A start that failed on the way back, or too late, may have left a process in the guest.
+    fn end_half_started(&self, target: Target) {
+        let Ok(booted) = self.booted() else { return };
+        let all = target.exec.is_none();
+        let work = async move { booted.guest.signal(&target, SIGKILL, all).await };
+        self.run(work, |_, outcome| {
+            if let Err(error) = outcome {
+                log::debug!("{error}");
+            }
+        });
     }
 }

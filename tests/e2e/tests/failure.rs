@@ -1,0 +1,126 @@
+//! What goes wrong is reported with its reason, soon, and leaves nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
+
+use std::path::Path;
+
+use harness::ctr::{BUSYBOX, Done, Events, Name, RUNTIME, ctr};
+use harness::host::{self, Configuration};
+
+const SHARE: &str = "/opt/cuddy/share/cuddy";
+
+/// The container must not start, for a reason that names all of `words`.
+#[track_caller]
+fn refused(done: &Done, words: &[&str]) {
+    assert!(done.code.is_some_and(|code| code != 0), "{done:?}");
+    for word in words {
+        assert!(done.stderr.contains(word), "no {word:?} in {done:?}");
+    }
+    host::settled();
+}
+
+/// As a user would after an error: the container's record is still there.
+fn forget(name: &Name) {
+    ctr(&["task", "rm", "--force", name.as_str()]);
+    ctr(&["container", "rm", name.as_str()]);
+}
+
+#[test]
+fn missing_entrypoint_is_named_within_seconds() {
+    let name = Name::new("entrypoint");
+    let done = name.run(&["/does/not/exist"]);
+    forget(&name);
+    assert!(done.seconds < 30.0, "{done:?}");
+    refused(&done, &["/does/not/exist"]);
+}
+
+#[test]
+fn unknown_key_is_named_with_the_nearest_known_one() {
+    let configuration = Configuration::new("kernal = '/x'\n");
+    let done = Name::new("key").run(&["true"]);
+    drop(configuration);
+    refused(&done, &["kernal", "kernel", "/etc/cuddy/config.toml"]);
+}
+
+#[test]
+fn zero_vcpus_are_refused() {
+    let configuration = Configuration::new("default_vcpus = 0\n");
+    let done = Name::new("vcpus").run(&["true"]);
+    drop(configuration);
+    refused(&done, &["default_vcpus", "1 to 32"]);
+}
+
+#[test]
+fn root_image_that_is_no_erofs_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.img");
+    std::fs::write(&image, vec![0; 1 << 20]).unwrap();
+    let configuration = Configuration::new(&format!("rootfs = '{}'\n", image.display()));
+    let done = Name::new("rootfs").run(&["true"]);
+    drop(configuration);
+    refused(&done, &["rootfs.img", "EROFS"]);
+}
+
+#[test]
+fn kernel_that_is_truncated_or_no_elf_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = dir.path().join("vmlinux");
+    let whole = std::fs::read(Path::new(SHARE).join("vmlinux")).unwrap();
+    for bytes in [&whole[..1 << 20], b"#!/bin/sh\n"] {
+        std::fs::write(&kernel, bytes).unwrap();
+        let configuration = Configuration::new(&format!("kernel = '{}'\n", kernel.display()));
+        let done = Name::new("kernel").run(&["true"]);
+        drop(configuration);
+        refused(&done, &["kernel"]);
+    }
+}
+
+#[test]
+fn memory_larger_than_the_host_is_refused_with_both_sizes() {
+    let name = Name::new("memory");
+    let limit = (1_u64 << 40).to_string();
+    let fixed = ["run", "--rm", "--memory-limit", &limit, "--runtime", RUNTIME, BUSYBOX];
+    let done = ctr(&[&fixed[..], &[name.as_str(), "true"]].concat());
+    refused(&done, &["1048704 MiB", "the host has"]);
+}
+
+#[test]
+fn killed_vmm_ends_the_task_with_137_and_everything_is_cleaned() {
+    let events = Events::listen();
+    let name = Name::new("vmm");
+    name.detach(&["sleep", "1000"]);
+    host::kill(host::vmms()[0]);
+    events.until(&name, "/tasks/exit");
+    assert_eq!(name.state().as_deref(), Some("STOPPED"));
+    let removed = ctr(&["task", "rm", name.as_str()]);
+    assert_eq!(removed.code, Some(137), "{removed:?}");
+    ctr(&["container", "rm", name.as_str()]).ok();
+    host::settled();
+}
+
+#[test]
+fn killed_shim_is_noticed_and_everything_is_cleaned() {
+    let events = Events::listen();
+    let name = Name::new("shim");
+    name.detach(&["sleep", "1000"]);
+    host::kill(host::shims()[0]);
+    events.until(&name, "/tasks/exit");
+    ctr(&["container", "rm", name.as_str()]).ok();
+    host::settled();
+}
+
+#[test]
+fn panic_of_the_guest_kernel_ends_the_task_with_137_and_is_logged() {
+    let events = Events::listen();
+    let name = Name::new("panic");
+    let fixed = ["run", "--detach", "--privileged", "--runtime", RUNTIME, BUSYBOX, name.as_str()];
+    let script = "sleep 1; mount -o remount,rw /proc/sys 2>/dev/null; echo c >/proc/sysrq-trigger";
+    ctr(&[&fixed[..], &["sh", "-c", script]].concat()).ok();
+    events.until(&name, "/tasks/exit");
+    let removed = ctr(&["task", "rm", name.as_str()]);
+    assert_eq!(removed.code, Some(137), "{removed:?}");
+    ctr(&["container", "rm", name.as_str()]).ok();
+    host::settled();
+    let log = std::fs::read_to_string("/var/log/containerd.log").unwrap_or_default();
+    assert!(log.is_empty() || log.contains("the guest kernel panicked"), "no reason in the log");
+}
