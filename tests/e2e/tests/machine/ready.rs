@@ -81,7 +81,8 @@ fn private_kib(pid: u32) -> u64 {
             let kib: u64 = value.trim().trim_end_matches(" kB").parse().unwrap();
             sum += if guest { 0 } else { kib };
         } else if line.contains('-') && !line.contains(": ") {
-            guest = line.contains("memfd:memory");
+            // The kernel's file is mapped into the guest's memory.
+            guest = line.contains("memfd:memory") || line.ends_with("vmlinux");
         }
     }
     sum
