@@ -59,6 +59,11 @@ pub fn translate(host: Value, container: &ContainerId, root: &str) -> Result<Gue
     if let Some(Value::Object(linux)) = spec.get_mut("linux") {
         translate_linux(linux, container, &mut notes)?;
     }
+    // Without a namespace of its own the container has the pod's name, which the guest has already.
+    if !has_namespace(&spec, "uts") {
+        spec.remove("hostname");
+        spec.remove("domainname");
+    }
     Ok(GuestSpec { spec: Value::Object(spec), binds, notes })
 }
 
@@ -73,6 +78,12 @@ pub fn translate_exec(process: &mut Value) -> Result<Vec<String>, Error> {
         _ => return Err(Error::Invalid("the process to execute is not a JSON object".into())),
     }
     Ok(notes)
+}
+
+fn has_namespace(spec: &Map<String, Value>, kind: &str) -> bool {
+    let namespaces = spec.get("linux").and_then(|linux| linux.get("namespaces"));
+    let mut namespaces = namespaces.and_then(Value::as_array).into_iter().flatten();
+    namespaces.any(|namespace| namespace.get("type").is_some_and(|found| found == kind))
 }
 
 fn has_content(value: &Value) -> bool {

@@ -56,6 +56,16 @@ fn namespaces_of_the_host_are_dropped_and_new_ones_kept() {
 }
 
 #[test]
+fn name_of_the_pod_is_set_only_where_it_can_be() {
+    let own = json!({"process": {}, "hostname": "a", "linux": {"namespaces": [{"type": "uts"}]}});
+    assert_eq!(translated(own).spec["hostname"], "a");
+    let pods = json!({"process": {}, "hostname": "a", "linux": {"namespaces": [
+        {"type": "uts", "path": "/proc/4/ns/uts"},
+    ]}});
+    assert!(translated(pods).spec.get("hostname").is_none());
+}
+
+#[test]
 fn what_can_not_apply_in_a_guest_is_dropped_with_a_note_each() {
     let guest = translated(json!({
         "process": {"apparmorProfile": "cri-containerd.apparmor.d", "selinuxLabel": "a:b"},
