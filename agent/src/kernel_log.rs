@@ -29,7 +29,8 @@ struct KernelLog {
     window: Mutex<Window>,
 }
 
-/// Sends `log` records to /dev/kmsg, or to stderr where that cannot be opened.
+/// Sends `log` records and panics to /dev/kmsg, or to stderr where that cannot be opened.
+/// What the first process writes to its console is lost when its end stops the machine.
 pub(crate) fn install(verbose: bool) {
     let device = File::options()
         .write(true)
@@ -40,6 +41,7 @@ pub(crate) fn install(verbose: bool) {
     let logger = Box::leak(Box::new(KernelLog { device, window }));
     if log::set_logger(logger).is_ok() {
         log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     }
 }
 

@@ -38,9 +38,9 @@ pub(crate) enum BootError {
 /// A filesystem could not be mounted.
 pub(crate) fn mount() -> Result<(), BootError> {
     rustix::process::umask(rustix::fs::Mode::empty());
-    filesystems::mount_all()?;
+    // The kernel has mounted /dev: even a failing mount can be told.
     crate::kernel_log::install(false);
-    Ok(())
+    filesystems::mount_all()
 }
 
 /// Prepares the guest for containers, after [`mount`]. Steps without which containers can still
