@@ -1,6 +1,7 @@
 //! Mounting on the host: options as mount(8) writes them, the mount table, and undoing.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -59,14 +60,14 @@ impl Options {
     }
 }
 
-/// Mounts `mount` at `target`, which must exist.
+/// Mounts `mount` at `target`, which must exist. `stage` is as for [`bind`].
 ///
 /// # Errors
 /// What the kernel answered.
-pub fn mount(mount: &Mount, target: &Path) -> io::Result<()> {
+pub fn mount(mount: &Mount, target: &Path, stage: &Path) -> io::Result<()> {
     let options = Options::parse(&mount.options);
     if mount.fstype == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind") {
-        return bind(Path::new(&mount.source), target, &options);
+        return bind(Path::new(&mount.source), target, &options, stage);
     }
     let (directory, data) = compact(&options.data);
     let text = CString::new(data)?;
@@ -90,23 +91,43 @@ pub fn mount(mount: &Mount, target: &Path) -> io::Result<()> {
 
 /// Shows `source` at `target`, with the flags of `options`.
 ///
+/// The mount is finished at `stage`, a name that is free, and only then shown at `target`: the
+/// machine's namespace gets a copy of it at that moment, which later changes of flags would not
+/// reach. What is mounted below the source later is seen, but unmounting at the target never
+/// reaches the source.
+///
 /// # Errors
 /// What the kernel answered; nothing stays mounted then.
-pub fn bind(source: &Path, target: &Path, options: &Options) -> io::Result<()> {
-    if options.recursive {
-        rustix::mount::mount_bind_recursive(source, target)?;
+pub fn bind(source: &Path, target: &Path, options: &Options, stage: &Path) -> io::Result<()> {
+    if std::fs::metadata(source)?.is_dir() {
+        std::fs::create_dir_all(stage)?;
     } else {
-        rustix::mount::mount_bind(source, target)?;
+        File::create(stage)?;
     }
-    if options.flags.is_empty() {
-        return Ok(());
+    let bound = bind_once(source, stage, options.recursive).and_then(|()| {
+        let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change(stage, follow)?;
+        if !options.flags.is_empty() {
+            rustix::mount::mount_remount(stage, options.flags | MountFlags::BIND, c"")?;
+        }
+        bind_once(stage, target, options.recursive)
+    });
+    detach(stage)?;
+    if stage.is_dir() {
+        std::fs::remove_dir(stage)?;
+    } else {
+        std::fs::remove_file(stage)?;
     }
-    let flags = options.flags | MountFlags::BIND;
-    let changed = rustix::mount::mount_remount(target, flags, c"");
-    if changed.is_err() {
-        detach(target)?;
-    }
-    Ok(changed?)
+    bound
+}
+
+fn bind_once(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
+    let bound = if recursive {
+        rustix::mount::mount_bind_recursive(source, target)
+    } else {
+        rustix::mount::mount_bind(source, target)
+    };
+    Ok(bound?)
 }
 
 /// Makes `directory` a mount point of its own whose later mounts reach other namespaces.
@@ -264,5 +285,29 @@ mod tests {
             4 1 0:4 / /run/cuddyx rw - tmpfs t rw\n";
         let found = below(table, Path::new("/run/cuddy"));
         assert_eq!(found, [Path::new("/run/cuddy/a b"), Path::new("/run/cuddy/a b/c")]);
+    }
+
+    /// Mounting needs root, as all of this crate's work does; the tests run as it.
+    #[test]
+    fn bind_mount_is_read_only_and_leaves_its_source_alone_when_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["base", "target"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        share(&path("base")).unwrap();
+        std::fs::create_dir(path("base/sub")).unwrap();
+        std::fs::write(path("base/file"), "").unwrap();
+        share(&path("base/sub")).unwrap();
+        let options = Options::parse(&strings(&["rbind", "ro"]));
+        bind(&path("base"), &path("target"), &options, &path("stage")).unwrap();
+        assert!(path("target/file").exists() && !path("stage").exists());
+        assert!(std::fs::write(path("target/new"), "").is_err());
+        assert!(std::fs::write(path("base/new"), "").is_ok());
+        let table = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert_eq!(below(&table(), &path("target")).len(), 2);
+        detach_below(&path("target")).unwrap();
+        assert_eq!(below(&table(), &path("base")).len(), 2, "the source lost a mount");
+        detach_below(dir.path()).unwrap();
     }
 }

@@ -116,7 +116,7 @@ impl Rootfs {
             Plan::Shared(mounts) => {
                 let root = state.container(container).join("rootfs");
                 note_and_make(state, &root, true)?;
-                mount_all(&mounts, &root)?;
+                mount_all(&mounts, &root, &state.stage())?;
                 let guest_path = format!("{}/{container}/rootfs", agent_api::SHARE_DIR);
                 Ok(Self { guest_path, disk: None })
             }
@@ -145,11 +145,11 @@ impl Rootfs {
     }
 }
 
-fn mount_all(mounts: &[Mount], root: &Path) -> Result<(), Error> {
+fn mount_all(mounts: &[Mount], root: &Path, stage: &Path) -> Result<(), Error> {
     for mount in mounts {
         let doing = || format!("mounting {} {:?}", mount.fstype, mount.source);
         let target = below(root, &mount.target)?;
-        mounts::mount(mount, &target).map_err(|error| Error::failed(&doing(), &error))?;
+        mounts::mount(mount, &target, stage).map_err(|error| Error::failed(&doing(), &error))?;
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ pub fn bind_all(binds: &[Bind], container: &ContainerId, state: &StateDir) -> Re
         let mut options = Options::parse(&[]);
         options.recursive = bind.recursive;
         options.flags.set(rustix::mount::MountFlags::RDONLY, bind.read_only);
-        mounts::bind(&bind.source, &target, &options)
+        mounts::bind(&bind.source, &target, &options, &state.stage())
             .map_err(|error| Error::failed(&doing(), &error))?;
     }
     Ok(())

@@ -61,6 +61,11 @@ impl StateDir {
         self.0.join("console.log")
     }
 
+    /// A free name for a mount on its way into the shared directory; used by one at a time.
+    pub fn stage(&self) -> PathBuf {
+        self.0.join("stage")
+    }
+
     /// The shared directory's part for one container.
     pub fn container(&self, id: &ContainerId) -> PathBuf {
         self.share().join(id.as_str())

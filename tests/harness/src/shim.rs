@@ -44,7 +44,8 @@ impl Pod {
             "process":{{"cwd":"/","args":["/bin/sh","-c","{script}"],"env":["PATH=/bin:/sbin"],
                 "user":{{"uid":0,"gid":0}}}},
             "root":{{"path":"rootfs"}},
-            "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}}],
+            "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}},
+                {{"destination":"/dev","type":"tmpfs","source":"tmpfs"}}],
             "linux":{{"namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}}]}}}}"#
         );
         std::fs::write(dir.path().join("config.json"), config).unwrap();
