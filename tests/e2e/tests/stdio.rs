@@ -24,8 +24,8 @@ fn end_of_input_reaches_the_process_while_its_output_goes_on() {
 #[test]
 fn hundred_megabytes_arrive_whole_and_the_shim_stays_small() {
     let name = Name::new("flood");
-    // Every line is its own number: what is lost or out of place shows.
-    let script = "i=0; yes 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde | \
+    // The line's 64 bytes divide all buffers: what is lost or out of place shows.
+    let script = "yes 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde | \
         head -c 104857600";
     let arguments =
         ["run", "--rm", "--runtime", RUNTIME, BUSYBOX, name.as_str(), "sh", "-c", script];
@@ -87,5 +87,26 @@ fn output_goes_to_a_file_for_a_container_without_client() {
     lines.sort();
     assert_eq!(lines, ["err", "out"]);
     name.remove();
+    host::settled();
+}
+
+#[test]
+fn client_attaches_to_a_running_container_and_gets_its_exit_code() {
+    let name = Name::new("attach");
+    name.detach(&["sh", "-c", "while :; do echo tick; sleep 1; done"]);
+    let mut attached = command(&["task", "attach", name.as_str()]);
+    let mut attached = attached.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = attached.stdout.take().unwrap();
+    let mut first = [0; 5];
+    output.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"tick\n");
+    ctr(&["task", "kill", "--signal", "SIGKILL", name.as_str()]).ok();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().all(|line| line == "tick"), "{rest}");
+    assert_eq!(attached.wait().unwrap().code(), Some(137));
+    // Attach takes the task with it; what is left is the container.
+    ctr(&["task", "rm", "--force", name.as_str()]);
+    ctr(&["container", "rm", name.as_str()]).ok();
     host::settled();
 }
