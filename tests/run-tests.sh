@@ -47,7 +47,7 @@ e2e() {
     step "building the product for the lab"
     make --no-print-directory payload && gather_e2e || { status=1; return; }
     cp tests/e2e/run-in-lab.sh "$payload/tests/"
-    level "end to end, in the lab" "$release/lab" run --payload "$payload" \
+    level "end to end, in the lab" "$release/lab" run --payload "$payload" --memory 5120 \
         --seed "$(tests/lab/seed.sh | tail -n 1)" --timeout 2400 -- \
         /opt/cuddy/tests/run-in-lab.sh "${TESTS:-}" "${FILTER:-}"
 }

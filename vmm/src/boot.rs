@@ -1,11 +1,11 @@
 //! Puts a kernel, its command line and its parameters into a guest's memory.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
+mod kernel;
+
+use std::io;
 use std::os::fd::OwnedFd;
 
-use linux_loader::loader::{Elf, KernelLoader};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_api::{DeviceConfig, MachineConfig};
 
 use crate::arch::x86_64::{acpi, entry, layout, zero_page};
@@ -25,9 +25,22 @@ pub(crate) enum BootError {
     /// The file is ELF, but not a program for this processor.
     #[error("kernel is not a 64-bit x86-64 executable: {0}")]
     Architecture(String),
-    /// A segment is cut off, or does not fit into the memory.
-    #[error("load the kernel: the file is truncated, or needs more memory than the machine has")]
-    Load(#[source] linux_loader::loader::Error),
+    /// A segment is cut off.
+    #[error("kernel is truncated: has {length} bytes, names {needed}; build or install it again")]
+    Truncated {
+        /// Size of the file in bytes.
+        length: u64,
+        /// Where its segment ends in the file.
+        needed: u64,
+    },
+    /// A segment does not fit into the memory.
+    #[error("kernel needs {size} bytes at {address:#x}, where the machine has no free memory")]
+    Segment {
+        /// Where it is to be loaded.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// The entry point is in nothing that was loaded.
     #[error("kernel entry {entry:#x} is outside of what it loads, which ends at {end:#x}")]
     Entry {
@@ -47,9 +60,6 @@ pub(crate) enum BootError {
     Write(#[source] vm_memory::GuestMemoryError),
 }
 
-/// Size of an ELF header.
-const ELF_HEADER: usize = 64;
-
 /// Loads everything and returns the kernel's entry point.
 ///
 /// # Errors
@@ -60,7 +70,7 @@ pub(crate) fn load(
     config: &MachineConfig,
     devices: &[DeviceConfig],
 ) -> Result<u64, BootError> {
-    let entry = load_kernel(memory, File::from(kernel))?;
+    let entry = kernel::load(memory, kernel)?;
     let words = cmdline(config, devices);
     if words.len() >= layout::CMDLINE_MAX {
         return Err(BootError::Cmdline(words.len()));
@@ -80,51 +90,6 @@ pub(crate) fn load(
     let tables = acpi::tables(config.vcpus().get(), config.early_serial())?;
     put(layout::ACPI.start, &tables)?;
     Ok(entry)
-}
-
-fn load_kernel(memory: &GuestMemoryMmap, mut file: File) -> Result<u64, BootError> {
-    let header = read_header(&mut file)?;
-    check_header(&header)?;
-    let lowest = Some(GuestAddress(layout::HIGH_MEMORY));
-    let loaded = Elf::load(memory, None, &mut file, lowest).map_err(BootError::Load)?;
-    let entry = loaded.kernel_load.raw_value();
-    let end = loaded.kernel_end;
-    if entry >= end || !memory.address_in_range(loaded.kernel_load) {
-        return Err(BootError::Entry { entry, end });
-    }
-    Ok(entry)
-}
-
-fn read_header(file: &mut File) -> Result<[u8; ELF_HEADER], BootError> {
-    let mut header = [0; ELF_HEADER];
-    file.rewind().map_err(BootError::Read)?;
-    let mut length = 0;
-    while length < ELF_HEADER {
-        match file.read(&mut header[length..]).map_err(BootError::Read)? {
-            0 => return Err(BootError::Short(length)),
-            more => length += more,
-        }
-    }
-    Ok(header)
-}
-
-/// Checks the ELF header's own words about itself (ELF specification, "ELF header").
-fn check_header(header: &[u8; ELF_HEADER]) -> Result<(), BootError> {
-    const CLASS_64: u8 = 2;
-    const LITTLE_ENDIAN: u8 = 1;
-    const EXECUTABLE: u16 = 2;
-    const X86_64: u16 = 62;
-    if &header[..4] != b"\x7fELF" {
-        let compressed = &header[..2] == b"MZ" || header[..2] == [0x1f, 0x8b];
-        return Err(BootError::NotElf(if compressed { ", not a bzImage" } else { "" }));
-    }
-    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-    let (class, endian, kind, machine) = (header[4], header[5], half(16), half(18));
-    if (class, endian, kind, machine) != (CLASS_64, LITTLE_ENDIAN, EXECUTABLE, X86_64) {
-        let found = format!("class {class}, byte order {endian}, type {kind}, machine {machine}");
-        return Err(BootError::Architecture(found));
-    }
-    Ok(())
 }
 
 /// The kernel's command line: what the machine needs said, then the client's words, so that
@@ -147,7 +112,8 @@ fn cmdline(config: &MachineConfig, devices: &[DeviceConfig]) -> String {
         words.push("8250.nr_uarts=0");
     }
     if has(|device| matches!(device, DeviceConfig::Console { .. })) {
-        words.push("console=hvc0");
+        // Warnings and worse only: every line costs an exit or two.
+        words.extend(["console=hvc0", "loglevel=5"]);
     }
     if has(|device| matches!(device, DeviceConfig::Block(_))) {
         words.extend(["root=/dev/vda", "ro", "rootfstype=erofs"]);

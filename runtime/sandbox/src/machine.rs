@@ -3,6 +3,7 @@
 
 mod driver;
 mod launch;
+mod memory;
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::console::Console;
 
 pub(crate) use launch::SHARE_TAG;
 pub use launch::{Launch, launch};
+pub use memory::guest_memory;
 
 /// Deadline of a request to the VMM.
 const ANSWER: Duration = Duration::from_secs(30);

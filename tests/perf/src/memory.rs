@@ -60,7 +60,7 @@ fn parent(pid: u32) -> Result<u32> {
     line.and_then(|text| text.trim().parse().ok()).with_context(|| format!("no PPid in {path}"))
 }
 
-/// Proportional set size of a process in KiB, guest memory (a memfd) apart.
+/// Proportional set size of a process in KiB, guest memory apart.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Pss {
     own_kib: u64,
@@ -81,7 +81,7 @@ fn parse(smaps: &str) -> Result<Pss> {
     for line in smaps.lines() {
         let first = line.split_whitespace().next().unwrap_or_default();
         if !first.ends_with(':') {
-            let guest = line.contains("/memfd:");
+            let guest = line.contains("/cuddy-guest");
             total = if guest { &mut sum.guest_kib } else { &mut sum.own_kib };
         } else if first == "Pss:" {
             let kib = line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn guest_memory_is_counted_apart() {
         let smaps = "\
-7f0000000000-7f0010000000 rw-s 00000000 00:01 5    /memfd:guest (deleted)
+7f0000000000-7f0010000000 rw-s 00000000 00:01 5    /cuddy-guest (deleted)
 Size:             262144 kB
 Pss:               40000 kB
 Pss_Dirty:         40000 kB

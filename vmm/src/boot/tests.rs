@@ -78,7 +78,7 @@ fn files_that_are_no_kernel_are_told_apart() {
 fn truncated_kernel_is_refused() {
     let mut bytes = elf(16 << 20, 4096);
     bytes.extend([0; 100]);
-    assert!(matches!(load_bytes(&bytes).unwrap_err(), BootError::Load(_)));
+    assert!(matches!(load_bytes(&bytes).unwrap_err(), BootError::Truncated { .. }));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn kernel_larger_than_the_memory_is_refused() {
     let mut bytes = elf(16 << 20, 8);
     bytes[88..96].copy_from_slice(&(64_u64 << 20).to_le_bytes());
     bytes.extend([0; 8]);
-    assert!(matches!(load_bytes(&bytes).unwrap_err(), BootError::Load(_)));
+    assert!(matches!(load_bytes(&bytes).unwrap_err(), BootError::Segment { .. }));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn command_line_follows_the_devices() {
     let block = vmm_api::BlockConfig::new(FdSlot(2), true, "").unwrap();
     let devices = [DeviceConfig::Block(block), DeviceConfig::Console { output: FdSlot(3) }];
     let line = cmdline(&config("debug", false), &devices);
-    assert!(line.contains("console=hvc0 root=/dev/vda ro"), "{line}");
+    assert!(line.contains("console=hvc0 loglevel=5 root=/dev/vda ro"), "{line}");
     assert!(line.ends_with(" debug"), "{line}");
     assert!(!line.contains("ttyS0"), "{line}");
     let line = cmdline(&config("", true), &[]);

@@ -7,13 +7,14 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{MemfdFlags, OFlags};
+use rustix::fs::OFlags;
 use tokio::sync::{mpsc, watch};
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Reply, Request,
 };
 
 use super::driver::{Control, Driver};
+use super::memory::guest_memory;
 use super::{Life, Machine, unexpected};
 use crate::console::Console;
 use crate::journal::Entry;
@@ -84,7 +85,9 @@ fn describe(
     let image = open("guest root image", &config.rootfs)?;
     crate::storage::check_erofs(&image, &config.rootfs)?;
     let image = slots.add(image)?;
-    let memory = slots.add(memory(shape.memory().bytes())?)?;
+    let memory = guest_memory(shape.memory().bytes())
+        .map_err(|error| Error::failed("making the guest's memory", &error))?;
+    let memory = slots.add(memory)?;
     let vsock = state.vsock();
     let listener = UnixListener::bind(&vsock)
         .map_err(|error| Error::failed(&format!("listening on {}", vsock.display()), &error))?;
@@ -117,15 +120,6 @@ fn describe(
 fn open(what: &str, path: &Path) -> Result<File, Error> {
     File::open(path)
         .map_err(|error| Error::Invalid(format!("opening the {what} {}: {error}", path.display())))
-}
-
-/// Guest memory. Its pages exist from their first use on.
-fn memory(bytes: u64) -> Result<OwnedFd, Error> {
-    let made = rustix::fs::memfd_create("cuddy-guest", MemfdFlags::CLOEXEC).and_then(|memory| {
-        rustix::fs::ftruncate(&memory, bytes)?;
-        Ok(memory)
-    });
-    made.map_err(|error| Error::failed("making the guest's memory", &error))
 }
 
 fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watched, Error> {

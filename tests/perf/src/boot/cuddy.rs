@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::MemfdFlags;
+use sandbox::machine::guest_memory;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, Event, FdSlot, FromVmm, MachineConfig,
     RawMachineConfig, Reply, Request,
@@ -45,8 +45,7 @@ fn prepare(files: &Files) -> Result<(Request, Vec<OwnedFd>, SocketFile)> {
         early_serial: false,
     };
     let machine = MachineConfig::try_from(raw)?;
-    let memory = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    rustix::fs::ftruncate(&memory, machine.memory().bytes())?;
+    let memory = guest_memory(machine.memory().bytes()).context("making guest memory")?;
     let kernel = File::open(&files.kernel).context("opening the guest kernel")?;
     let rootfs = File::open(&files.rootfs).context("opening the guest rootfs")?;
     let (socket, listener) = SocketFile::listen()?;
