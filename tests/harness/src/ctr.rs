@@ -26,7 +26,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn new(output: Output, begin: Instant) -> Self {
+    pub(crate) fn new(output: Output, begin: Instant) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -1,0 +1,190 @@
+//! A containerd of a version of the test's choice, beside the host's own: with its own
+//! configuration, state and socket in a temporary directory.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use crate::ctr::{Done, RUNTIME};
+use crate::{eventually, host};
+
+/// Directories `1.6`, `2.1`, … with the programs `containerd` and `ctr`.
+const VERSIONS: &str = "/opt/cuddy/containerd";
+
+/// The small image as an archive.
+const ARCHIVE: &str = "/opt/cuddy/images/busybox.tar";
+
+/// Most lines of the daemon's log that a failed test shows.
+const TAIL: usize = 60;
+
+/// A daemon; it ends with the value.
+#[derive(Debug)]
+pub struct Containerd {
+    programs: PathBuf,
+    version: String,
+    dir: tempfile::TempDir,
+    process: Option<Child>,
+}
+
+/// Directories with the programs of a version: all that were brought along, and the host's own.
+///
+/// # Panics
+/// When none was brought along.
+pub fn versions() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).collect();
+    assert!(!found.is_empty(), "no version of containerd in {VERSIONS}");
+    found.push("/usr/bin".into());
+    found.sort();
+    found
+}
+
+impl Containerd {
+    /// Starts the daemon of the version in `programs` and imports the small image.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn new(programs: &Path) -> Self {
+        let output = Command::new(programs.join("containerd")).arg("--version").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let version = String::from_utf8(output.stdout).unwrap();
+        // "containerd PACKAGE VERSION REVISION"
+        let version = version.split_whitespace().nth(2).unwrap().trim_start_matches('v').to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        let mut daemon = Self { programs: programs.to_owned(), version, dir, process: None };
+        std::fs::write(daemon.path("config.toml"), daemon.configuration()).unwrap();
+        daemon.start();
+        daemon.ctr(&["images", "import", ARCHIVE]).ok();
+        daemon
+    }
+
+    /// Its version, such as 1.6.20.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The number before the first dot.
+    pub fn major(&self) -> u32 {
+        self.version.split('.').next().unwrap().parse().unwrap()
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Paths of its own, and the runtime as kubelet would use it.
+    fn configuration(&self) -> String {
+        let dir = self.dir.path().display();
+        let (version, cri) = if self.major() < 2 {
+            (2, "io.containerd.grpc.v1.cri")
+        } else {
+            (3, "io.containerd.cri.v1.runtime")
+        };
+        format!(
+            "version = {version}\n\
+             root = '{dir}/root'\n\
+             state = '{dir}/state'\n\
+             [grpc]\n\
+             address = '{dir}/containerd.sock'\n\
+             [plugins.'io.containerd.internal.v1.opt']\n\
+             path = '{dir}/opt'\n\
+             [plugins.'io.containerd.nri.v1.nri']\n\
+             disable = true\n\
+             [plugins.'{cri}'.containerd.runtimes.cuddy]\n\
+             runtime_type = '{RUNTIME}'\n"
+        )
+    }
+
+    /// Starts the daemon, for the first time or again, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new(self.programs.join("containerd"));
+        command.arg("--config").arg(self.path("config.toml"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(command.spawn().unwrap());
+        eventually("containerd answers", || {
+            let process = self.process.as_mut().unwrap();
+            assert!(process.try_wait().unwrap().is_none(), "containerd ended");
+            self.ctr(&["--connect-timeout", "2s", "version"]).code == Some(0)
+        });
+    }
+
+    /// Ends the daemon by force, as a crash would.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Runs this version's `ctr` without input.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn ctr(&self, arguments: &[&str]) -> Done {
+        let begin = Instant::now();
+        let mut command = Command::new("timeout");
+        // ctr waits for ever for what never comes.
+        command.args(["--kill-after=5", "120"]).arg(self.programs.join("ctr"));
+        command.arg("--address").arg(self.path("containerd.sock")).args(arguments);
+        Done::new(command.stdin(Stdio::null()).output().unwrap(), begin)
+    }
+
+    /// The state that `ctr task ls` shows.
+    ///
+    /// # Panics
+    /// When it shows nothing.
+    pub fn state(&self, name: &str) -> Option<String> {
+        let list = self.ctr(&["task", "ls"]).ok();
+        let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.and_then(|line| line.split_whitespace().nth(2)).map(str::to_owned)
+    }
+
+    /// Waits until `ctr task ls` shows this state.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn reaches(&self, name: &str, state: &str) {
+        let what = format!("{name} is {state} under containerd {}", self.version);
+        eventually(&what, || self.state(name).as_deref() == Some(state));
+    }
+
+    /// What is left of tasks: bundles, and mounts below the daemon's directory.
+    pub fn remains(&self) -> Vec<PathBuf> {
+        let bundles = self.path("state/io.containerd.runtime.v2.task/default");
+        let entries = std::fs::read_dir(bundles).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).chain(host::mounts(self.dir.path())).collect()
+    }
+
+    /// The daemon's log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL)..];
+            println!("log of containerd {}:\n{}", self.version, tail.join("\n"));
+            // Other tests shall not fail for this one's sake.
+            for line in self.ctr(&["task", "ls", "--quiet"]).stdout.lines() {
+                self.ctr(&["task", "rm", "--force", line]);
+            }
+        }
+        if let Some(mut process) = self.process.take() {
+            // The test is over: nobody asks how it went.
+            let _gone = process.kill();
+            let _gone = process.wait();
+        }
+    }
+}
