@@ -13,6 +13,7 @@ mod error;
 mod info;
 mod listen;
 mod logger;
+mod oom_file;
 mod publish;
 mod start;
 mod task;

@@ -1,6 +1,6 @@
 //! Events to containerd's event socket, in order. It may be away for a while: events wait in a
 //! bounded queue, each is tried several times, and what can't be delivered is dropped, with a line
-//! in the log. Without an address (CRI-O) there are no events.
+//! in the log. Without an address (CRI-O) no event is delivered; see [`OomFiles`].
 
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +22,7 @@ use ttrpc::r#async::transport::Socket;
 use ttrpc::context;
 
 use crate::convert::{self, any};
+use crate::oom_file::OomFiles;
 
 /// Events that may wait.
 pub(crate) const QUEUE: usize = 2048;
@@ -48,6 +49,7 @@ impl Publisher {
     pub(crate) async fn run(mut self, mut end: oneshot::Receiver<()>) {
         let mut client = None;
         let mut open = true;
+        let mut oom_files = OomFiles::default();
         loop {
             let event = tokio::select! {
                 event = self.events.recv() => event,
@@ -59,6 +61,7 @@ impl Publisher {
             };
             let Some(event) = event else { return };
             if self.address.is_empty() {
+                oom_files.observe(&event);
                 continue;
             }
             // Patience ends with the sandbox: containerd may be away for good.
