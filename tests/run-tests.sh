@@ -30,23 +30,40 @@ lint() {
 }
 
 unit() {
-    local crates=(vmm-api virtio vmm agent-api agent sandbox shim cli lab harness perf)
+    local crates=(vmm-api virtio vmm agent-api sandbox shim cli lab harness perf)
     level "unit and component" cargo test --quiet "${crates[@]/#/-p}"
+    level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo
 }
 
-# Puts the test binaries of package e2e into the payload, named after their files.
-gather_e2e() {
-    cargo test --quiet -p e2e --tests --no-run || return 1
-    cargo test -p e2e --tests --no-run 2>&1 | sed -n 's|.*(\(.*/deps/\([a-z_]*\)-[0-9a-f]*\))$|\2 \1|p' |
-        while read -r name binary; do cp "$binary" "$payload/tests/$name.test"; done
-    ls "$payload"/tests/*.test >/dev/null
+# gather_tests PACKAGE: puts a package's integration test programs into the payload, named
+# PACKAGE-FILE.test.
+gather_tests() {
+    cargo test --quiet -p "$1" --tests --no-run || return 1
+    cargo test -p "$1" --tests --no-run 2>&1 |
+        sed -n 's|.*tests/.*(\(.*/deps/\([a-z_]*\)-[0-9a-f]*\))$|\2 \1|p' |
+        while read -r name binary; do
+            strip -o "$payload/tests/$1-$name.test" "$binary" || exit 1
+        done
+}
+
+# Checks of what was built, each one a line of output and an exit code.
+images() {
+    step "kernel and root file system"
+    local check passed=0 failed=0
+    for check in guest-kernel/check rootfs/check; do
+        if $check; then passed=$((passed + 1)); else failed=$((failed + 1)) status=1; fi
+    done
+    levels+=("kernel and root file system $passed $failed 0")
 }
 
 e2e() {
     step "building the product for the lab"
-    make --no-print-directory payload && gather_e2e || { status=1; return; }
+    make --no-print-directory payload && gather_tests e2e && gather_tests agent ||
+        { status=1; return; }
+    strip -o "$payload/tests/cuddy-agent" "$(dirname "$release")/debug/cuddy-agent"
     cp tests/e2e/run-in-lab.sh "$payload/tests/"
+    images
     level "end to end, in the lab" "$release/lab" run --payload "$payload" --memory 5120 \
         --seed "$(tests/lab/seed.sh | tail -n 1)" --timeout 2400 -- \
         /opt/cuddy/tests/run-in-lab.sh "${TESTS:-}" "${FILTER:-}"

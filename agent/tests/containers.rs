@@ -1,28 +1,17 @@
-//! Containers made by a real agent with real namespaces on this machine. They need root and a
-//! static busybox; without these they say so and pass.
+//! Containers made by a real agent with real namespaces. They need root and a static busybox;
+//! `make e2e` runs them in the lab.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 #[path = "support/mod.rs"]
 mod support;
 
 use serde_json::json;
-use support::{Agent, obstacle, shell, spec};
+use support::{Agent, shell, spec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-macro_rules! agent_or_skip {
-    () => {
-        if let Some(obstacle) = obstacle() {
-            eprintln!("skipped: {obstacle}");
-            return;
-        } else {
-            Agent::start().await
-        }
-    };
-}
 
 #[tokio::test]
 async fn output_and_exit_code_arrive() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let (status, out, error) =
         agent.run(&spec(&agent.rootfs(), "echo out; echo error >&2; exit 7")).await;
     assert_eq!((status, out.as_str(), error.as_str()), (7, "out\n", "error\n"));
@@ -30,7 +19,7 @@ async fn output_and_exit_code_arrive() {
 
 #[tokio::test]
 async fn a_container_sees_itself_only() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "echo $$; hostname; ls /proc | grep -c '^[0-9]'; grep ^0: /proc/self/cgroup; \
                    grep -c 00000000000000000000000000000001 /proc/net/if_inet6; ls -d /dev/* | tr '\\n' ' '; ls /sys/class/net; readlink /dev/stdout";
     let (status, out, error) = agent.run(&spec(&agent.rootfs(), command)).await;
@@ -44,7 +33,7 @@ async fn a_container_sees_itself_only() {
 
 #[tokio::test]
 async fn a_missing_program_is_an_error_of_create() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let mut spec = spec(&agent.rootfs(), "");
     spec["process"]["args"] = json!(["xyz"]);
     let began = std::time::Instant::now();
@@ -59,7 +48,7 @@ async fn a_missing_program_is_an_error_of_create() {
 
 #[tokio::test]
 async fn the_end_of_input_reaches_the_process() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let mut container = agent.create(&spec(&agent.rootfs(), "cat; echo end")).await.unwrap();
     container.start("").await.unwrap();
     let mut stdin = container.stdin.take().unwrap();
@@ -72,7 +61,7 @@ async fn the_end_of_input_reaches_the_process() {
 
 #[tokio::test]
 async fn a_hundred_megabytes_come_through() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "dd if=/dev/zero bs=1M count=100 2>/dev/null | tr '\\0' x";
     let (status, out, _) = agent.run(&spec(&agent.rootfs(), command)).await;
     assert_eq!((status, out.len()), (0, 100 << 20));
@@ -81,7 +70,7 @@ async fn a_hundred_megabytes_come_through() {
 
 #[tokio::test]
 async fn a_signal_ends_a_process_with_its_number() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let container = agent.create(&spec(&agent.rootfs(), "exec sleep 100")).await.unwrap();
     container.start("").await.unwrap();
     assert!(container.delete().await.is_err(), "it runs");
@@ -97,7 +86,7 @@ async fn a_signal_ends_a_process_with_its_number() {
 
 #[tokio::test]
 async fn an_exec_joins_the_container() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let container =
         agent.create(&spec(&agent.rootfs(), "touch /tmp/here; exec sleep 100")).await.unwrap();
     container.start("").await.unwrap();
@@ -119,7 +108,7 @@ async fn an_exec_joins_the_container() {
 
 #[tokio::test]
 async fn an_exec_with_background_children_ends() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let container = agent.create(&spec(&agent.rootfs(), "exec sleep 100")).await.unwrap();
     container.start("").await.unwrap();
     let began = std::time::Instant::now();
@@ -133,7 +122,7 @@ async fn an_exec_with_background_children_ends() {
 
 #[tokio::test]
 async fn a_terminal_is_a_terminal() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let mut spec = spec(&agent.rootfs(), "tty; stty size; test -c /dev/console && cat");
     spec["process"]["terminal"] = json!(true);
     spec["process"]["consoleSize"] = json!({"width": 91, "height": 17});
@@ -150,7 +139,7 @@ async fn a_terminal_is_a_terminal() {
 
 #[tokio::test]
 async fn users_groups_and_capabilities_are_as_stated() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "id -u; id -g; id -G; echo $HOME; umask; \
                    grep -E 'Cap|NoNewPrivs' /proc/self/status; cat /proc/self/oom_score_adj; \
                    ulimit -n; echo again > /dev/stdout";
@@ -173,7 +162,7 @@ async fn users_groups_and_capabilities_are_as_stated() {
 
 #[tokio::test]
 async fn mounts_are_read_only_where_stated() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let source = tempfile::tempdir().unwrap();
     std::fs::write(source.path().join("file"), "content\n").unwrap();
     let command = "cat /deep/data/file; touch /deep/data/x 2>&1; touch /y 2>&1; \
@@ -198,7 +187,7 @@ async fn mounts_are_read_only_where_stated() {
 
 #[tokio::test]
 async fn seccomp_denies_what_the_profile_denies() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "mkdir /tmp/a 2>&1; touch /tmp/b && echo fine; grep Seccomp: /proc/self/status";
     let mut spec = spec(&agent.rootfs(), command);
     spec["linux"]["seccomp"] = json!({
@@ -216,7 +205,7 @@ async fn seccomp_denies_what_the_profile_denies() {
 
 #[tokio::test]
 async fn a_user_namespace_maps_root_to_nobody_special() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let root = agent.rootfs();
     std::os::unix::fs::chown(&root, Some(100_000), Some(100_000)).unwrap();
     let command = "id -u; cat /proc/self/uid_map | tr -s ' '; echo x > /dev/null && echo null";
@@ -231,7 +220,7 @@ async fn a_user_namespace_maps_root_to_nobody_special() {
 
 #[tokio::test]
 async fn sysctls_and_hooks_take_effect() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let root = agent.rootfs();
     let mut spec = spec(&root, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /tmp/state");
     spec["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "81"});
@@ -244,7 +233,7 @@ async fn sysctls_and_hooks_take_effect() {
 
 #[tokio::test]
 async fn bad_specifications_are_refused_and_leave_nothing() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let good = spec(&agent.rootfs(), "true");
     let mut cases = Vec::new();
     for (pointer, value, message) in [
@@ -272,7 +261,7 @@ async fn bad_specifications_are_refused_and_leave_nothing() {
 
 #[tokio::test]
 async fn pause_stops_and_resume_continues() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let mut container =
         agent.create(&spec(&agent.rootfs(), "while read line; do echo $line; done")).await.unwrap();
     container.start("").await.unwrap();

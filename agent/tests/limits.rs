@@ -1,5 +1,5 @@
-//! Limits enforced by cgroup v2. They need its controllers, which hosts with version 1 do not
-//! give: there these tests say so and pass. The guest always has them.
+//! Limits enforced by cgroup v2. They need root, a static busybox and all controllers; `make e2e`
+//! runs them in the lab.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 #[path = "support/mod.rs"]
@@ -8,30 +8,11 @@ mod support;
 
 use agent_api::container::{UpdateContainerRequest, WaitOomRequest};
 use serde_json::json;
-use support::{Agent, context, obstacle, shell, spec};
-
-fn controllers_missing() -> bool {
-    std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-        .map_or(true, |list| !list.contains("memory"))
-}
-
-macro_rules! agent_or_skip {
-    () => {
-        if let Some(obstacle) = obstacle() {
-            eprintln!("skipped: {obstacle}");
-            return;
-        } else if controllers_missing() {
-            eprintln!("skipped: no cgroup v2 with the memory controller");
-            return;
-        } else {
-            Agent::start().await
-        }
-    };
-}
+use support::{Agent, context, shell, spec};
 
 #[tokio::test]
 async fn limits_are_in_the_cgroup_and_can_be_updated() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "cd /sys/fs/cgroup; cat memory.max cpu.max cpu.weight pids.max memory.low; \
                    exec sleep 100";
     let mut spec = spec(&agent.rootfs(), command);
@@ -67,7 +48,7 @@ async fn limits_are_in_the_cgroup_and_can_be_updated() {
 
 #[tokio::test]
 async fn an_oom_kill_is_counted_before_the_exit_is_known() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "tail -c 100m /dev/zero > /dev/null; echo survived $?; exec sleep 100";
     let mut spec = spec(&agent.rootfs(), command);
     spec["linux"]["resources"] = json!({"memory": {"limit": 16_777_216, "swap": 16_777_216}});
@@ -89,7 +70,7 @@ async fn an_oom_kill_is_counted_before_the_exit_is_known() {
 
 #[tokio::test]
 async fn a_limit_of_processes_holds() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "for i in 1 2 3 4 5 6 7 8; do sleep 50 & done; echo unreachable";
     let mut spec = spec(&agent.rootfs(), command);
     spec["linux"]["resources"] = json!({"pids": {"limit": 4}});
@@ -100,7 +81,7 @@ async fn a_limit_of_processes_holds() {
 
 #[tokio::test]
 async fn only_allowed_devices_open() {
-    let agent = agent_or_skip!();
+    let agent = Agent::start().await;
     let command = "head -c 1 /dev/zero | wc -c; mknod /dev/mem2 c 1 1 && chmod 666 /dev/mem2; \
                    head -c 1 /dev/mem2 2>&1; head -c 1 /dev/extra | wc -c; echo x > /dev/extra";
     let mut spec = spec(&agent.rootfs(), command);

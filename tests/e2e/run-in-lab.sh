@@ -1,13 +1,18 @@
 #!/bin/sh
-# run-in-lab.sh [FILES] [FILTER]: runs the end-to-end test binaries beside this script, on a
-# host with the product installed at /opt/cuddy; all of them, or the named ones.
+# run-in-lab.sh [FILES] [FILTER]: runs the test programs beside this script, on a host with the
+# product installed at /opt/cuddy; all of them, or the named ones (run, exec, containers …).
 here=$(dirname "$0")
-names=$1
-[ -n "$names" ] || names=$(cd "$here" && ls ./*.test | sed 's|\./||; s|\.test$||')
+names=${1:-}
+[ -n "$names" ] || names="*"
+set -f # the star is for the inner loop
+export CUDDY_AGENT="$here/cuddy-agent"
 status=0
 for name in $names; do
-    echo "--- $name"
-    # shellcheck disable=SC2086 # an empty filter is no argument
-    "$here/$name.test" --test-threads=1 $2 || status=1
+    set +f
+    for program in "$here"/*-$name.test; do
+        echo "--- $(basename "$program" .test)"
+        # shellcheck disable=SC2086 # an empty filter is no argument
+        "$program" --test-threads=1 $2 || status=1
+    done
 done
 exit $status
