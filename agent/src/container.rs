@@ -56,6 +56,9 @@ impl Container {
     ) -> Result<(Arc<Self>, i32)> {
         let process =
             spec.process.clone().ok_or(Error::Invalid("spec has no process".to_owned()))?;
+        for line in spec.left_out().map_err(Error::Invalid)? {
+            log::info!("container {id}: {line}");
+        }
         let cgroup = Cgroup::create(id)?;
         let order = Order {
             container_id: id.to_owned(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::seccomp::Seccomp;
 use super::{IdMapping, Resources, null_is_default};
@@ -32,6 +33,13 @@ pub(crate) struct Linux {
     pub(crate) sysctl: BTreeMap<String, String>,
     pub(crate) seccomp: Option<Seccomp>,
     pub(crate) personality: Option<Personality>,
+    /// Only looked at to say that it is not applied, as the next two.
+    #[serde(skip_serializing)]
+    pub(crate) memory_policy: Option<Value>,
+    #[serde(skip_serializing)]
+    pub(crate) intel_rdt: Option<Value>,
+    #[serde(deserialize_with = "null_is_default", skip_serializing)]
+    pub(crate) net_devices: BTreeMap<String, Value>,
 }
 
 /// `linux.namespaces[]`.

@@ -47,6 +47,8 @@ pub(crate) struct Memory {
     /// Memory and swap together.
     pub(crate) swap: Option<i64>,
     pub(crate) check_before_update: Option<bool>,
+    /// 0 to 100; version 2 of cgroups has no such thing.
+    pub(crate) swappiness: Option<u64>,
 }
 
 /// `cpu`.

@@ -9,5 +9,8 @@ use crate::sandbox::Sandbox;
 pub(super) fn run(sandbox: &Sandbox, request: &UpdateContainerRequest) -> Result<()> {
     let container = sandbox.container(&request.container_id)?;
     let resources: Resources = super::super::parse("resources_json", &request.resources_json)?;
+    for line in resources.left_out() {
+        log::info!("container {}: {line}", request.container_id);
+    }
     Ok(container.cgroup().apply(&resources)?)
 }
