@@ -6,6 +6,7 @@ mod cgroup;
 mod clock;
 mod container;
 mod control;
+mod cpus;
 mod error;
 mod init;
 mod kernel_log;

@@ -38,6 +38,21 @@ fn terminal_has_a_device_and_carries_output() {
 }
 
 #[test]
+fn machine_has_as_many_cpus_as_the_quota_asks_for() {
+    let name = Name::new("cpus");
+    assert_eq!(name.run(&["nproc"]).ok(), "1\n");
+    for (quota, cpus) in [("2", "2\n"), ("2.5", "3\n")] {
+        let name = Name::new("cpus");
+        let fixed = ["run", "--rm", "--cpus", quota, "--runtime", RUNTIME, BUSYBOX, name.as_str()];
+        // What the kernel schedules on, and what the container is told.
+        let script = "nproc; grep -c ^processor /proc/cpuinfo";
+        let done = ctr(&[&fixed[..], &["sh", "-c", script]].concat());
+        assert_eq!(done.ok(), cpus.repeat(2));
+    }
+    host::settled();
+}
+
+#[test]
 fn background_container_lives_its_life_under_every_verb() {
     let events = Events::listen();
     let name = Name::new("life");

@@ -5,6 +5,7 @@ use agent_api::sandbox::ConfigureRequest;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::clock;
+use crate::cpus;
 use crate::error::{Error, Result};
 use crate::sys::random;
 
@@ -20,6 +21,9 @@ pub(super) fn run(request: &ConfigureRequest) -> Result<()> {
     if !request.hostname.is_empty() {
         rustix::system::sethostname(request.hostname.as_bytes())
             .map_err(Error::io("set the hostname"))?;
+    }
+    if request.online_cpus > 0 {
+        cpus::set_online(request.online_cpus)?;
     }
     if request.share_tag.is_empty() { Ok(()) } else { mount_share(&request.share_tag) }
 }

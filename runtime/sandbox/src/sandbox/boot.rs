@@ -181,6 +181,7 @@ async fn end(booted: Booted, properly: bool) {
 async fn bring_up(launch: Launch<'_>, hostname: &str) -> Result<Booted, Error> {
     let state: StateDir = launch.state.clone();
     let limit = launch.config.boot_timeout;
+    let vcpus = launch.shape.vcpus().into();
     let made = state.create().and_then(|_| state.create_share());
     made.map_err(|error| Error::failed(&format!("making {}", state.path().display()), &error))?;
     let machine = Arc::new(machine::launch(launch).await?);
@@ -190,11 +191,11 @@ async fn bring_up(launch: Launch<'_>, hostname: &str) -> Result<Booted, Error> {
         log::warn!("writing {}: {error}", state.ready().display());
     }
     let guest = Guest::connect(&state.vsock()).await?;
-    guest.configure(&configuration(hostname)?).await?;
+    guest.configure(&configuration(hostname, vcpus)?).await?;
     Ok(Booted { machine, guest })
 }
 
-fn configuration(hostname: &str) -> Result<ConfigureRequest, Error> {
+fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, Error> {
     let mut entropy = vec![0; 64];
     File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut entropy))
@@ -205,6 +206,7 @@ fn configuration(hostname: &str) -> Result<ConfigureRequest, Error> {
         clock_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
         entropy,
         share_tag: machine::SHARE_TAG.to_owned(),
+        online_cpus,
         ..Default::default()
     })
 }
