@@ -67,6 +67,17 @@ mod tests {
     }
 
     #[test]
+    fn control_thread_can_examine_a_block_device() {
+        let thread = std::thread::spawn(|| {
+            let file = tempfile::tempfile().unwrap();
+            install(ThreadKind::Control).unwrap();
+            rustix::fs::ioctl_blksszget(&file).unwrap_err()
+        });
+        // A call that is not allowed ends the process and not just the test.
+        assert_eq!(thread.join().unwrap(), rustix::io::Errno::NOTTY);
+    }
+
+    #[test]
     fn thread_can_still_allocate_lock_and_end() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
