@@ -7,24 +7,36 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
 
 /// Largest file in bytes. A full one is kept as `.1` and a new one begun, so that a guest that
 /// prints for ever takes twice this on the host and no more.
 const MAX_FILE: u64 = 128 << 10;
 
 /// Bytes kept at hand.
-const TAIL: usize = 2 << 10;
+const TAIL: usize = 8 << 10;
 
 /// Lines shown in an error message.
 const LINES: usize = 5;
 
+/// What the kernel's first line about a fatal error of its own holds; the lines after it are
+/// a trace that is longer than an error message may be.
+const FATAL: [&str; 3] = ["Kernel panic", "BUG: ", "Oops: "];
+
+/// How long the output of a machine that is over may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A console's output.
 #[derive(Debug, Clone)]
-pub struct Console(Arc<Mutex<Vec<u8>>>);
+pub struct Console {
+    tail: Arc<Mutex<Vec<u8>>>,
+    over: watch::Receiver<bool>,
+}
 
 impl Console {
     /// Starts to collect into the file at `path`; returns the end to write to, which never
@@ -36,9 +48,23 @@ impl Console {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let reader = pipe::Receiver::from_owned_fd(reader)?;
         let log = Log::create(path.to_owned())?;
-        let console = Self(Arc::default());
-        tokio::spawn(console.clone().collect(reader, log));
+        let (end, over) = watch::channel(false);
+        let console = Self { tail: Arc::default(), over };
+        let collecting = console.clone().collect(reader, log);
+        tokio::spawn(async move {
+            collecting.await;
+            end.send_replace(true);
+        });
         Ok((console, writer))
+    }
+
+    /// Waits until all writers have closed their end and all that they wrote is at hand, but not
+    /// for long: they might live on.
+    pub async fn complete(&self) {
+        let mut over = self.over.clone();
+        if tokio::time::timeout(LAST_WORDS, over.wait_for(|over| *over)).await.is_err() {
+            log::debug!("the console is still open");
+        }
     }
 
     async fn collect(self, mut reader: pipe::Receiver, mut log: Log) {
@@ -52,7 +78,7 @@ impl Console {
     }
 
     fn push(&self, bytes: &[u8]) {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend_from_slice(bytes);
         let surplus = tail.len().saturating_sub(TAIL);
         tail.drain(..surplus);
@@ -60,15 +86,27 @@ impl Console {
 
     /// The last lines in one line of text, or nothing if there was no output.
     pub fn last_lines(&self) -> String {
-        let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.lines();
+        lines[lines.len().saturating_sub(LINES)..].join(" | ")
+    }
+
+    /// As [`Self::last_lines`], but the first lines of the kernel's own account of its end, if
+    /// there is one.
+    pub fn panic_lines(&self) -> String {
+        let lines = self.lines();
+        let fatal = |line: &String| FATAL.iter().any(|text| line.contains(text));
+        let last = lines.len().saturating_sub(LINES);
+        let first = lines.iter().position(fatal).unwrap_or(last);
+        lines[first..].iter().take(LINES).cloned().collect::<Vec<_>>().join(" | ")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&tail);
         let clean = |line: &str| -> String {
             line.trim().chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect()
         };
-        let mut lines: Vec<String> =
-            text.lines().map(clean).filter(|line| !line.is_empty()).collect();
-        lines.drain(..lines.len().saturating_sub(LINES));
-        lines.join(" | ")
+        text.lines().map(clean).filter(|line| !line.is_empty()).collect()
     }
 }
 
@@ -101,7 +139,7 @@ mod tests {
 
     #[test]
     fn last_lines_are_few_and_harmless() {
-        let console = Console(Arc::default());
+        let console = Console { tail: Arc::default(), over: watch::channel(false).1 };
         assert_eq!(console.last_lines(), "");
         for n in 0..1000 {
             console.push(format!("line {n} \x1b[31m\r\n").as_bytes());
@@ -111,6 +149,29 @@ mod tests {
             text.starts_with("line 995 ?[31m | ") && text.ends_with("line 999 ?[31m"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn panic_is_told_by_its_first_lines() {
+        let console = Console { tail: Arc::default(), over: watch::channel(false).1 };
+        console.push(b"noise\n[1.0] Kernel panic - not syncing: why\n");
+        for n in 0..40 {
+            console.push(format!("[1.0]  ? frame_{n}\n").as_bytes());
+        }
+        let text = console.panic_lines();
+        assert!(text.starts_with("[1.0] Kernel panic - not syncing: why | "), "{text}");
+        assert!(text.ends_with("frame_3"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn complete_console_has_all_that_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (console, writer) = Console::start(&dir.path().join("console.log")).unwrap();
+        rustix::io::write(&writer, b"last words\n").unwrap();
+        drop(writer);
+        assert_eq!(console.last_lines(), "");
+        console.complete().await;
+        assert_eq!(console.last_lines(), "last words");
     }
 
     #[test]

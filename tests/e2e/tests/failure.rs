@@ -122,5 +122,9 @@ fn panic_of_the_guest_kernel_ends_the_task_with_137_and_is_logged() {
     ctr(&["container", "rm", name.as_str()]).ok();
     host::settled();
     let log = std::fs::read_to_string("/var/log/containerd.log").unwrap_or_default();
-    assert!(log.is_empty() || log.contains("the guest kernel panicked"), "no reason in the log");
+    let reason = log
+        .lines()
+        .find(|line| line.contains("the guest kernel panicked") && line.contains(name.as_str()));
+    let reason = reason.unwrap_or_else(|| panic!("no reason in the log:\n{log}"));
+    assert!(reason.contains("Kernel panic - not syncing: sysrq triggered crash"), "{reason}");
 }

@@ -194,13 +194,18 @@ impl Driver {
 
     /// Puts any head into the available ring and kicks.
     pub(crate) fn offer(&mut self, queue: usize, head: u16) {
+        self.offer_silently(queue, head);
+        self.write(0x50, queue as u32);
+    }
+
+    /// Puts any head into the available ring.
+    fn offer_silently(&mut self, queue: usize, head: u16) {
         let ring = &mut self.rings[queue];
         let slot = ring.driver() + 4 + 2 * u64::from(ring.added % ring.size);
         ring.added = ring.added.wrapping_add(1);
         self.memory.write_obj(head, GuestAddress(slot)).unwrap();
         let index = GuestAddress(ring.driver() + 2);
         self.memory.store(ring.added, index, std::sync::atomic::Ordering::SeqCst).unwrap();
-        self.write(0x50, queue as u32);
     }
 
     /// Sets the available ring's index to anything and kicks.
@@ -212,6 +217,13 @@ impl Driver {
 
     /// Gives the device a request and returns its head.
     pub(crate) fn submit(&mut self, queue: usize, pieces: &[Piece]) -> u16 {
+        let head = self.submit_silently(queue, pieces);
+        self.write(0x50, queue as u32);
+        head
+    }
+
+    /// As [`Driver::submit`], but the device is not told.
+    pub(crate) fn submit_silently(&mut self, queue: usize, pieces: &[Piece]) -> u16 {
         let ring = &mut self.rings[queue];
         let used = ring.free.split_off(ring.free.len() - pieces.len());
         let head = used[0];
@@ -222,7 +234,7 @@ impl Driver {
             let fields = (piece.address, piece.len, flags, next.unwrap_or(0));
             self.put_descriptor(queue, used[number], fields);
         }
-        self.offer(queue, head);
+        self.offer_silently(queue, head);
         head
     }
 

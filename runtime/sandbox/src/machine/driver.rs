@@ -87,6 +87,7 @@ impl Driver {
                 self.process.wait().await
             }
         };
+        self.console.complete().await;
         let exit = match exit {
             Ok(exit) => format!("its process {exit}"),
             Err(error) => format!("its process can't be waited for: {error}"),
@@ -141,7 +142,8 @@ impl Driver {
                 log::info!("guest ready: {since_exec_us} us from exec, {since_boot_us} us of boot");
                 self.life.send_modify(|life| life.ready_us = Some(*since_exec_us));
             }
-            Event::Panicked => log::warn!("guest kernel panic: {}", self.console.last_lines()),
+            // The story of the end, which follows, says why.
+            Event::Panicked => log::warn!("guest kernel panic"),
             Event::DeviceFailed { window, reason } => {
                 log::warn!("device in window {} failed: {reason}", window.index());
             }
@@ -155,7 +157,10 @@ fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
     if let Some(exit) = exit {
         text = format!("{text} ({exit})");
     }
-    let lines = console.last_lines();
+    let lines = match end {
+        MachineEnd::Panic => console.panic_lines(),
+        _ => console.last_lines(),
+    };
     if !lines.is_empty() && !matches!(end, MachineEnd::Stopped | MachineEnd::PowerOff) {
         text = format!("{text}; last console lines: {lines}");
     }

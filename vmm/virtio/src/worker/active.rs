@@ -73,6 +73,15 @@ pub(crate) trait Backend: Send + 'static {
         Ok(())
     }
 
+    /// The driver's time is up; after this the worker touches its memory no more. For what must
+    /// not be lost that the driver has put into a queue without a word yet. Must be over soon.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if a queue is corrupt.
+    fn ending(&mut self, _active: &mut Active) -> Result<(), WorkerError> {
+        Ok(())
+    }
+
     /// The driver is gone; its state is to be forgotten.
     fn stop(&mut self) {}
 }
@@ -266,7 +275,7 @@ fn run<B: Backend>(
         };
         for event in &events[..count] {
             match usize::try_from(event.data()) {
-                _ if event.data() == STOP_TOKEN => return Ok(()),
+                _ if event.data() == STOP_TOKEN => return backend.ending(active),
                 Ok(position) if position < active.queues.len() => {
                     // Empty if a handler has already read it; the queue is looked at anyway.
                     let _ = active.queues[position].kick.read();
