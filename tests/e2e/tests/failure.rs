@@ -128,3 +128,21 @@ fn panic_of_the_guest_kernel_ends_the_task_with_137_and_is_logged() {
     let reason = reason.unwrap_or_else(|| panic!("no reason in the log:\n{log}"));
     assert!(reason.contains("Kernel panic - not syncing: sysrq triggered crash"), "{reason}");
 }
+
+#[test]
+fn container_that_takes_too_much_memory_is_killed_and_that_is_told_first() {
+    let events = Events::listen();
+    let name = Name::new("oom");
+    let limit = (32 << 20).to_string();
+    let fixed = ["run", "--rm", "--memory-limit", &limit, "--runtime", RUNTIME, BUSYBOX];
+    // The buffer is written to, so its pages are taken.
+    let greedy = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"];
+    let done = ctr(&[&fixed[..], &[name.as_str()], &greedy].concat());
+    assert_eq!(done.code, Some(137), "{done:?}");
+    let seen = events.until(&name, "/tasks/exit");
+    let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
+    let expected = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit"];
+    assert_eq!(topics, expected, "{seen:#?}");
+    assert!(seen[3].1.contains("137"), "{seen:#?}");
+    host::settled();
+}
