@@ -95,6 +95,9 @@ pub(crate) struct Owner {
     steps: Steps,
     /// The caller wants no more of it once its last container is gone.
     close_when_empty: bool,
+    /// The guest may hold what is worth more than a quick end: it has had a disk to write to, or
+    /// did not let go of a container.
+    careful: bool,
     closing: bool,
     closed: watch::Sender<bool>,
 }
@@ -139,6 +142,7 @@ impl Sandbox {
             events,
             steps: steps.clone(),
             close_when_empty: false,
+            careful: false,
             closing: false,
             closed: closed_tx,
         };

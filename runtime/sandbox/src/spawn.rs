@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
@@ -148,17 +149,31 @@ pub fn start_time(pid: u32) -> Option<u64> {
 
 /// Kills the process `pid` if it is still the one that was started at `started`, and waits at
 /// most `limit` until it is gone.
-pub fn kill_stranger(pid: u32, started: u64, limit: std::time::Duration) {
-    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
-    let Ok(pidfd) = rustix::process::pidfd_open(number, PidfdFlags::empty()) else { return };
-    // The pidfd was taken first: if the start time still fits, it is that process's.
-    if start_time(pid) != Some(started) {
-        return;
-    }
+pub fn kill_stranger(pid: u32, started: u64, limit: Duration) {
+    let Some(pidfd) = stranger(pid, started) else { return };
     if let Err(error) = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
         log::debug!("killing process {pid}: {error}");
     }
-    let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    wait_gone(pid, &pidfd, limit);
+}
+
+/// Waits at most `limit` until the process `pid` that was started at `started` is gone.
+pub fn wait_stranger(pid: u32, started: u64, limit: Duration) {
+    if let Some(pidfd) = stranger(pid, started) {
+        wait_gone(pid, &pidfd, limit);
+    }
+}
+
+/// The process `pid` if it is still the one that was started at `started`.
+fn stranger(pid: u32, started: u64) -> Option<OwnedFd> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty()).ok()?;
+    // The pidfd was taken first: if the start time still fits, it is that process's.
+    (start_time(pid) == Some(started)).then_some(pidfd)
+}
+
+fn wait_gone(pid: u32, pidfd: &OwnedFd, limit: Duration) {
+    let mut poll = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
     let limit = rustix::event::Timespec::try_from(limit).ok();
     if let Err(error) = rustix::event::poll(&mut poll, limit.as_ref()) {
         log::debug!("waiting for process {pid}: {error}");

@@ -76,6 +76,12 @@ impl Plan {
         }
     }
 
+    /// Whether the guest keeps in its memory what is still to be written to the host's storage.
+    /// What it writes to a shared directory is there at once.
+    pub(crate) fn is_written_by_guest(&self) -> bool {
+        matches!(self, Self::Disk { read_only: false, .. })
+    }
+
     fn disk(mount: &Mount) -> Self {
         let read_only = mount.fstype == "erofs" || mount.options.iter().any(|o| o == "ro");
         let host_only = |option: &&String| {
@@ -129,7 +135,8 @@ impl Rootfs {
                 let window = booted.machine.attach(device, vec![image]).await?;
                 let mount = DiskMount { mount_point: guest_path.clone(), fstype, options };
                 if let Err(error) = booted.guest.attach(window, &mount).await {
-                    release(window, &guest_path, booted).await;
+                    let released = release(window, &guest_path, booted).await;
+                    released.unwrap_or_else(|left| log::warn!("{left}"));
                     return Err(error);
                 }
                 Ok(Self { guest_path, disk: Some(window) })
@@ -138,9 +145,13 @@ impl Rootfs {
     }
 
     /// Takes it from the guest again; nothing that was written is lost.
-    pub(crate) async fn undo(self, booted: &Booted) {
-        if let Some(window) = self.disk {
-            release(window, &self.guest_path, booted).await;
+    ///
+    /// # Errors
+    /// The guest does not let go of it: it may hold what is not written yet.
+    pub(crate) async fn undo(self, booted: &Booted) -> Result<(), Error> {
+        match self.disk {
+            Some(window) => release(window, &self.guest_path, booted).await,
+            None => Ok(()),
         }
     }
 }
@@ -154,16 +165,10 @@ fn mount_all(mounts: &[Mount], root: &Path, stage: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-async fn release(window: Window, mount_point: &str, booted: &Booted) {
-    let let_go = booted.guest.detach(window, mount_point).await;
-    let emptied = match let_go {
-        Ok(()) => booted.machine.detach(window).await,
-        // The guest may still use it: its window stays taken.
-        Err(error) => Err(error),
-    };
-    if let Err(error) = emptied {
-        log::warn!("disk in window {}: {error}", window.index());
-    }
+async fn release(window: Window, mount_point: &str, booted: &Booted) -> Result<(), Error> {
+    // While the guest may still use it, its window stays taken.
+    booted.guest.detach(window, mount_point).await?;
+    booted.machine.detach(window).await
 }
 
 /// Shows the host's files and directories that a container binds.

@@ -56,6 +56,11 @@ impl StateDir {
         self.0.join("ready-us")
     }
 
+    /// A file that is there while the sandbox ends in order, which a flush may delay.
+    pub fn closing(&self) -> PathBuf {
+        self.0.join("closing")
+    }
+
     /// The guest's console output.
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")
@@ -97,6 +102,23 @@ impl StateDir {
         DirBuilder::new().mode(0o755).recursive(true).create(&share)?;
         self.journal()?.add(&Entry::Mount { path: share.clone() })?;
         mounts::share(&share)
+    }
+
+    /// Waits for the processes of a sandbox that is about to end in order, each for at most
+    /// `limit`. One that is not, or died over it, is not waited for.
+    ///
+    /// # Errors
+    /// The journal can't be read.
+    pub fn wait_closed(&self, limit: Duration) -> io::Result<()> {
+        if !self.closing().exists() {
+            return Ok(());
+        }
+        for entry in journal::read(&self.0.join("journal"))? {
+            if let Entry::Process { pid, started } = entry {
+                spawn::wait_stranger(pid, started, limit);
+            }
+        }
+        Ok(())
     }
 
     /// Undoes everything: ends the sandbox's processes, unmounts, removes files. Can be done
@@ -199,6 +221,26 @@ mod tests {
         assert!(!reaper.join().unwrap().success());
         assert!(!socket.exists() && !dir.path().join("ns").exists());
         state.destroy().unwrap();
+    }
+
+    #[test]
+    fn sandbox_that_ends_in_order_is_waited_for_and_no_other() {
+        let (_dir, state) = state();
+        let mut child = std::process::Command::new("/bin/cat");
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let started = spawn::start_time(child.id()).unwrap();
+        let entry = Entry::Process { pid: child.id(), started };
+        state.create().unwrap().add(&entry).unwrap();
+        let limit = Duration::from_secs(20);
+        state.wait_closed(limit).unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        std::fs::write(state.closing(), "").unwrap();
+        state.wait_closed(Duration::ZERO).unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        drop(child.stdin.take());
+        state.wait_closed(limit).unwrap();
+        // Gone, and only to be reaped.
+        assert!(child.try_wait().unwrap().is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! for another, the sandbox is left alone.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use containerd_shim_protos::api::DeleteResponse;
@@ -19,6 +19,9 @@ use crate::{convert, listen};
 /// Exit status of a task whose shim is gone: 128 plus SIGKILL.
 const KILLED: u32 = 137;
 
+/// How long a sandbox that is ending in order, which includes flushing its disks, is left alone.
+const CLOSING: Duration = Duration::from_secs(15);
+
 /// Does it; returns the answer for standard output.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let bundle = match flags.bundle.as_str() {
@@ -32,6 +35,10 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let state = StateDir::new(&namespace, &SandboxId::new(&group)?);
     let socket = socket_of(&bundle);
     if group == flags.id {
+        // Containerd calls this for a daemon that has said goodbye, too.
+        state
+            .wait_closed(CLOSING)
+            .with_context(|| format!("reading {}", state.path().display()))?;
         state.destroy().with_context(|| format!("clearing {}", state.path().display()))?;
         remove_dead(socket.as_deref());
     } else if !socket.as_deref().is_some_and(listen::answers) {

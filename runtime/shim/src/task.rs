@@ -179,7 +179,10 @@ impl Task for TaskService {
         } else {
             Shutdown::IfEmpty
         };
-        self.sandbox.shutdown(wish).await.map_err(status)?;
+        if self.sandbox.shutdown(wish).await.map_err(status)? {
+            // Whoever asked may clean up by force once it is answered.
+            self.sandbox.closed().await;
+        }
         Ok(Empty::new())
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
@@ -74,6 +74,66 @@ fn disk_images_become_root_filesystems() {
     let output = again.run(vec![mount("ext4", &ext4, &["loop"])]).unwrap().output;
     assert_eq!(output, "kept\n");
     drop(again);
+    host::settled();
+}
+
+/// An ext4 image with a shell in it.
+fn ext4_image(dir: &Path) -> PathBuf {
+    let root = busybox_root(dir);
+    let image = dir.join("ext4.img");
+    run("truncate", &["-s", "64M", text(&image)]);
+    run("mkfs.ext4", &["-q", "-d", text(&root), text(&image)]);
+    image
+}
+
+/// Size in bytes of a file in an image that nobody has mounted, without its journal's help.
+fn size_in(image: &Path, file: &str) -> Option<u64> {
+    let request = format!("cat {file}");
+    let output = Command::new("debugfs").args(["-R", &request, text(image)]).output().unwrap();
+    u64::try_from(output.stdout.len()).ok().filter(|&size| size > 0)
+}
+
+const POWER_OFF: &str = "machine over: the guest powered off";
+
+#[test]
+fn what_is_written_right_before_the_exit_is_on_the_disk_and_the_machine_powers_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = ext4_image(dir.path());
+    let pod = Pod::new("last-write", "dd if=/dev/zero of=/data/file bs=1M count=8 2>/dev/null");
+    let ran = pod.run(vec![mount("ext4", &image, &["loop", "rw"])]).unwrap();
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(size_in(&image, "/data/file"), Some(8 << 20));
+    let log = pod.log();
+    assert!(log.contains(POWER_OFF), "{log}");
+    drop(pod);
+    host::settled();
+}
+
+#[test]
+fn pod_that_is_cut_short_flushes_its_disk_and_powers_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = ext4_image(dir.path());
+    let script = "dd if=/dev/zero of=/data/file bs=1M count=8 2>/dev/null; echo done; sleep 1000";
+    let pod = Pod::new("cut-short", script);
+    pod.cut_short(vec![mount("ext4", &image, &["loop", "rw"])], "done");
+    // The answer has come: nothing is left to be done.
+    assert!(host::vmms().is_empty());
+    assert_eq!(size_in(&image, "/data/file"), Some(8 << 20));
+    let log = pod.log();
+    assert!(log.contains(POWER_OFF), "{log}");
+    drop(pod);
+    host::settled();
+}
+
+#[test]
+fn machine_that_has_nothing_to_write_is_stopped_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = busybox_root(dir.path());
+    let pod = Pod::new("stopped", "true");
+    pod.run(vec![mount("bind", &root, &["rbind", "rw"])]).unwrap();
+    let log = pod.log();
+    assert!(log.contains("machine over: ") && !log.contains(POWER_OFF), "{log}");
+    drop(pod);
     host::settled();
 }
 

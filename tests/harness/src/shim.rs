@@ -1,5 +1,8 @@
 //! A shim driven directly, as containerd does it but with mounts of the test's choice.
 
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -20,6 +23,7 @@ const BINARY: &str = "containerd-shim-cuddy-v2";
 pub struct Pod {
     dir: tempfile::TempDir,
     id: String,
+    log: File,
 }
 
 /// How a container went.
@@ -50,7 +54,22 @@ impl Pod {
         );
         std::fs::write(dir.path().join("config.json"), config).unwrap();
         std::fs::create_dir(dir.path().join("rootfs")).unwrap();
-        Self { dir, id: id.to_owned() }
+        // As containerd does it; opened for writing as well, so that it has a reader at once.
+        let log = dir.path().join("log");
+        assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
+        let mut options = OpenOptions::new();
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        options.read(true).write(true).custom_flags(flags);
+        let log = options.open(log).unwrap();
+        Self { dir, id: id.to_owned(), log }
+    }
+
+    /// What the shim has logged since the last call.
+    pub fn log(&self) -> String {
+        let mut bytes = Vec::new();
+        // Ends with an error, because the fifo is empty and not at its end.
+        let _empty = (&self.log).read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The bundle.
@@ -95,6 +114,44 @@ impl Pod {
         })
     }
 
+    /// Creates the container on `rootfs`, waits until it has written `word`, and ends the pod
+    /// while it runs.
+    ///
+    /// # Panics
+    /// When anything fails.
+    pub fn cut_short(&self, rootfs: Vec<Mount>, word: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = self.connect().await;
+            let output = self.bundle().join("output");
+            self.create(&client, rootfs, &output).await.unwrap();
+            let request = StartRequest { id: self.id.clone(), ..StartRequest::default() };
+            client.start(Context::default(), &request).await.unwrap();
+            crate::eventually("the container has written", || {
+                std::fs::read_to_string(&output).is_ok_and(|text| text.contains(word))
+            });
+            let id = self.id.clone();
+            let request = ShutdownRequest { id, now: true, ..ShutdownRequest::default() };
+            client.shutdown(Context::default(), &request).await.unwrap();
+        });
+    }
+
+    async fn create(
+        &self,
+        client: &TaskClient,
+        rootfs: Vec<Mount>,
+        output: &Path,
+    ) -> Result<(), ttrpc::Error> {
+        let request = CreateTaskRequest {
+            id: self.id.clone(),
+            bundle: self.bundle().display().to_string(),
+            rootfs,
+            stdout: format!("file://{}", output.display()),
+            ..CreateTaskRequest::default()
+        };
+        client.create(Context::default(), &request).await.map(drop)
+    }
+
     async fn to_the_end(
         &self,
         client: &TaskClient,
@@ -102,14 +159,7 @@ impl Pod {
         output: &Path,
     ) -> Result<u32, ttrpc::Error> {
         let id = || self.id.clone();
-        let request = CreateTaskRequest {
-            id: id(),
-            bundle: self.bundle().display().to_string(),
-            rootfs,
-            stdout: format!("file://{}", output.display()),
-            ..CreateTaskRequest::default()
-        };
-        client.create(Context::default(), &request).await?;
+        self.create(client, rootfs, output).await?;
         let request = StartRequest { id: id(), ..StartRequest::default() };
         let started = client.start(Context::default(), &request).await;
         if started.is_err() {

@@ -21,7 +21,7 @@ use crate::{Config, ContainerId, Error, ExecId, sizing};
 const KILLED: u32 = 137;
 
 /// How long a guest may take to flush and power off.
-const POWER_OFF: Duration = Duration::from_secs(2);
+const POWER_OFF: Duration = Duration::from_secs(10);
 
 /// Waits for a boot that somebody began.
 pub(super) async fn booted(
@@ -148,11 +148,11 @@ impl Owner {
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
         let state = self.state.clone();
-        // Without containers nothing in the guest is worth a proper power-off: deleting the last one
-        // has written back all it wrote.
-        let properly = !self.is_empty();
+        // A guest that runs nothing and has nothing to write is not worth a proper power-off.
+        let properly = self.careful || !self.is_empty();
         let work = async move {
             if let Phase::Running(booted) = phase {
+                note_closing(&state);
                 end(booted, properly).await;
             }
             if let Err(error) = state.destroy_except(Some(std::process::id())) {
@@ -165,14 +165,28 @@ impl Owner {
     }
 }
 
-async fn end(booted: Booted, properly: bool) {
-    if properly && let Err(error) = booted.guest.shutdown(POWER_OFF).await {
-        log::debug!("{error}");
+/// Asks those who clean up by force for patience.
+fn note_closing(state: &StateDir) {
+    if let Err(error) = std::fs::write(state.closing(), "") {
+        log::warn!("writing {}: {error}", state.closing().display());
     }
-    let limit = if properly { POWER_OFF } else { Duration::ZERO };
-    if tokio::time::timeout(limit, booted.machine.ended()).await.is_err()
-        && let Err(error) = booted.machine.stop().await
-    {
+}
+
+/// Ends the machine, `properly` by the guest itself.
+async fn end(booted: Booted, properly: bool) {
+    let power_off = async {
+        if let Err(error) = booted.guest.shutdown(POWER_OFF).await {
+            log::debug!("{error}");
+        }
+        booted.machine.ended().await
+    };
+    if properly {
+        if tokio::time::timeout(POWER_OFF, power_off).await.is_ok() {
+            return;
+        }
+        log::warn!("the guest did not power off within {} s", POWER_OFF.as_secs());
+    }
+    if let Err(error) = booted.machine.stop().await {
         log::debug!("{error}");
     }
     booted.machine.ended().await;

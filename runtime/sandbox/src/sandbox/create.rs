@@ -57,6 +57,7 @@ impl Owner {
         let host_spec = read_spec(&request.bundle)?;
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
         let boot = self.boot(&host_spec)?;
+        self.careful |= plan.is_written_by_guest();
         let namespace = self.identity.namespace.clone();
         let owner = stdio::Owner { namespace, container: request.id.clone() };
         let state = self.state.clone();
@@ -129,7 +130,9 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     match (streams, rootfs) {
         (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, streams }),
         (Err(error), Some(rootfs)) => {
-            rootfs.undo(&booted).await;
+            if let Err(left) = rootfs.undo(&booted).await {
+                log::warn!("cleaning up after container {id}: {left}");
+            }
             Err(error)
         }
         (Err(error), None) => Err(error),

@@ -51,13 +51,15 @@ impl Owner {
         let booted = self.booted().ok();
         let (state, asked) = (self.state.clone(), id.clone());
         let work = async move {
-            if let Some(booted) = booted {
-                note(booted.guest.delete(&asked).await);
-                undo(rootfs, &booted).await;
-            }
-            state.destroy_container(&asked)
+            let let_go = match booted {
+                Some(booted) => take_from_guest(&asked, rootfs, &booted).await,
+                None => Ok(()),
+            };
+            (let_go, state.destroy_container(&asked))
         };
-        self.run(work, move |owner, undone| {
+        self.run(work, move |owner, (let_go, undone)| {
+            owner.careful |= let_go.is_err();
+            note(let_go);
             if let Err(error) = undone {
                 log::error!("removing what container {id} left: {error}");
             }
@@ -88,10 +90,18 @@ impl Owner {
     }
 }
 
-async fn undo(rootfs: Option<Rootfs>, booted: &Booted) {
-    if let Some(rootfs) = rootfs {
-        rootfs.undo(booted).await;
-    }
+/// Frees a container in the guest, then its root filesystem, even if the guest keeps something.
+async fn take_from_guest(
+    id: &ContainerId,
+    rootfs: Option<Rootfs>,
+    booted: &Booted,
+) -> Result<(), Error> {
+    let deleted = booted.guest.delete(id).await;
+    let undone = match rootfs {
+        Some(rootfs) => rootfs.undo(booted).await,
+        None => Ok(()),
+    };
+    deleted.and(undone)
 }
 
 /// Logs what could not be done on the way out; the machine's end does it in any case.
