@@ -46,6 +46,8 @@ pub(crate) fn install(kind: ThreadKind) -> Result<(), seccompiler::Error> {
 mod tests {
     use std::io::Read;
 
+    use seccompiler::sock_filter;
+
     use super::*;
 
     #[test]
@@ -55,6 +57,53 @@ mod tests {
             assert_eq!(filter.last().unwrap().code, 0x06);
         }
         assert!(filters::CONTROL.len() > filters::VCPU.len());
+    }
+
+    /// Whether `filter` allows a call, by running its program (`Documentation/networking/filter`).
+    fn allows(filter: &[sock_filter], call: libc::c_long, args: [u32; 3]) -> bool {
+        // struct seccomp_data: number, architecture, instruction pointer, arguments.
+        let mut data = [0_u32; 16];
+        (data[0], data[1]) = (u32::try_from(call).unwrap(), 0xc000_003e);
+        for (index, arg) in args.into_iter().enumerate() {
+            data[4 + 2 * index] = arg;
+        }
+        let (mut accumulator, mut next) = (0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = filter[next];
+            let jump = |taken| usize::from(if taken { jt } else { jf });
+            next += 1 + match code {
+                0x05 => k as usize,
+                0x15 => jump(accumulator == k),
+                0x25 => jump(accumulator > k),
+                0x35 => jump(accumulator >= k),
+                _ => 0,
+            };
+            match code {
+                0x06 => return k == libc::SECCOMP_RET_ALLOW,
+                0x20 => accumulator = data[k as usize / 4],
+                0x54 => accumulator &= k,
+                0x05 | 0x15 | 0x25 | 0x35 => {}
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    /// A VMM is root in the host's pid namespace: its signals would reach the host's processes.
+    #[test]
+    fn no_thread_of_the_guest_can_signal_anybody() {
+        use filters::{BLOCK, CONSOLE, CONTROL, FS, RNG, VCPU, VSOCK};
+        for filter in [VCPU, RNG, BLOCK, VSOCK, FS, CONSOLE] {
+            assert!(allows(filter, libc::SYS_close, [3, 0, 0]));
+            for call in [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill] {
+                assert!((0..=64).all(|signal| !allows(filter, call, [1, 1, signal])));
+            }
+        }
+        assert!(allows(CONTROL, libc::SYS_tgkill, [1, 1, 34]));
+        assert!(!allows(CONTROL, libc::SYS_tgkill, [1, 1, 9]));
+        for filter in [VCPU, RNG, BLOCK, VSOCK, FS, CONSOLE, CONTROL] {
+            // F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal, sent on input and output.
+            assert!([8, 10, 15].iter().all(|&way| !allows(filter, libc::SYS_fcntl, [3, way, 1])));
+        }
     }
 
     #[test]
