@@ -78,7 +78,8 @@ pub enum Event {
     },
     /// The guest kernel panicked (pvpanic). [`Event::Ended`] follows.
     Panicked,
-    /// A device stopped working; the guest sees it as needing a reset.
+    /// A device stopped working for the first time; the guest sees it as needing a reset. What
+    /// it does after that reset is not reported, because the guest could repeat it for ever.
     DeviceFailed {
         /// Where it sits.
         window: Window,

@@ -68,7 +68,7 @@ impl Maker<'_> {
                 Box::new(Fs::new(self.spawner, &config)?)
             }
         };
-        Ok(Box::new(Watched { device, window: self.window, notices: self.notices.clone() }))
+        Ok(Box::new(Watched::new(device, self.window, self.notices.clone())))
     }
 
     fn vsock(&self, slot: FdSlot, descriptors: &mut Descriptors) -> Result<Vsock, CatalogError> {
