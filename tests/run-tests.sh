@@ -31,7 +31,7 @@ lint() {
 
 unit() {
     local crates=(vmm-api virtio vmm agent-api sandbox shim cli lab harness perf)
-    level "unit and component" cargo test --quiet "${crates[@]/#/-p}"
+    level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
     level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo
 }
