@@ -15,12 +15,13 @@
 mod active;
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use active::Stop;
 pub(crate) use active::{Active, Backend, FIRST_TOKEN, WorkerError};
 
 use crate::device::{Activation, DeviceError};
@@ -94,6 +95,8 @@ pub(crate) struct Worker {
     queues: usize,
     orders: Option<mpsc::Sender<Activation>>,
     stop: Arc<EventFd>,
+    /// What `stop` says, for a thread that is busy.
+    stopping: Arc<AtomicBool>,
     stopped: mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
     active: bool,
@@ -118,7 +121,8 @@ impl Worker {
         let (acknowledge, stopped) = mpsc::channel();
         let prepare = Arc::clone(&spawner.prepare);
         let number = spawner.made.fetch_add(1, Ordering::Relaxed);
-        let thread_stop = Arc::clone(&stop);
+        let stopping = Arc::default();
+        let thread_stop = Stop { event: Arc::clone(&stop), soon: Arc::clone(&stopping) };
         let thread = std::thread::Builder::new()
             .name(format!("{device}{number}"))
             .stack_size(kind.stack_size())
@@ -132,7 +136,7 @@ impl Worker {
             })
             .map_err(host("start thread"))?;
         let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self { device, queues, orders, stop, stopped, thread, active: false })
+        Ok(Self { device, queues, orders, stop, stopping, stopped, thread, active: false })
     }
 
     /// Wakes the thread to serve the driver.
@@ -148,6 +152,7 @@ impl Worker {
         }
         // A worker that failed has not read the order to stop that the last reset gave it.
         let _ = self.stop.read();
+        self.stopping.store(false, Ordering::Relaxed);
         let sent = self.orders.as_ref().is_some_and(|orders| orders.send(activation).is_ok());
         if !sent {
             let source = io::Error::from(io::ErrorKind::BrokenPipe);
@@ -162,6 +167,7 @@ impl Worker {
         if std::mem::take(&mut self.active) {
             // Neither fails: the counter is far from its limit, and a thread that panicked has
             // dropped its end, so that the wait is over.
+            self.stopping.store(true, Ordering::Relaxed);
             let _ = self.stop.write(1);
             let _ = self.stopped.recv();
         }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
@@ -86,6 +88,15 @@ pub(crate) trait Backend: Send + 'static {
     fn stop(&mut self) {}
 }
 
+/// How the owner of a worker tells it to stop.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// Wakes the worker.
+    pub(super) event: Arc<EventFd>,
+    /// Set before `event` is written, for a worker that does not look at events just then.
+    pub(super) soon: Arc<AtomicBool>,
+}
+
 /// A driver's queues and memory while the device is active.
 #[derive(Debug)]
 pub(crate) struct Active {
@@ -97,6 +108,7 @@ pub(crate) struct Active {
     pub(crate) queues: Vec<ActiveQueue>,
     interrupt: Interrupt,
     epoll: Epoll,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Active {
@@ -171,7 +183,9 @@ impl Active {
     /// which says how many bytes it wrote. Broken chains are given back unserved.
     ///
     /// Stops after as many chains as the queue is long and comes back later: otherwise a driver
-    /// that is always faster would keep the device from ever being reset.
+    /// that is always faster would keep other events from having their turn. When the device is
+    /// to stop, takes no chain after the present one. The attack: a queue full of requests that
+    /// take a second each keeps the machine from being ended.
     ///
     /// # Errors
     /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
@@ -200,6 +214,9 @@ impl Active {
     ) -> Result<(), WorkerError> {
         self.notifications(position, false)?;
         for _ in 0..self.queues[position].queue.size() {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let Some(chain) = pop_raw(&mut self.queues[position], &self.memory)? else {
                 // The driver may have added one before it could know that it must notify.
                 match self.notifications(position, true)? {
@@ -227,11 +244,11 @@ fn pop_raw<'a>(
     pop(queue, memory).map_err(|source| WorkerError::Queue { index: *index, source })
 }
 
-/// Serves a driver until `stop` is written or the device fails.
+/// Serves a driver until `stop` says so or the device fails.
 pub(super) fn serve<B: Backend>(
     backend: &mut B,
     activation: Activation,
-    stop: &EventFd,
+    stop: &Stop,
     prepared: &io::Result<()>,
 ) {
     let Activation { memory, features, queues, interrupt, failed } = activation;
@@ -239,7 +256,8 @@ pub(super) fn serve<B: Backend>(
         return failed.send(format!("prepare worker thread: {error}"));
     }
     let served = Epoll::new().map_err(WorkerError::host("create epoll")).and_then(|epoll| {
-        let mut active = Active { memory, features, queues, interrupt, epoll };
+        let stopping = Arc::clone(&stop.soon);
+        let mut active = Active { memory, features, queues, interrupt, epoll, stopping };
         run(backend, &mut active, stop)
     });
     backend.stop();
@@ -252,13 +270,9 @@ fn report(served: Result<(), WorkerError>, failed: FailureReport) {
     }
 }
 
-fn run<B: Backend>(
-    backend: &mut B,
-    active: &mut Active,
-    stop: &EventFd,
-) -> Result<(), WorkerError> {
+fn run<B: Backend>(backend: &mut B, active: &mut Active, stop: &Stop) -> Result<(), WorkerError> {
     active
-        .watch(stop.as_raw_fd(), EventSet::IN, STOP_TOKEN)
+        .watch(stop.event.as_raw_fd(), EventSet::IN, STOP_TOKEN)
         .map_err(WorkerError::host("watch stop event"))?;
     for (token, queue) in (0..).zip(&active.queues) {
         active
@@ -275,7 +289,11 @@ fn run<B: Backend>(
         };
         for event in &events[..count] {
             match usize::try_from(event.data()) {
-                _ if event.data() == STOP_TOKEN => return backend.ending(active),
+                _ if event.data() == STOP_TOKEN => {
+                    // The owner waits for the end: what is left has its own bounds.
+                    active.stopping.store(false, Ordering::Relaxed);
+                    return backend.ending(active);
+                }
                 Ok(position) if position < active.queues.len() => {
                     // Empty if a handler has already read it; the queue is looked at anyway.
                     let _ = active.queues[position].kick.read();
@@ -283,6 +301,79 @@ fn run<B: Backend>(
                 }
                 _ => backend.ready(active, event.data(), event.events())?,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::device::{Description, Device, DeviceError};
+    use crate::fake_driver::{Driver, spawner};
+    use crate::worker::{ThreadKind, Worker};
+
+    /// Each request takes until the device is to stop.
+    struct Slow {
+        started: mpsc::Sender<()>,
+        served: Arc<AtomicUsize>,
+    }
+
+    impl Backend for Slow {
+        fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
+            let stopping = Arc::clone(&active.stopping);
+            active.drain(queue, |_, _| {
+                let _ = self.started.send(());
+                wait_for(&stopping);
+                self.served.fetch_add(1, Ordering::Relaxed);
+                0
+            })
+        }
+    }
+
+    fn wait_for(stopping: &AtomicBool) {
+        while !stopping.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    }
+
+    struct SlowDevice(Description, Worker);
+
+    impl Device for SlowDevice {
+        fn description(&self) -> &Description {
+            &self.0
+        }
+
+        fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+            self.1.activate(activation)
+        }
+
+        fn reset(&mut self) {
+            self.1.reset();
+        }
+    }
+
+    #[test]
+    fn a_full_queue_does_not_delay_a_reset() {
+        let (started, begun) = mpsc::channel();
+        let served = Arc::new(AtomicUsize::new(0));
+        let backend = Slow { started, served: Arc::clone(&served) };
+        let worker = Worker::spawn(&spawner(), ThreadKind::Rng, 1, backend).unwrap();
+        let (features, config) = (0, Vec::new());
+        let description = Description { device_id: 4, features, queue_sizes: vec![16], config };
+        let mut driver = Driver::ready(SlowDevice(description, worker));
+        let piece = driver.space(16);
+        for rounds in 1..3 {
+            for _ in 0..8 {
+                driver.submit_silently(0, &[piece]);
+            }
+            driver.write(0x50, 0);
+            begun.recv().unwrap();
+            driver.write(0x70, 0);
+            assert_eq!(served.load(Ordering::Relaxed), rounds);
+            driver.negotiate(u64::MAX);
         }
     }
 }
