@@ -3,7 +3,12 @@
 //! A window with a device has an event descriptor on its interrupt line (irqfd) and one for
 //! each queue's notifications (ioeventfd), so that neither costs an exit to this process. An
 //! empty window answers device type 0.
+//!
+//! Windows that share a line share its event descriptor too. KVM raises and lowers the line for
+//! each descriptor by itself: had they two, one device's edge could fall between the other's
+//! two steps, where there is none, after the guest has already looked at both devices.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,15 +44,32 @@ pub(crate) enum WindowError {
     },
 }
 
-/// A window with a device in it.
-struct Occupied {
-    transport: MmioTransport,
-    line: Arc<EventFd>,
+/// The event descriptors of the interrupt lines that have been used so far.
+#[derive(Default)]
+struct Lines(Mutex<BTreeMap<u32, Arc<EventFd>>>);
+
+impl Lines {
+    /// The event of `line`, which is made and given to `register` when it is first asked for.
+    fn event(
+        &self,
+        line: u32,
+        register: impl FnOnce(&EventFd) -> io::Result<()>,
+    ) -> io::Result<Arc<EventFd>> {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(event) = events.get(&line) {
+            return Ok(Arc::clone(event));
+        }
+        let event = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        register(&event)?;
+        events.insert(line, Arc::clone(&event));
+        Ok(event)
+    }
 }
 
 /// All windows of a machine.
 pub(crate) struct Windows {
-    slots: Vec<Mutex<Option<Occupied>>>,
+    slots: Vec<Mutex<Option<MmioTransport>>>,
+    lines: Lines,
     vm: Arc<VmFd>,
     memory: GuestMemoryMmap,
 }
@@ -56,7 +78,7 @@ impl Windows {
     /// Empty windows of the machine `vm` with its `memory`.
     pub(crate) fn new(vm: Arc<VmFd>, memory: GuestMemoryMmap) -> Self {
         let slots = (0..WINDOWS).map(|_| Mutex::new(None)).collect();
-        Self { slots, vm, memory }
+        Self { slots, lines: Lines::default(), vm, memory }
     }
 
     /// The first free window; what is free stays so, because only the control thread attaches.
@@ -83,12 +105,13 @@ impl Windows {
     ) -> Result<(), WindowError> {
         let wire =
             |action| move |source| WindowError::Wire { action, window: window.index(), source };
-        let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
-            .map(Arc::new)
+        let number = layout::window_line(window);
+        let line = self
+            .lines
+            .event(number, |line| self.vm.register_irqfd(line, number).map_err(host))
             .map_err(wire("create interrupt event"))?;
-        let transport = MmioTransport::new(device, self.memory.clone(), Arc::clone(&line))
+        let occupied = MmioTransport::new(device, self.memory.clone(), line)
             .map_err(wire("create queue events"))?;
-        let occupied = Occupied { transport, line };
         if let Err(error) = self.wire(window, &occupied) {
             self.unwire(window, &occupied);
             return Err(wire("register events with KVM")(error));
@@ -115,29 +138,26 @@ impl Windows {
         }
     }
 
-    fn slot(&self, window: Window) -> MutexGuard<'_, Option<Occupied>> {
+    fn slot(&self, window: Window) -> MutexGuard<'_, Option<MmioTransport>> {
         let slot = &self.slots[usize::from(window.index())];
         slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wire(&self, window: Window, occupied: &Occupied) -> io::Result<()> {
-        let vm = &self.vm;
-        vm.register_irqfd(&occupied.line, layout::window_line(window)).map_err(host)?;
+    fn wire(&self, window: Window, occupied: &MmioTransport) -> io::Result<()> {
         let notify = notify_address(window);
-        for (index, kick) in (0_u32..).zip(occupied.transport.kicks()) {
-            vm.register_ioevent(kick, &notify, index).map_err(host)?;
+        for (index, kick) in (0_u32..).zip(occupied.kicks()) {
+            self.vm.register_ioevent(kick, &notify, index).map_err(host)?;
         }
         Ok(())
     }
 
     /// Undoes [`Windows::wire`] as far as it came.
-    fn unwire(&self, window: Window, occupied: &Occupied) {
+    fn unwire(&self, window: Window, occupied: &MmioTransport) {
         let notify = notify_address(window);
-        for (index, kick) in (0_u32..).zip(occupied.transport.kicks()) {
+        for (index, kick) in (0_u32..).zip(occupied.kicks()) {
             // Fails for what was never registered, and there is nothing to do then.
             let _ = self.vm.unregister_ioevent(kick, &notify, index);
         }
-        let _ = self.vm.unregister_irqfd(&occupied.line, layout::window_line(window));
     }
 }
 
@@ -151,7 +171,7 @@ impl Registers for Windows {
     fn read(&self, offset: u64, data: &mut [u8]) {
         let Some((window, offset)) = locate(offset) else { return };
         match self.slot(window).as_ref() {
-            Some(occupied) => occupied.transport.read(offset, data),
+            Some(occupied) => occupied.read(offset, data),
             None => empty_read(offset, data),
         }
     }
@@ -160,7 +180,7 @@ impl Registers for Windows {
         if let Some((window, offset)) = locate(offset)
             && let Some(occupied) = self.slot(window).as_mut()
         {
-            occupied.transport.write(offset, data);
+            occupied.write(offset, data);
         }
         ControlFlow::Continue(())
     }
@@ -186,7 +206,29 @@ fn locate(offset: u64) -> Option<(Window, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    #[test]
+    fn windows_on_one_line_share_its_event() {
+        let (lines, registered) = (Lines::default(), AtomicUsize::new(0));
+        let event = |line| {
+            let register = |_: &EventFd| {
+                registered.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            };
+            lines.event(line, register).unwrap()
+        };
+        let line = |index: u8| layout::window_line(Window::try_from(index).unwrap());
+        assert!(Arc::ptr_eq(&event(line(1)), &event(line(17))));
+        assert_eq!(registered.load(Ordering::Relaxed), 1);
+        assert!(!Arc::ptr_eq(&event(line(1)), &event(line(2))));
+        let refused = lines.event(line(3), |_| Err(io::ErrorKind::OutOfMemory.into()));
+        assert!(refused.is_err());
+        event(line(3));
+        assert_eq!(registered.load(Ordering::Relaxed), 3);
+    }
 
     #[test]
     fn offsets_lead_to_their_windows() {
