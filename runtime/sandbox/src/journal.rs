@@ -52,9 +52,8 @@ impl Journal {
     /// # Errors
     /// What the filesystem answered; the effect must not happen then.
     pub fn add(&mut self, entry: &Entry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        self.0.write_all(&line)
+        // An earlier line may have been cut short (a full disk): this one must not be part of it.
+        self.0.write_all(format!("\n{}\n", serde_json::to_string(entry)?).as_bytes())
     }
 }
 
@@ -87,6 +86,16 @@ mod tests {
         Journal::open(&path).unwrap().add(&first).unwrap();
         Journal::open(&path).unwrap().add(&second).unwrap();
         assert_eq!(read(&path).unwrap(), [second, first]);
+    }
+
+    #[test]
+    fn line_cut_short_does_not_take_the_next_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        std::fs::write(&path, "{\"mount\":{\"pa").unwrap();
+        let next = Entry::Process { pid: 7, started: 99 };
+        Journal::open(&path).unwrap().add(&next).unwrap();
+        assert_eq!(read(&path).unwrap(), [next]);
     }
 
     #[test]
