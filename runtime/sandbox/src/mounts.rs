@@ -1,8 +1,9 @@
 //! Mounting on the host: options as mount(8) writes them, the mount table, and undoing.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -130,13 +131,15 @@ fn bind_once(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
     Ok(bound?)
 }
 
-/// Makes `directory` a mount point of its own whose later mounts reach other namespaces.
+/// Shows `source` at `directory`, read-only, as a mount whose later mounts reach other namespaces.
 ///
 /// # Errors
 /// What the kernel answered.
-pub fn share(directory: &Path) -> io::Result<()> {
-    rustix::mount::mount_bind(directory, directory)?;
-    let shared = rustix::mount::mount_change(directory, MountPropagationFlags::SHARED);
+pub fn share(source: &Path, directory: &Path) -> io::Result<()> {
+    rustix::mount::mount_bind(source, directory)?;
+    let read_only = MountFlags::RDONLY | MountFlags::BIND;
+    let shared = rustix::mount::mount_remount(directory, read_only, c"")
+        .and_then(|()| rustix::mount::mount_change(directory, MountPropagationFlags::SHARED));
     if shared.is_err() {
         detach(directory)?;
     }
@@ -159,10 +162,20 @@ pub fn detach(target: &Path) -> io::Result<()> {
 /// # Errors
 /// When something is still mounted there afterwards.
 pub fn detach_below(directory: &Path) -> io::Result<()> {
+    // The table knows no symbolic links on the way. The last part is not followed: it is what
+    // shall go.
+    let resolved = match (directory.parent(), directory.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
+        _ => Ok(directory.to_owned()),
+    };
+    let resolved = match resolved {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        resolved => resolved?,
+    };
     // A mount can hide another at the same place, so look again until none is left.
     for _ in 0..16 {
-        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-        let points = below(&table, directory);
+        let table = std::fs::read("/proc/self/mountinfo")?;
+        let points = below(&table, &resolved);
         if points.is_empty() {
             return Ok(());
         }
@@ -174,30 +187,30 @@ pub fn detach_below(directory: &Path) -> io::Result<()> {
 }
 
 /// Mount points at or below `directory`, parents first, out of a `/proc/self/mountinfo`.
-fn below(table: &str, directory: &Path) -> Vec<PathBuf> {
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+fn below(table: &[u8], directory: &Path) -> Vec<PathBuf> {
+    let lines = table.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape);
     points.filter(|point| point.starts_with(directory)).collect()
 }
 
-/// Undoes the kernel's `\040` for a blank and its like (proc(5)).
-fn unescape(text: &str) -> PathBuf {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+/// Undoes the kernel's `\040` for a blank and its like (proc(5)). Names need not be text.
+fn unescape(mut name: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(name.len());
+    while let [first, rest @ ..] = name {
+        let code = rest.get(..3).filter(|_| *first == b'\\');
+        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {
-                out.push(char::from(byte));
-                rest = &after[3..];
+                plain.push(byte);
+                name = &rest[3..];
             }
             None => {
-                out.push('\\');
-                rest = after;
+                plain.push(*first);
+                name = rest;
             }
         }
     }
-    out.push_str(rest);
-    out.into()
+    OsString::from_vec(plain).into()
 }
 
 /// Joins filesystem options. If they are too long for mount(2), the layers of an overlay are
@@ -279,10 +292,12 @@ mod tests {
 
     #[test]
     fn mount_table_is_read_with_its_escapes() {
-        let table = "1 0 0:1 / / rw - ext4 /dev/a rw\n\
+        let table = b"1 0 0:1 / / rw - ext4 /dev/a rw\n\
             2 1 0:2 / /run/cuddy/a\\040b rw - tmpfs t rw\n\
             3 2 0:3 / /run/cuddy/a\\040b/c rw - tmpfs t rw\n\
-            4 1 0:4 / /run/cuddyx rw - tmpfs t rw\n";
+            4 1 0:4 / /run/cuddyx rw - tmpfs t rw\n\
+            5 1 0:5 / /mnt/\xff\\ rw - tmpfs t rw\n";
+        assert_eq!(below(table, Path::new("/mnt")), [OsString::from_vec(b"/mnt/\xff\\".to_vec())]);
         let found = below(table, Path::new("/run/cuddy"));
         assert_eq!(found, [Path::new("/run/cuddy/a b"), Path::new("/run/cuddy/a b/c")]);
     }
@@ -295,19 +310,36 @@ mod tests {
         for name in ["base", "target"] {
             std::fs::create_dir(path(name)).unwrap();
         }
-        share(&path("base")).unwrap();
         std::fs::create_dir(path("base/sub")).unwrap();
         std::fs::write(path("base/file"), "").unwrap();
-        share(&path("base/sub")).unwrap();
+        let bind_itself = |at: PathBuf| rustix::mount::mount_bind(&at, &at).unwrap();
+        bind_itself(path("base"));
+        rustix::mount::mount_change(path("base"), MountPropagationFlags::SHARED).unwrap();
+        bind_itself(path("base/sub"));
         let options = Options::parse(&strings(&["rbind", "ro"]));
         bind(&path("base"), &path("target"), &options, &path("stage")).unwrap();
         assert!(path("target/file").exists() && !path("stage").exists());
         assert!(std::fs::write(path("target/new"), "").is_err());
         assert!(std::fs::write(path("base/new"), "").is_ok());
-        let table = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let table = || std::fs::read("/proc/self/mountinfo").unwrap();
         assert_eq!(below(&table(), &path("target")).len(), 2);
         detach_below(&path("target")).unwrap();
         assert_eq!(below(&table(), &path("base")).len(), 2, "the source lost a mount");
         detach_below(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn mounts_are_found_through_a_link_on_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["real", "real/data", "real/point"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        std::fs::write(path("real/data/precious"), "").unwrap();
+        std::os::unix::fs::symlink(path("real"), path("link")).unwrap();
+        rustix::mount::mount_bind(path("real/data"), path("real/point")).unwrap();
+        detach_below(&path("link/point")).unwrap();
+        assert!(!path("real/point/precious").exists());
+        detach_below(&path("absent/point")).unwrap();
     }
 }

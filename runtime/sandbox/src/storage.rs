@@ -3,15 +3,15 @@
 //! image or block device becomes a disk of the machine.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 
 use crate::events::Mount;
 use crate::guest::DiskMount;
-use crate::journal::Entry;
 use crate::mounts::{self, Options};
 use crate::sandbox::Booted;
 use crate::spec::Bind;
@@ -120,8 +120,7 @@ impl Rootfs {
     ) -> Result<Self, Error> {
         match plan {
             Plan::Shared(mounts) => {
-                let root = state.container(container).join("rootfs");
-                note_and_make(state, &root, true)?;
+                let root = mount_point(state, container, Path::new("rootfs"), true)?;
                 mount_all(&mounts, &root, &state.stage())?;
                 let guest_path = format!("{}/{container}/rootfs", agent_api::SHARE_DIR);
                 Ok(Self { guest_path, disk: None })
@@ -159,8 +158,9 @@ impl Rootfs {
 fn mount_all(mounts: &[Mount], root: &Path, stage: &Path) -> Result<(), Error> {
     for mount in mounts {
         let doing = || format!("mounting {} {:?}", mount.fstype, mount.source);
-        let target = below(root, &mount.target)?;
-        mounts::mount(mount, &target, stage).map_err(|error| Error::failed(&doing(), &error))?;
+        let target = Place::below(root, &mount.target)?;
+        mounts::mount(mount, &target.path, stage)
+            .map_err(|error| Error::failed(&doing(), &error))?;
     }
     Ok(())
 }
@@ -177,11 +177,11 @@ async fn release(window: Window, mount_point: &str, booted: &Booted) -> Result<(
 /// [`Error::Invalid`] when one does not exist; [`Error::Failed`] otherwise.
 pub fn bind_all(binds: &[Bind], container: &ContainerId, state: &StateDir) -> Result<(), Error> {
     for (index, bind) in binds.iter().enumerate() {
-        let target = state.container(container).join("mounts").join(index.to_string());
         let doing = || format!("bind mount of {}", bind.source.display());
         let source = std::fs::metadata(&bind.source)
             .map_err(|error| Error::Invalid(format!("{}: {error}", doing())))?;
-        note_and_make(state, &target, source.is_dir())?;
+        let name = Path::new("mounts").join(index.to_string());
+        let target = mount_point(state, container, &name, source.is_dir())?;
         let mut options = Options::parse(&[]);
         options.recursive = bind.recursive;
         options.flags.set(rustix::mount::MountFlags::RDONLY, bind.read_only);
@@ -191,29 +191,46 @@ pub fn bind_all(binds: &[Bind], container: &ContainerId, state: &StateDir) -> Re
     Ok(())
 }
 
-/// Makes a mount point, after a note in the journal.
-fn note_and_make(state: &StateDir, target: &Path, directory: bool) -> Result<(), Error> {
-    let made = || -> std::io::Result<()> {
-        state.journal()?.add(&Entry::Mount { path: target.to_owned() })?;
-        if directory {
-            return std::fs::create_dir_all(target);
-        }
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        File::create(target).map(drop)
-    };
-    made().map_err(|error| Error::failed(&format!("making {}", target.display()), &error))
+fn mount_point(
+    state: &StateDir,
+    container: &ContainerId,
+    name: &Path,
+    directory: bool,
+) -> Result<PathBuf, Error> {
+    state.mount_point(container, name, directory).map_err(|error| {
+        let path = state.container(container).join(name);
+        Error::failed(&format!("making {}", path.display()), &error)
+    })
 }
 
-/// A mount's place below the root, which its own layers must not lead out of.
-fn below(root: &Path, target: &str) -> Result<PathBuf, Error> {
-    let target = Path::new(target.trim_start_matches('/'));
-    if target.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
-        return Err(Error::Invalid(format!("mount target {target:?} leads out of the root")));
-    }
-    Ok(root.join(target))
+/// Where a mount of a root filesystem goes.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// What the path leads through.
+    _directory: Option<OwnedFd>,
 }
+
+impl Place {
+    /// A place below `root`. The attack: an image with a link there to a directory of the host.
+    fn below(root: &Path, target: &str) -> Result<Self, Error> {
+        if target.is_empty() {
+            return Ok(Self { path: root.to_owned(), _directory: None });
+        }
+        let find = || -> rustix::io::Result<OwnedFd> {
+            let root = rustix::fs::open(root, PLACE | OFlags::DIRECTORY, Mode::empty())?;
+            let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            openat2(root, target, PLACE, Mode::empty(), inside)
+        };
+        let place = find().map_err(|error| {
+            Error::Invalid(format!("mount target {target:?} of the root filesystem: {error}"))
+        })?;
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd()).into();
+        Ok(Self { path, _directory: Some(place) })
+    }
+}
+
+const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 fn open_disk(source: &Path, read_only: bool) -> Result<OwnedFd, Error> {
     let file = OpenOptions::new().read(true).write(!read_only).open(source);
@@ -284,9 +301,22 @@ mod tests {
     }
 
     #[test]
-    fn mount_targets_stay_below_the_root() {
-        assert_eq!(below(Path::new("/r"), "/a/b").unwrap(), Path::new("/r/a/b"));
-        assert!(below(Path::new("/r"), "a/../..").is_err());
+    fn links_of_an_image_lead_no_mount_out_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["host", "root", "root/host"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("../../../host", path("root/up")).unwrap();
+        std::os::unix::fs::symlink(path("host"), path("root/absolute")).unwrap();
+        let inside = path("root/host").canonicalize().unwrap();
+        for target in ["host", "/host", "up", "../host"] {
+            let place = Place::below(&path("root"), target).unwrap();
+            assert_eq!(place.path.canonicalize().unwrap(), inside, "{target}");
+        }
+        let error = Place::below(&path("root"), "absolute").unwrap_err().to_string();
+        assert!(error.contains("\"absolute\""), "{error}");
+        assert_eq!(Place::below(&path("root"), "").unwrap().path, path("root"));
     }
 
     #[test]

@@ -35,9 +35,16 @@ impl StateDir {
         &self.0
     }
 
-    /// The directory that the machine shares with its guest.
+    /// The directory that the machine shares with its guest: the scaffold, read-only. What is
+    /// mounted in it has rights of its own.
     pub fn share(&self) -> PathBuf {
         self.0.join("share")
+    }
+
+    /// The directories and files of [`Self::share`], all of them empty: mount points. They are
+    /// made and removed here, where no mount is ever seen and no guest can come between.
+    fn scaffold(&self) -> PathBuf {
+        self.0.join("scaffold")
     }
 
     /// The socket that leads to the guest's vsock ports.
@@ -93,15 +100,41 @@ impl StateDir {
         Journal::open(&self.0.join("journal"))
     }
 
-    /// Makes the shared directory, to whose later mounts the machine has access.
+    /// Makes the shared directory, to whose later mounts the machine has access. The attack: a
+    /// guest that puts a link where the host is about to mount or to make a file.
     ///
     /// # Errors
     /// What the kernel answered.
     pub fn create_share(&self) -> io::Result<()> {
         let share = self.share();
-        DirBuilder::new().mode(0o755).recursive(true).create(&share)?;
+        for directory in [&self.scaffold(), &share] {
+            DirBuilder::new().mode(0o755).recursive(true).create(directory)?;
+        }
         self.journal()?.add(&Entry::Mount { path: share.clone() })?;
-        mounts::share(&share)
+        mounts::share(&self.scaffold(), &share)
+    }
+
+    /// Makes a mount point in a container's part of the shared directory: a directory, or an
+    /// empty file. Returns where to mount.
+    ///
+    /// # Errors
+    /// What the filesystem answered.
+    pub fn mount_point(
+        &self,
+        id: &ContainerId,
+        name: &Path,
+        directory: bool,
+    ) -> io::Result<PathBuf> {
+        let made = self.scaffold().join(id.as_str()).join(name);
+        if directory {
+            std::fs::create_dir_all(&made)?;
+        } else {
+            if let Some(parent) = made.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::File::create(&made)?;
+        }
+        Ok(self.container(id).join(name))
     }
 
     /// Waits for the processes of a sandbox that is about to end in order, each for at most
@@ -156,6 +189,7 @@ impl StateDir {
         // container's or, worse, the host's data.
         mounts::detach_below(&self.0)?;
         first?;
+        self.remove_share()?;
         absent_is_fine(std::fs::remove_dir_all(&self.0))?;
         if let Some(namespace) = self.0.parent() {
             // Fails while other sandboxes are in it, as it should.
@@ -171,7 +205,7 @@ impl StateDir {
     /// What could not be undone.
     pub fn destroy_machine(&self) -> io::Result<()> {
         mounts::detach_below(&self.share())?;
-        absent_is_fine(std::fs::remove_dir_all(self.share()))?;
+        self.remove_share()?;
         absent_is_fine(std::fs::remove_file(self.vsock()))?;
         absent_is_fine(std::fs::remove_file(self.ready()))?;
         absent_is_fine(std::fs::remove_file(self.vmm_pid()))
@@ -182,9 +216,20 @@ impl StateDir {
     /// # Errors
     /// What could not be undone.
     pub fn destroy_container(&self, id: &ContainerId) -> io::Result<()> {
-        let directory = self.container(id);
-        mounts::detach_below(&directory)?;
-        absent_is_fine(std::fs::remove_dir_all(directory))
+        mounts::detach_below(&self.container(id))?;
+        absent_is_fine(std::fs::remove_dir_all(self.scaffold().join(id.as_str())))
+    }
+
+    /// Removes what mounts were on. Fails, and removes nothing that is mounted, if one is left:
+    /// the kernel refuses to remove a mount point, and none is entered.
+    fn remove_share(&self) -> io::Result<()> {
+        absent_is_fine(std::fs::remove_dir_all(self.scaffold()))?;
+        absent_is_fine(std::fs::remove_dir(self.share()))?;
+        match std::fs::remove_dir(self.stage()) {
+            // The stage of a file.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
+            removed => absent_is_fine(removed),
+        }
     }
 }
 
@@ -250,6 +295,35 @@ mod tests {
         let entry = Entry::Process { pid: std::process::id(), started };
         state.create().unwrap().add(&entry).unwrap();
         state.destroy_except(Some(std::process::id())).unwrap();
+        assert!(!state.path().exists());
+    }
+
+    #[test]
+    fn nothing_but_mounts_can_be_changed_in_the_share_and_removal_enters_none() {
+        let (dir, state) = state();
+        let id = ContainerId::new("web").unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("precious"), "").unwrap();
+        state.create().unwrap();
+        state.create_share().unwrap();
+        let root = state.mount_point(&id, Path::new("rootfs"), true).unwrap();
+        let file = state.mount_point(&id, Path::new("mounts/0"), false).unwrap();
+        // What a guest would do: the machine has no other way to the directory than this mount.
+        for link in ["next", "web/next", "web/mounts/1"] {
+            let made = std::os::unix::fs::symlink("/", state.share().join(link));
+            assert_eq!(made.unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem, "{link}");
+        }
+        assert!(std::fs::remove_file(&file).is_err());
+        rustix::mount::mount_bind(&data, &root).unwrap();
+        std::fs::write(root.join("written"), "").unwrap();
+        // As if a mount had been overlooked.
+        assert!(state.remove_share().is_err());
+        assert!(data.join("precious").exists());
+        state.destroy_container(&id).unwrap();
+        assert!(!state.container(&id).exists());
+        state.destroy().unwrap();
+        assert!(data.join("precious").exists() && data.join("written").exists());
         assert!(!state.path().exists());
     }
 }
