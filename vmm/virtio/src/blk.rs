@@ -33,7 +33,8 @@ const MAX_DATA: usize = 64 << 20;
 /// Most ranges in a discard or write-zeroes request, for the same reason.
 const MAX_RANGES: u32 = 16;
 
-/// Most sectors in such a range: 1 GiB. Hosts that write real zeros need a second for it.
+/// Most sectors in such a range, and in all ranges of a write-zeroes request: 1 GiB. Hosts that
+/// write real zeros need a second for it.
 const MAX_RANGE: u32 = 1 << 21;
 
 /// A disk.
@@ -197,7 +198,12 @@ impl BlockBackend {
                 return Ok(id.len());
             }
             Kind::Discard | Kind::WriteZeroes => {
-                for range in self.ranges(memory, chain, payload)? {
+                let ranges = self.ranges(memory, chain, payload)?;
+                let sectors = ranges.iter().map(|range| u64::from(range.sectors)).sum::<u64>();
+                if header.kind == Kind::WriteZeroes && sectors > MAX_RANGE.into() {
+                    return Err(RequestError::Range);
+                }
+                for range in ranges {
                     self.erase(header.kind, range)?;
                 }
             }

@@ -105,7 +105,7 @@ pub(super) struct Config {
     pub(super) blk_size: u32,
     /// Most sectors in a range of a discard or write-zeroes request.
     pub(super) max_range: u32,
-    /// Most ranges in such a request.
+    /// Most ranges in a discard request.
     pub(super) max_ranges: u32,
 }
 
@@ -124,7 +124,8 @@ impl Config {
         let alignment = self.blk_size / 512;
         put(44, &alignment.to_le_bytes());
         put(48, &self.max_range.to_le_bytes());
-        put(52, &self.max_ranges.to_le_bytes());
+        // One range to be zeroed may be as long as all of a request. Linux has never more.
+        put(52, &1_u32.to_le_bytes());
         put(56, &[1]);
         bytes
     }

@@ -105,6 +105,21 @@ fn ranges_are_erased() {
 }
 
 #[test]
+fn a_request_zeroes_no_more_than_one_range_may_have() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(2 << 30).unwrap();
+    let device = Block::new(&spawner(), file, false, "").unwrap();
+    assert_eq!(device.description().config[52..56], [1, 0, 0, 0]);
+    let mut driver = Driver::ready(device);
+    let range = |sectors: u32| [&[0; 8][..], &sectors.to_le_bytes(), &[0; 4]].concat();
+    let few = driver.out(&range(8));
+    assert_eq!(send(&mut driver, 13, 0, &[few]).0, 0);
+    let more = driver.out(&[range(MAX_RANGE), range(1)].concat());
+    assert_eq!(send(&mut driver, 13, 0, &[more]).0, 1);
+    assert_eq!(send(&mut driver, 11, 0, &[more]).0, 0);
+}
+
+#[test]
 fn a_read_only_disk_stays_as_it_is() {
     let (mut driver, file) = disk(true);
     assert_ne!(driver.offered() & request::F_RO, 0);
