@@ -9,11 +9,8 @@ release=target/x86_64-unknown-linux-gnu/release
 last_line() { "$@" | tail -n 1; }
 
 rm -rf "$payload"
-mkdir -p "$payload"/{bin,share/cuddy,tests,images,containerd}
+mkdir -p "$payload"/{bin,share/cuddy,tests}
 cp "$release"/{containerd-shim-cuddy-v2,cuddy-vmm,cuddy,perf} "$payload/bin/"
 cp "$(last_line guest-kernel/build)" "$payload/share/cuddy/vmlinux"
 cp "$(last_line rootfs/build)" "$payload/share/cuddy/rootfs.erofs"
 cp tests/demo.sh "$payload/tests/"
-# For tests with other versions of containerd than the lab's own.
-cp "$(last_line tests/lab/images.sh)/busybox.tar" "$payload/images/"
-cp -r "$(last_line tests/lab/containerds.sh)"/* "$payload/containerd/"
