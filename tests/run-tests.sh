@@ -2,7 +2,7 @@
 # run-tests.sh [lint|unit|e2e]: runs the named level, or all, and prints the number of tests
 # run per level at the end. Fails if any test fails, or if a level ran none.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 release=target/x86_64-unknown-linux-gnu/release
 payload=target/payload
 log=$(mktemp)
