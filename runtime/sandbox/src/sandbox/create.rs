@@ -81,7 +81,8 @@ impl Owner {
                     log::warn!("cleaning up after container {id}: {left}");
                 }
                 log::error!("creating container {id}: {error}");
-                return answer(reply, Err(error));
+                answer(reply, Err(error));
+                return self.close_if_done();
             }
         };
         let pid = made.booted.machine.pid();

@@ -74,6 +74,11 @@ impl Owner {
         let pid = container.pid;
         self.publish(id, EventKind::Deleted { pid, exit });
         answer(reply, Ok((pid, exit)));
+        self.close_if_done();
+    }
+
+    /// Ends the sandbox if its end was asked for and nothing keeps it any more.
+    pub(super) fn close_if_done(&mut self) {
         if self.close_when_empty && self.is_empty() {
             self.close();
         }

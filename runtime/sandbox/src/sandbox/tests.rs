@@ -80,3 +80,17 @@ async fn sandbox_without_machine_closes_and_leaves_nothing() {
     let error = sandbox.create(request(dir.path())).await.unwrap_err();
     assert!(matches!(error, Error::State(_)), "{error:?}");
 }
+
+#[tokio::test]
+async fn end_asked_for_during_a_create_that_fails_still_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.json"), r#"{"process":{}}"#).unwrap();
+    let sandbox = sandbox("unwanted");
+    let creating = sandbox.create(request(dir.path()));
+    let (created, ending) = tokio::join!(creating, sandbox.shutdown(Shutdown::WhenEmpty));
+    // No kernel is installed beside the tests.
+    assert!(created.unwrap_err().to_string().contains("kernel"));
+    assert!(!ending.unwrap());
+    let over = tokio::time::timeout(std::time::Duration::from_secs(20), sandbox.closed());
+    over.await.unwrap();
+}
