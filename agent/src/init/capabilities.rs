@@ -6,7 +6,7 @@ use rustix::thread::{
 };
 
 use super::failure::Context;
-use crate::control::Failure;
+use crate::control::{Failure, Order};
 use crate::oci::process::Capabilities;
 
 /// All capabilities by the kernel's names without the prefix; the index is the number.
@@ -72,9 +72,16 @@ fn single(number: usize) -> CapabilitySet {
     CapabilitySet::from_bits_retain(1 << number)
 }
 
+/// What a process is to have. As with runc, an exec that states nothing has what its container
+/// has, and a container that states nothing has none: no capability is ever left over.
+pub(super) fn of(order: &Order) -> Capabilities {
+    let container = order.spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
+    let stated = order.process.capabilities.as_ref().or(container.filter(|_| order.join));
+    stated.cloned().unwrap_or_default()
+}
+
 /// Limits what this process and its descendants can ever have; while still privileged.
-pub(super) fn limit_bounding(capabilities: Option<&Capabilities>) -> Result<(), Failure> {
-    let Some(capabilities) = capabilities else { return Ok(()) };
+pub(super) fn limit_bounding(capabilities: &Capabilities) -> Result<(), Failure> {
     let wanted = set_of(&capabilities.bounding);
     for capability in (0..64).map(single) {
         if wanted.contains(capability) {
@@ -92,8 +99,7 @@ pub(super) fn limit_bounding(capabilities: Option<&Capabilities>) -> Result<(), 
 }
 
 /// Sets the other four sets; as the container's user.
-pub(super) fn set(capabilities: Option<&Capabilities>) -> Result<(), Failure> {
-    let Some(capabilities) = capabilities else { return Ok(()) };
+pub(super) fn set(capabilities: &Capabilities) -> Result<(), Failure> {
     let sets = CapabilitySets {
         effective: set_of(&capabilities.effective),
         permitted: set_of(&capabilities.permitted),
@@ -112,7 +118,36 @@ pub(super) fn set(capabilities: Option<&Capabilities>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CapabilitySet, NAMES, set_of};
+    use super::{Capabilities, CapabilitySet, NAMES, of, set_of};
+    use crate::control::Order;
+    use crate::oci::{Process, Spec};
+
+    fn bounding(join: bool, container: Option<&str>, exec: Option<&str>) -> Vec<String> {
+        let process = |bounding: Option<&str>| Process {
+            capabilities: bounding.map(|name| Capabilities {
+                bounding: vec![name.to_owned()],
+                ..Capabilities::default()
+            }),
+            ..Process::default()
+        };
+        let spec = Spec { process: Some(process(container)), ..Spec::default() };
+        let order = Order {
+            container_id: "c".to_owned(),
+            spec: Box::new(spec),
+            process: Box::new(process(exec)),
+            cgroup: "/".into(),
+            join,
+        };
+        of(&order).bounding
+    }
+
+    #[test]
+    fn nothing_is_left_over_where_nothing_is_stated() {
+        assert!(bounding(false, None, None).is_empty());
+        assert!(bounding(true, None, None).is_empty());
+        assert_eq!(bounding(true, Some("CAP_KILL"), None), ["CAP_KILL"]);
+        assert_eq!(bounding(true, Some("CAP_KILL"), Some("CAP_CHOWN")), ["CAP_CHOWN"]);
+    }
 
     #[test]
     fn names_have_the_kernels_numbers() {

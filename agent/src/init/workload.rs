@@ -88,9 +88,10 @@ fn finish_identity(
         // Only possible while CAP_SYS_ADMIN is there.
         seccomp::install(filter)?;
     }
-    capabilities::limit_bounding(process.capabilities.as_ref())?;
+    let capabilities = capabilities::of(order);
+    capabilities::limit_bounding(&capabilities)?;
     credentials::become_user(&process.user)?;
-    capabilities::set(process.capabilities.as_ref())?;
+    capabilities::set(&capabilities)?;
     if reached_as_root.is_err() {
         program::enter_directory(process)?;
     }
