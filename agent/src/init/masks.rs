@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::mount_options::{NODEV, NOEXEC, NOSUID, RDONLY};
 use super::mounts::{attach, clone_mount, filesystem};
@@ -46,10 +47,43 @@ fn protect(path: &Path, place: &OwnedFd) -> std::io::Result<()> {
 
 fn mask(_: &Path, place: &OwnedFd) -> std::io::Result<()> {
     if !is_directory(place)? {
-        return Ok(attach(&clone_mount(Path::new("/dev/null"), false)?, place)?);
+        return Ok(attach(&null_device(Path::new("/dev/null"))?, place)?);
     }
     let empty = filesystem("tmpfs", None, &[("nr_inodes".to_owned(), Some("2".to_owned()))])?;
     let set = RDONLY | NOSUID | NODEV | NOEXEC;
     set_attributes(empty.as_fd(), false, &MountAttributes { set, ..MountAttributes::default() })?;
     Ok(attach(&empty, place)?)
+}
+
+/// A copy of the mount of the null device. The attack: an image with something else at its place,
+/// which would show what is to be hidden, or more (runc's CVE-2025-31133).
+fn null_device(path: &Path) -> std::io::Result<OwnedFd> {
+    let device =
+        rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = rustix::fs::fstat(&device)?;
+    let character = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+    if !character || found.st_rdev != makedev(1, 3) {
+        return Err(std::io::Error::other(format!("{} is not the null device", path.display())));
+    }
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(&device, "", clone | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::null_device;
+    use std::path::Path;
+
+    #[test]
+    fn only_the_null_device_hides() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        std::fs::write(path("file"), "").unwrap();
+        std::os::unix::fs::symlink("/dev/null", path("link")).unwrap();
+        for bad in [path("file"), path("link"), "/dev/zero".into()] {
+            assert!(null_device(&bad).is_err(), "{bad:?}");
+        }
+        // Tests run as root, which may copy mounts.
+        assert!(null_device(Path::new("/dev/null")).is_ok());
+    }
 }
