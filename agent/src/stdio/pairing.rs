@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::socket::Connection;
 
-/// Connections that may wait for a process. The attack: a host process that only connects.
-const MAX_WAITING: usize = 64;
+/// Connections that may wait for a process: three each of 340 that start at once. The attack: a
+/// host process that only connects.
+const MAX_WAITING: usize = 1024;
 
 /// How long a connection waits for its process.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
@@ -204,8 +205,19 @@ mod tests {
             table.connect(id(number), 0, now);
         }
         assert_eq!(table.halves.len(), MAX_WAITING);
-        table.connect(id(1000), 0, now + CONNECTION_PATIENCE);
+        table.connect(id(u64::MAX), 0, now + CONNECTION_PATIENCE);
         assert_eq!(table.halves.len(), 1);
+    }
+
+    #[test]
+    fn a_hundred_processes_that_start_at_once_find_their_streams() {
+        let mut table = table();
+        let now = Instant::now();
+        (1..=300_u32).for_each(|number| table.connect(id(number.into()), number, now));
+        for number in 1..=300_u32 {
+            let claimed = table.claim(id(number.into()));
+            assert!(matches!(claimed, Ok(Claim::Here(found)) if found == number));
+        }
     }
 
     #[test]
