@@ -115,7 +115,8 @@ fn translate_mounts(spec: &mut Map<String, Value>, container: &ContainerId) -> V
         let Some(source) = mount.get("source").and_then(Value::as_str).filter(|_| bind) else {
             continue;
         };
-        binds.push(Bind { source: source.into(), recursive: has("rbind"), read_only: has("ro") });
+        let read_only = has("ro") || has("rro");
+        binds.push(Bind { source: source.into(), recursive: has("rbind"), read_only });
         let index = binds.len() - 1;
         let source = format!("{}/{container}/mounts/{index}", agent_api::SHARE_DIR);
         mount.insert("source".into(), source.into());
