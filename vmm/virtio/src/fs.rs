@@ -29,7 +29,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::device::{Activation, Description, Device, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
-use crate::queue::Descriptors;
+use crate::queue::{Descriptors, collect};
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 use share::Share;
 
@@ -39,6 +39,11 @@ const DEVICE_ID: u32 = 26;
 /// Sizes of the urgent queue and the only request queue (§5.11.2). A request of 1 MiB, the
 /// largest that the library knows, takes 256 pages and a few headers.
 const QUEUE_SIZES: [u16; 2] = [64, 512];
+
+/// Most bytes of a request, and most of its answer; twice what Linux has. The attack: the
+/// library allocates what an `ioctl` claims to bring along, and moves what a read or a write
+/// asks for, as far as the buffers go: up to 4 GiB, for which few pages used many times do.
+const MAX_REQUEST: usize = 2 << 20;
 
 /// Indirect descriptor tables (§2.7.5.3): more than one large request at a time.
 const VIRTIO_F_INDIRECT_DESC: u64 = 1 << 28;
@@ -127,6 +132,17 @@ impl Backend for FsBackend {
 impl FsBackend {
     /// Serves one request and says how long the answer is; some have none.
     fn serve(&self, memory: &GuestMemoryMmap, request: Descriptors<'_>) -> usize {
+        match collect(request.clone(), memory) {
+            Ok(chain) if chain.readable.len().max(chain.writable.len()) <= MAX_REQUEST => {}
+            Ok(_) => {
+                guest_warn!("fs: request dropped: more than {MAX_REQUEST} bytes");
+                return 0;
+            }
+            Err(error) => {
+                guest_warn!("fs: request dropped: {error}");
+                return 0;
+            }
+        }
         let parts = Reader::from_descriptor_chain(memory, request.clone())
             .and_then(|reader| Ok((reader, VirtioFsWriter::new(memory, request)?)));
         let (reader, writer) = match parts {

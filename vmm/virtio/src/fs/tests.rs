@@ -26,6 +26,7 @@ const SETXATTR: u32 = 21;
 const GETXATTR: u32 = 22;
 const INIT: u32 = 26;
 const CREATE: u32 = 35;
+const IOCTL: u32 = 39;
 
 struct Guest {
     driver: Driver,
@@ -270,4 +271,23 @@ fn a_reset_forgets_what_was_open() {
 fn a_missing_directory_is_an_error() {
     let config = FsConfig { tag: "x".into(), root: "/nonexistent/share".into(), xattr: false };
     assert!(matches!(Fs::new(&spawner(), &config), Err(DeviceError::Host { .. })));
+}
+
+#[test]
+fn what_a_request_brings_along_is_limited() {
+    let mut guest = Guest::new();
+    let mut ioctl = |size: u32, repeats: usize| {
+        let header = guest.header(IOCTL, 1, 32, 0);
+        let header = guest.driver.out(&header);
+        let arguments = guest.driver.out(&words(&[0, 0, 0, 0, 0, 0, size * repeats as u32, 0]));
+        let data = guest.driver.out(&vec![0; size as usize]);
+        let answer = guest.driver.space(OUT as u32);
+        let pieces = [vec![header, arguments], vec![data; repeats], vec![answer]].concat();
+        guest.driver.request(REQUESTS, &pieces)
+    };
+    // Answered with an error, as it should be.
+    assert_eq!(ioctl(1 << 20, 1), OUT as u32);
+    assert_eq!(ioctl(1 << 20, 200), 0);
+    // The next request is served.
+    assert_eq!(guest.lookup(1, "missing"), Err(2));
 }
