@@ -55,8 +55,9 @@ lint: ## Formatting and lints
 bench: payload ## Numbers beside peers, as a table and as JSON
 	@tests/run-bench.sh $(payload)
 
+# make itself exits with 2 whatever the command's code was, and says `Error CODE`.
 lab-run: payload ## Run CMD='…' in a lab host, with SHARE=dir at /share
-	@$(lab_run) -- sh -c 'lab-containerd; $(subst ','\'',$(CMD))'
+	@$(lab_run) -- sh -c 'lab-containerd; $(subst ','\'',$(value CMD))'
 
 lab-shell: payload ## Open a shell in a lab host, with SHARE=dir at /share
 	@$(lab_run) --tty -- bash
