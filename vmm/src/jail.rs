@@ -48,7 +48,10 @@ const SHARE_CAPABILITIES: &[(CapabilitySet, &str)] = &[
     (CapabilitySet::FSETID, "set-group-id bits survive a write by the guest's root"),
     (CapabilitySet::SETUID, "files are made as the guest's user"),
     (CapabilitySet::SETGID, "files are made with the guest's group"),
-    (CapabilitySet::MKNOD, "device nodes and whiteouts; the share is nodev for this process"),
+    (
+        CapabilitySet::MKNOD,
+        "device nodes and whiteouts; the shim makes every mount of the share nodev",
+    ),
     (CapabilitySet::SETFCAP, "file capabilities, which package managers set"),
 ];
 

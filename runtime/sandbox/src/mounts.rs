@@ -1,4 +1,10 @@
 //! Mounting on the host: options as mount(8) writes them, the mount table, and undoing.
+//!
+//! Nothing that a guest sees has device nodes or set-user-id programs on the host's side. The
+//! attack: a VMM that its guest has taken over makes a node of the host's disk in a container's
+//! root filesystem, or finds one in its image, and opens it. The guest has devices of its own.
+
+mod attributes;
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -74,7 +80,8 @@ pub fn mount(mount: &Mount, target: &Path, stage: &Path) -> io::Result<()> {
     let text = CString::new(data)?;
     let call = || {
         let fstype = mount.fstype.as_str();
-        rustix::mount::mount(mount.source.as_str(), target, fstype, options.flags, &*text)
+        let flags = options.flags | MountFlags::NODEV | MountFlags::NOSUID;
+        rustix::mount::mount(mount.source.as_str(), target, fstype, flags, &*text)
     };
     match directory {
         None => Ok(call()?),
@@ -108,8 +115,10 @@ pub fn bind(source: &Path, target: &Path, options: &Options, stage: &Path) -> io
     let bound = bind_once(source, stage, options.recursive).and_then(|()| {
         let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(stage, follow)?;
+        attributes::take_devices_and_setuid(stage)?;
         if !options.flags.is_empty() {
-            rustix::mount::mount_remount(stage, options.flags | MountFlags::BIND, c"")?;
+            let flags = options.flags | MountFlags::NODEV | MountFlags::NOSUID;
+            rustix::mount::mount_remount(stage, flags | MountFlags::BIND, c"")?;
         }
         bind_once(stage, target, options.recursive)
     });
@@ -323,6 +332,11 @@ mod tests {
         assert!(std::fs::write(path("base/new"), "").is_ok());
         let table = || std::fs::read("/proc/self/mountinfo").unwrap();
         assert_eq!(below(&table(), &path("target")).len(), 2);
+        let text = String::from_utf8(table()).unwrap();
+        let target = path("target").display().to_string();
+        for line in text.lines().filter(|line| line.contains(&target)) {
+            assert!(line.contains("nosuid,nodev"), "{line}");
+        }
         detach_below(&path("target")).unwrap();
         assert_eq!(below(&table(), &path("base")).len(), 2, "the source lost a mount");
         detach_below(dir.path()).unwrap();
