@@ -7,11 +7,18 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
-use vmm_api::{Channel, Event, FromVmm, MachineEnd, Reply, WireError};
+use tokio::time::Instant;
+use vmm_api::{
+    Channel, ErrorKind, ErrorReply, Event, FromVmm, MachineEnd, Reply, Request, WireError,
+};
 
 use super::{End, Life, Order};
 use crate::console::Console;
 use crate::spawn::{self, Watched};
+
+/// How long a VMM may take to end its machine once it was asked to. A worker that is stuck in
+/// the host's storage can keep it from ever doing so.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a VMM that has said its last word may take to exit.
 const LAST_BREATH: Duration = Duration::from_secs(5);
@@ -105,20 +112,24 @@ impl Driver {
 
     async fn serve(&mut self) -> Option<MachineEnd> {
         let mut open: VecDeque<oneshot::Sender<Reply>> = VecDeque::new();
+        let mut stop_by = None;
         loop {
             let message = tokio::select! {
                 order = self.orders.recv() => {
                     // No handle is left: nobody wants the machine any more.
                     let Some(order) = order else { return Some(MachineEnd::Stopped) };
-                    if let Err(error) = self.control.send(&order).await {
-                        log::warn!("asking the VMM: {error}");
-                        // What it said last is still to be read.
-                        continue;
+                    if order.request == Request::Stop {
+                        stop_by.get_or_insert_with(|| Instant::now() + STOP_LIMIT);
                     }
-                    open.push_back(order.reply);
+                    open.extend(self.ask(order).await);
                     continue;
                 }
                 message = self.control.recv() => message,
+                () = passed(stop_by) => {
+                    log::error!("the VMM did not stop in {} s, killing it", STOP_LIMIT.as_secs());
+                    self.process.kill();
+                    return Some(MachineEnd::Stopped);
+                }
             };
             match message {
                 Ok(FromVmm::Reply(reply)) => {
@@ -134,6 +145,18 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Sends a request; who waits for the reply, or nobody if it could not be sent. What the VMM
+    /// said last is still to be read then.
+    async fn ask(&self, order: Order) -> Option<oneshot::Sender<Reply>> {
+        let Err(error) = self.control.send(&order).await else { return Some(order.reply) };
+        log::warn!("asking the VMM: {error}");
+        let message = format!("asking the VMM: {error}");
+        let failed = ErrorReply { kind: ErrorKind::Host, message };
+        // Whoever asked may have given up.
+        let _late = order.reply.send(Reply::Failed(failed));
+        None
     }
 
     fn note(&self, event: &Event) {
@@ -152,6 +175,14 @@ impl Driver {
     }
 }
 
+/// Waits for a moment, for ever if there is none.
+async fn passed(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
     let mut text = end.to_string();
     if let Some(exit) = exit {
@@ -165,4 +196,35 @@ fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
         text = format!("{text}; last console lines: {lines}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock is tokio's own, which jumps when nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn vmm_that_does_not_stop_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (console, _output) = Console::start(&dir.path().join("console.log")).unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut sleep = std::process::Command::new("/bin/sleep");
+        sleep.arg("600");
+        let child = spawn::spawn(sleep, &[]).unwrap();
+        let pid = child.id();
+        let (asking, orders) = mpsc::channel(1);
+        let (life, mut told) = watch::channel(Life::default());
+        let control = Control::new(ours).unwrap();
+        let process = Watched::new(&child).unwrap();
+        let driver = Driver { control, process, orders, life, console };
+        let driver = tokio::spawn(driver.run());
+        let (reply, _answer) = oneshot::channel();
+        let order = Order { request: Request::Stop, fds: Vec::new(), reply };
+        asking.send(order).await.ok().unwrap();
+        let end = told.wait_for(|life| life.end.is_some()).await.unwrap().end.clone().unwrap();
+        assert_eq!(end.end, MachineEnd::Stopped);
+        driver.await.unwrap();
+        assert_eq!(theirs.recv::<Request>().unwrap().0, Request::Stop);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "reaped");
+    }
 }
