@@ -204,6 +204,7 @@ mod tests {
 
     /// The clock is tokio's own, which jumps when nothing else is to be done.
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::zombie_processes, reason = "the driver waits for it")]
     async fn vmm_that_does_not_stop_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let (console, _output) = Console::start(&dir.path().join("console.log")).unwrap();
