@@ -8,6 +8,7 @@ payload=target/payload
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 levels=()
+repeated=0
 status=0
 
 step() { echo "=== $*" >&2; }
@@ -19,7 +20,13 @@ level() {
     step "$name"
     "$@" 2>&1 | tee "$log"
     code=${PIPESTATUS[0]}
-    read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+    # A program that was repeated counts by its last try.
+    read -r passed failed < <(awk '
+        /^--- / { passed += p; failed += f; p = f = 0 }
+        /^test result:/ { p += $4; f += $6 }
+        /^=== REPEATED/ { p = f = 0 }
+        END { print passed + p, failed + f }' "$log")
+    repeated=$((repeated + $(grep -c '^=== REPEATED' "$log")))
     if [ "$code" -ne 0 ] || [ "$failed" -ne 0 ] || [ "$passed" -eq 0 ]; then status=1; fi
     levels+=("$name $passed $failed $code")
 }
@@ -58,20 +65,23 @@ images() {
 }
 
 # in_lab PROGRAM: runs one test program in a lab of its own, where nothing else has left a
-# trace. QEMU's nested virtualisation fails once in a while (exit 124 and 125): then again.
+# trace. Nested virtualisation under QEMU/TCG corrupts memory once in a while: the lab's own
+# kernel panics (exit 125), or a guest takes a triple fault. Then the program is repeated, once
+# and for everybody to see. It happened only with guest memory in huge pages, so that the lab
+# denies them here; `make bench` and `make run` use them.
 in_lab() {
     local try code
+    local deny='echo deny >/sys/kernel/mm/transparent_hugepage/shmem_enabled && exec "$@"'
     for try in 1 2; do
         echo "--- $1"
         # shellcheck disable=SC2086 # no filter is no argument
         "$release/lab" run --payload "$payload" --memory 5120 --seed "$seed" --timeout 900 \
-            -e CUDDY_AGENT=/opt/cuddy/tests/cuddy-agent -- \
+            -e CUDDY_AGENT=/opt/cuddy/tests/cuddy-agent -- sh -c "$deny" sh \
             "/opt/cuddy/tests/$1.test" --test-threads=1 ${FILTER:-}
         code=$?
-        [ "$code" -eq 124 ] || [ "$code" -eq 125 ] || return "$code"
-        echo "=== THE LAB FAILED under $1 with exit code $code (try $try of 2)"
+        [ "$code" -ne 0 ] && [ "$try" -eq 1 ] || return "$code"
+        echo "=== REPEATED: $1 ended with exit code $code"
     done
-    return "$code"
 }
 
 # All test programs in the payload, or those of the files in TESTS.
@@ -115,5 +125,6 @@ for line in "${levels[@]}"; do
     printf '%-28s %8s %8s%s\n' "$name" "$p" "$f" "$([ "$code" -eq 0 ] || echo "  (exit $code)")"
     passed=$((passed + p)) failed=$((failed + f))
 done
+[ "$repeated" -eq 0 ] || printf '\n%d test programs were repeated: look for REPEATED above\n' "$repeated"
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 exit "$status"
