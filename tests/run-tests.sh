@@ -65,17 +65,16 @@ images() {
 }
 
 # in_lab PROGRAM: runs one test program in a lab of its own, where nothing else has left a
-# trace. Nested virtualisation under QEMU/TCG corrupts memory once in a while: the lab's own
-# kernel panics (exit 125), or a guest takes a triple fault. Then the program is repeated, once
-# and for everybody to see. It happened only with guest memory in huge pages, so that the lab
-# denies them here; `make bench` and `make run` use them.
+# trace. Nested virtualisation under QEMU/TCG corrupts a guest or the lab once in a while, see
+# tests/lab/README.md: then the program is repeated, once and for everybody to see. Huge pages
+# make it more frequent, so that they are denied here; `make bench` and `make run` use them.
 in_lab() {
     local try code
     local deny='echo deny >/sys/kernel/mm/transparent_hugepage/shmem_enabled && exec "$@"'
     for try in 1 2; do
         echo "--- $1"
         # shellcheck disable=SC2086 # no filter is no argument
-        "$release/lab" run --payload "$payload" --memory 5120 --seed "$seed" --timeout 900 \
+        "$release/lab" run --payload "$payload" --memory 5120 --seed "$seed" --timeout 480 \
             -e CUDDY_AGENT=/opt/cuddy/tests/cuddy-agent -- sh -c "$deny" sh \
             "/opt/cuddy/tests/$1.test" --test-threads=1 ${FILTER:-}
         code=$?
