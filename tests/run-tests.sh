@@ -65,9 +65,9 @@ images() {
 }
 
 # in_lab PROGRAM: runs one test program in a lab of its own, where nothing else has left a
-# trace. Nested virtualisation under QEMU/TCG corrupts a guest or the lab once in a while, see
-# tests/lab/README.md: then the program is repeated, once and for everybody to see. Huge pages
-# make it more frequent, so that they are denied here; `make bench` and `make run` use them.
+# trace. A guest or the lab breaks under QEMU's nested virtualisation once in a while, see
+# tests/lab/README.md: a program that fails is repeated, once and for everybody to see. Huge
+# pages for guest memory are denied here, in case they matter; `make bench` and `make run` have them.
 in_lab() {
     local try code
     local deny='echo deny >/sys/kernel/mm/transparent_hugepage/shmem_enabled && exec "$@"'
