@@ -3,10 +3,11 @@
 //! the shared directory and rewritten. The JSON stays untyped, so that what this code does not
 //! know reaches the agent unchanged.
 
-use std::path::PathBuf;
+mod mounts;
 
 use serde_json::{Map, Value};
 
+pub use self::mounts::Bind;
 use crate::{ContainerId, Error};
 
 /// A configuration ready for the guest, and what the host has to do for it.
@@ -18,17 +19,6 @@ pub struct GuestSpec {
     pub binds: Vec<Bind>,
     /// What was left out, in plain words.
     pub notes: Vec<String>,
-}
-
-/// A path of the host that the container sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// The host's file or directory.
-    pub source: PathBuf,
-    /// Whether the mounts below it are seen as well.
-    pub recursive: bool,
-    /// Whether the machine may only read it.
-    pub read_only: bool,
 }
 
 /// Character devices that are the same in every Linux: memory devices (major 1), terminals (5),
@@ -55,7 +45,7 @@ pub fn translate(host: Value, container: &ContainerId, root: &str) -> Result<Gue
     if spec.remove("hooks").is_some_and(|hooks| has_content(&hooks)) {
         notes.push("hooks are not run".into());
     }
-    let binds = translate_mounts(&mut spec, container);
+    let binds = mounts::translate(&mut spec, container);
     if let Some(Value::Object(linux)) = spec.get_mut("linux") {
         translate_linux(linux, container, &mut notes)?;
     }
@@ -103,25 +93,6 @@ fn translate_process(process: &mut Map<String, Value>, notes: &mut Vec<String>) 
             notes.push(format!("{name} {value} is not applied in the guest"));
         }
     }
-}
-
-fn translate_mounts(spec: &mut Map<String, Value>, container: &ContainerId) -> Vec<Bind> {
-    let mut binds = Vec::new();
-    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut);
-    for mount in mounts.into_iter().flatten().filter_map(Value::as_object_mut) {
-        let options = mount.get("options").and_then(Value::as_array);
-        let has = |name: &str| options.is_some_and(|list| list.iter().any(|o| o == name));
-        let bind = mount.get("type").is_some_and(|t| t == "bind") || has("bind") || has("rbind");
-        let Some(source) = mount.get("source").and_then(Value::as_str).filter(|_| bind) else {
-            continue;
-        };
-        let read_only = has("ro") || has("rro");
-        binds.push(Bind { source: source.into(), recursive: has("rbind"), read_only });
-        let index = binds.len() - 1;
-        let source = format!("{}/{container}/mounts/{index}", agent_api::SHARE_DIR);
-        mount.insert("source".into(), source.into());
-    }
-    binds
 }
 
 fn translate_linux(

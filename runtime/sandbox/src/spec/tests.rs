@@ -27,24 +27,6 @@ fn root_and_cgroup_get_guest_paths_and_unknown_fields_survive() {
 }
 
 #[test]
-fn bind_sources_move_below_the_share_and_other_mounts_stay() {
-    let guest = translated(json!({"process": {}, "mounts": [
-        {"destination": "/proc", "type": "proc", "source": "proc"},
-        {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "ro"]},
-        {"destination": "/f", "type": "none", "source": "/etc/f", "options": ["bind"]},
-        {"destination": "/r", "type": "bind", "source": "/srv/r", "options": ["rbind", "rro"]},
-    ]}));
-    assert_eq!(guest.spec["mounts"][0]["source"], "proc");
-    assert_eq!(guest.spec["mounts"][1]["source"], "/run/cuddy/share/web/mounts/0");
-    assert_eq!(guest.spec["mounts"][1]["options"][1], "ro");
-    assert_eq!(guest.spec["mounts"][2]["source"], "/run/cuddy/share/web/mounts/1");
-    let data = Bind { source: "/srv/data".into(), recursive: true, read_only: true };
-    let file = Bind { source: "/etc/f".into(), recursive: false, read_only: false };
-    let all_of_it = Bind { source: "/srv/r".into(), recursive: true, read_only: true };
-    assert_eq!(guest.binds, [data, file, all_of_it]);
-}
-
-#[test]
 fn namespaces_of_the_host_are_dropped_and_new_ones_kept() {
     let guest = translated(json!({"process": {}, "linux": {"namespaces": [
         {"type": "pid"},
