@@ -2,7 +2,11 @@
 //! a [`RawMachineConfig`] are as read, those of a [`MachineConfig`] are checked, and reading
 //! one from the wire checks again, so that the VMM need not trust its client.
 
+mod net;
+
 use serde::{Deserialize, Serialize};
+
+pub use net::{MAX_QUEUE_PAIRS, MIN_MTU, NetConfig};
 
 use crate::WINDOWS;
 
@@ -31,6 +35,9 @@ pub enum ConfigError {
     /// A disk serial is longer than its 20-byte field (virtio 1.3 §5.2.6).
     #[error("disk serial {0:?}: must be at most 20 bytes of printable ASCII")]
     Serial(String),
+    /// A value of a network device is out of its range.
+    #[error("network device: {0}")]
+    Net(&'static str),
 }
 
 /// Number of vCPUs of a machine, 1 to 32. All are present; one is online after boot.
@@ -310,4 +317,6 @@ pub enum DeviceConfig {
         /// Where the output goes. What can't be written at once is dropped and counted.
         output: FdSlot,
     },
+    /// A network device (virtio 1.3 §5.1).
+    Net(NetConfig),
 }

@@ -21,7 +21,7 @@ pub mod wire;
 
 pub use config::{
     BlockConfig, BootConfig, ConfigError, DeviceConfig, FdSlot, MachineConfig, MemoryMib,
-    RawMachineConfig, VcpuCount, Window,
+    NetConfig, RawMachineConfig, VcpuCount, Window,
 };
 pub use message::{
     ErrorKind, ErrorReply, Event, FromVmm, MachineEnd, MachineState, MachineStatus, Reply, Request,

@@ -67,6 +67,10 @@ impl Maker<'_> {
                 let config = FsConfig { tag, root: jail::SHARE.into(), xattr: true };
                 Box::new(Fs::new(self.spawner, &config)?)
             }
+            DeviceConfig::Net(_) => {
+                let source = std::io::ErrorKind::Unsupported.into();
+                Err(DeviceError::Host { device: "net", action: "serve a network", source })?
+            }
         };
         Ok(Box::new(Watched::new(device, self.window, self.notices.clone())))
     }
