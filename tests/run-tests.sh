@@ -100,7 +100,7 @@ e2e() {
         { status=1; return; }
     strip -o "$payload/tests/cuddy-agent" "$(dirname "$release")/debug/cuddy-agent"
     mkdir "$payload/images" "$payload/containerd"
-    cp "$(tests/lab/images.sh | tail -n 1)/busybox.tar" "$payload/images/"
+    cp "$(tests/lab/images.sh | tail -n 1)"/{busybox,pause}.tar "$payload/images/"
     cp -r "$(tests/lab/containerds.sh | tail -n 1)"/* "$payload/containerd/"
     images
     local seed

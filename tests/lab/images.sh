@@ -42,10 +42,11 @@ busybox_root() {
 
 # image NAME CONFIG [OPTION...] ROOT...: writes one archive; CONFIG lacks only Env.
 image() {
-    local name=$1 config=$2
+    local name=$1 config=$2 full=cuddy.test/$1:latest
+    [ "$name" != pause ] || full=registry.k8s.io/pause:3.10
     shift 2
     say "packing image $name"
-    python3 "$here/oci.py" --output "$work/out/$name.tar" --name "cuddy.test/$name:latest" \
+    python3 "$here/oci.py" --output "$work/out/$name.tar" --name "$full" \
         --config "{\"Env\": [\"PATH=$path\"], $config}" "$@"
 }
 
@@ -60,6 +61,10 @@ build() {
 
     busybox_root "$work/busybox"
     image busybox '"Cmd": ["sh"]' --gzip "$work/busybox"
+
+    mkdir "$work/pause"
+    install -m 0755 /bin/busybox "$work/pause/tail"
+    image pause '"Entrypoint": ["/tail", "-f", "/dev/null"]' --gzip "$work/pause"
 
     debian_root "$work/debian"
     image debian '"Cmd": ["bash"]' "$work/debian"

@@ -40,12 +40,29 @@ pub fn versions() -> Vec<PathBuf> {
     found
 }
 
+/// The runtime as kubelet would use it.
+fn runtime(major: u32) -> String {
+    let cri = if major < 2 { "io.containerd.grpc.v1.cri" } else { "io.containerd.cri.v1.runtime" };
+    format!("[plugins.'{cri}'.containerd.runtimes.cuddy]\nruntime_type = '{RUNTIME}'\n")
+}
+
 impl Containerd {
     /// Starts the daemon of the version in `programs` and imports the small image.
     ///
     /// # Panics
     /// When that fails.
     pub fn new(programs: &Path) -> Self {
+        let daemon = Self::configured(programs, |_, major| runtime(major));
+        daemon.ctr(&["images", "import", ARCHIVE]).ok();
+        daemon
+    }
+
+    /// Starts the daemon of the version in `programs`; `plugins` makes the configuration of its
+    /// plug-ins from its directory and major version.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub(crate) fn configured(programs: &Path, plugins: impl FnOnce(&Path, u32) -> String) -> Self {
         let output = Command::new(programs.join("containerd")).arg("--version").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let version = String::from_utf8(output.stdout).unwrap();
@@ -53,9 +70,9 @@ impl Containerd {
         let version = version.split_whitespace().nth(2).unwrap().trim_start_matches('v').to_owned();
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = Self { programs: programs.to_owned(), version, dir, process: None };
-        std::fs::write(daemon.path("config.toml"), daemon.configuration()).unwrap();
+        let plugins = plugins(daemon.dir.path(), daemon.major());
+        std::fs::write(daemon.path("config.toml"), daemon.configuration() + &plugins).unwrap();
         daemon.start();
-        daemon.ctr(&["images", "import", ARCHIVE]).ok();
         daemon
     }
 
@@ -74,14 +91,10 @@ impl Containerd {
         self.dir.path().join(name)
     }
 
-    /// Paths of its own, and the runtime as kubelet would use it.
+    /// Paths of its own.
     fn configuration(&self) -> String {
         let dir = self.dir.path().display();
-        let (version, cri) = if self.major() < 2 {
-            (2, "io.containerd.grpc.v1.cri")
-        } else {
-            (3, "io.containerd.cri.v1.runtime")
-        };
+        let version = if self.major() < 2 { 2 } else { 3 };
         format!(
             "version = {version}\n\
              root = '{dir}/root'\n\
@@ -91,9 +104,7 @@ impl Containerd {
              [plugins.'io.containerd.internal.v1.opt']\n\
              path = '{dir}/opt'\n\
              [plugins.'io.containerd.nri.v1.nri']\n\
-             disable = true\n\
-             [plugins.'{cri}'.containerd.runtimes.cuddy]\n\
-             runtime_type = '{RUNTIME}'\n"
+             disable = true\n"
         )
     }
 

@@ -1,0 +1,261 @@
+//! A containerd whose CRI server has the runtime's handlers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::network::{BRIDGE, conflist};
+use super::{Cri, api};
+use crate::containerd::Containerd;
+use crate::ctr::{Done, RUNTIME};
+use crate::{eventually, host};
+
+/// The image that a node's configuration names for sandboxes; nothing of it runs in a microVM.
+pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
+
+/// Where Debian has the plug-ins.
+const PLUGINS: &str = "/usr/lib/cni";
+
+/// What CRI's containers and images are in.
+const NAMESPACE: &str = "k8s.io";
+
+/// Who drives a pod's sandbox in containerd: the name is the handler's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    /// A container is made for it, which the shim answers; every version has it.
+    Podsandbox,
+    /// The shim's own Sandbox service, from 2.0 on.
+    Shim,
+}
+
+impl Controller {
+    /// The handler to name in [`super::PodSpec::handler`].
+    pub fn handler(self) -> &'static str {
+        match self {
+            Self::Podsandbox => "cuddy",
+            Self::Shim => "cuddy-sandbox",
+        }
+    }
+}
+
+/// A daemon with CRI; all its pods and itself end with the value.
+///
+/// Handlers: `cuddy` (the default, controller `podsandbox`), `cuddy-sandbox` (controller `shim`,
+/// from 2.0 on) and `runc`.
+#[derive(Debug)]
+pub struct Daemon {
+    containerd: Containerd,
+    cri: Cri,
+}
+
+impl Daemon {
+    /// Starts the daemon of the version in `programs` (one of [`crate::containerd::versions`]),
+    /// with [`conflist`] as its network, and waits until it is ready for pods. It has the small
+    /// image and [`PAUSE`]; see [`Self::import`].
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn new(programs: &Path) -> Self {
+        Self::with(programs, conflist, "")
+    }
+
+    /// [`Self::new`] with a network of the caller's (the argument is a directory for what the
+    /// plug-ins keep) and with more configuration at its end, in the version's own form.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn with(programs: &Path, network: impl Fn(&Path) -> String, more: &str) -> Self {
+        let containerd = Containerd::configured(programs, |dir, major| {
+            let plugins = dir.join("net.d");
+            std::fs::create_dir(&plugins).unwrap();
+            let text = network(&dir.join("addresses"));
+            std::fs::write(plugins.join("10-cuddy.conflist"), text).unwrap();
+            configuration(&plugins, major) + more
+        });
+        let cri = Cri::connect(&containerd.path("containerd.sock"));
+        let daemon = Self { containerd, cri };
+        daemon.import("busybox");
+        daemon.import("pause");
+        daemon.await_network();
+        daemon
+    }
+
+    /// The client.
+    pub fn cri(&self) -> Cri {
+        self.cri.clone()
+    }
+
+    /// Its version, such as 1.6.20.
+    pub fn version(&self) -> &str {
+        self.containerd.version()
+    }
+
+    /// The number before the first dot.
+    pub fn major(&self) -> u32 {
+        self.containerd.major()
+    }
+
+    /// The controllers it has.
+    pub fn controllers(&self) -> &'static [Controller] {
+        if self.major() < 2 {
+            &[Controller::Podsandbox]
+        } else {
+            &[Controller::Podsandbox, Controller::Shim]
+        }
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.containerd.path(name)
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        self.containerd.log()
+    }
+
+    /// Runs this version's `ctr` on CRI's containers and images.
+    pub fn ctr(&self, arguments: &[&str]) -> Done {
+        self.containerd.ctr(&[&["--namespace", NAMESPACE], arguments].concat())
+    }
+
+    /// Makes a test image (`busybox`, `debian`, …) known, if it is not: 2 s for a small one, 15 s
+    /// for one with Debian in it. Its name is `cuddy.test/NAME:latest`.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn import(&self, name: &str) {
+        let full =
+            if name == "pause" { PAUSE.to_owned() } else { format!("cuddy.test/{name}:latest") };
+        if self.cri.image(&full).is_none() {
+            self.ctr(&["images", "import", &format!("/opt/cuddy/images/{name}.tar")]).ok();
+            eventually("the image is known to CRI", || self.cri.image(&full).is_some());
+        }
+    }
+
+    fn await_network(&self) {
+        let ready = || {
+            let mut service = self.cri.runtime_service();
+            let status = self.cri.wait(service.status(api::StatusRequest { verbose: false }));
+            let conditions = status.ok().and_then(|status| status.status);
+            conditions.is_some_and(|status| status.conditions.iter().all(|one| one.status))
+        };
+        eventually("runtime and network are ready", ready);
+    }
+
+    /// Ends the daemon by force, as a crash would; pods stay.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.containerd.kill();
+    }
+
+    /// Starts the daemon again.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn restart(&mut self) {
+        self.containerd.start();
+        self.await_network();
+    }
+
+    /// What is left of pods: sandboxes of the runtime, bundles, mounts, network namespaces.
+    pub fn remains(&self) -> Vec<String> {
+        let mut found = host::remains();
+        found.extend(self.cri.pods().iter().map(|pod| format!("pod {pod}")));
+        for kind in ["runtime.v2.task", "sandbox.controller.v1.shim", "grpc.v1.cri/sandboxes"] {
+            for namespace in ["", NAMESPACE] {
+                let dir = self.path(&format!("state/io.containerd.{kind}/{namespace}"));
+                let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+                let entries = entries.filter(|entry| entry.file_name() != NAMESPACE);
+                found.extend(entries.map(|entry| entry.path().display().to_string()));
+            }
+        }
+        let mounts = host::mounts(&self.path("state"));
+        found.extend(mounts.iter().map(|point| format!("mount {}", point.display())));
+        let spaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+        let spaces = spaces.filter(|entry| entry.file_name().to_string_lossy().starts_with("cni-"));
+        found.extend(spaces.map(|entry| entry.path().display().to_string()));
+        found
+    }
+
+    /// Waits until nothing of any pod is left.
+    ///
+    /// # Panics
+    /// With what is left when patience ends.
+    #[track_caller]
+    pub fn settled(&self) {
+        let mut left = self.remains();
+        let end = std::time::Instant::now() + crate::PATIENCE;
+        while !left.is_empty() {
+            assert!(std::time::Instant::now() < end, "{} left behind {left:#?}", self.version());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            left = self.remains();
+        }
+    }
+
+    /// Removes every pod, and tells whether that worked.
+    fn remove_all(&self) -> Result<(), tonic::Status> {
+        let mut service = self.cri.runtime_service();
+        let request = api::ListPodSandboxRequest { filter: None };
+        for pod in self.cri.wait(service.list_pod_sandbox(request))?.items {
+            let pod_sandbox_id = pod.id;
+            let request = api::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+            self.cri.wait(service.stop_pod_sandbox(request))?;
+            let request = api::RemovePodSandboxRequest { pod_sandbox_id };
+            self.cri.wait(service.remove_pod_sandbox(request))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Err(status) = self.remove_all() {
+            println!("pods of containerd {} stay: {status}", self.version());
+        }
+        // There is none if no pod had a network.
+        let _none = Command::new("ip").args(["link", "del", BRIDGE]).output();
+    }
+}
+
+/// Everything of CRI that a node's administrator sets, in the form of the major version.
+fn configuration(network: &Path, major: u32) -> String {
+    let network = network.display();
+    let (server, cri) = if major < 2 {
+        let cri = "plugins.'io.containerd.grpc.v1.cri'";
+        let server = format!(
+            "[{cri}]\nsandbox_image = '{PAUSE}'\n\
+             [{cri}.cni]\nbin_dir = '{PLUGINS}'\nconf_dir = '{network}'\n"
+        );
+        (server, cri)
+    } else {
+        let cri = "plugins.'io.containerd.cri.v1.runtime'";
+        let server = format!(
+            "[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = '{PAUSE}'\n\
+             [{cri}.cni]\nbin_dirs = ['{PLUGINS}']\nconf_dir = '{network}'\n"
+        );
+        (server, cri)
+    };
+    let runtime = |name: &str, sandboxer: &str| {
+        format!(
+            "[{cri}.containerd.runtimes.{name}]\n\
+             runtime_type = '{RUNTIME}'\n\
+             privileged_without_host_devices = true\n\
+             pod_annotations = ['dev.cuddy.*']\n\
+             container_annotations = ['dev.cuddy.*']\n\
+             {sandboxer}"
+        )
+    };
+    let shim =
+        if major < 2 { String::new() } else { runtime("cuddy-sandbox", "sandboxer = 'shim'\n") };
+    format!(
+        "{server}\
+         [{cri}.containerd]\n\
+         default_runtime_name = 'cuddy'\n\
+         {}{shim}\
+         [{cri}.containerd.runtimes.runc]\n\
+         runtime_type = 'io.containerd.runc.v2'\n",
+        runtime("cuddy", "")
+    )
+}
