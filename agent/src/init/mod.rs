@@ -40,6 +40,7 @@ use crate::sys::process::Fork;
 use failure::Context;
 
 pub(crate) use mounts::mount_detached;
+pub(crate) use rooted::Rooted;
 
 /// The word by which the agent calls itself to be this program.
 pub(crate) const NAME: &str = "container-init";

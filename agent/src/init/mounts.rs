@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -81,7 +81,13 @@ pub(super) fn clone_mount(source: &Path, recursive: bool) -> rustix::io::Result<
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(CWD, source, flags)
+    if !source.starts_with(agent_api::STATE_DIR) {
+        return open_tree(CWD, source, flags);
+    }
+    // The attack: a container that has put a link in a volume whose part another one is given.
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let place = openat2(CWD, source, place, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    open_tree(&place, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 fn detached(spec: &Spec, cgroup: &Path, mount: &Mount, options: &Options) -> Result<OwnedFd> {
@@ -157,8 +163,8 @@ pub(crate) fn mount_detached(
     }
     let detached = filesystem(kind, Some(Path::new(device)), &data)?;
     set_attributes(detached.as_fd(), false, &options.own)?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let place = rustix::fs::open(target, flags, rustix::fs::Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let place = open(target, flags, Mode::empty())?;
     Ok(attach(&detached, &place)?)
 }
 

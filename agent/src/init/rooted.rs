@@ -13,7 +13,7 @@ const MAX_LINKS: u32 = 16;
 
 /// A directory that is the root of paths.
 #[derive(Debug)]
-pub(super) struct Rooted(OwnedFd);
+pub(crate) struct Rooted(OwnedFd);
 
 /// What to create where nothing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 impl Rooted {
     /// Opens the directory.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         rustix::fs::open(path, PLACE | OFlags::DIRECTORY, Mode::empty()).map(Self)
     }
 
@@ -47,6 +47,17 @@ impl Rooted {
     /// The place of a path, made with its parents where nothing is.
     pub(super) fn find_or_create(&self, path: &Path, create: Create) -> Result<OwnedFd> {
         self.create_below(path, create, MAX_LINKS)
+    }
+
+    /// Makes a directory, with its parents, and opens it; none if something is there already.
+    pub(crate) fn make_directory(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        match self.find(path) {
+            Err(Errno::NOENT) => {}
+            found => return found.map(|_| None),
+        }
+        let place = self.find_or_create(path, Create::Directory)?;
+        let directory = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&place, ".", directory, Mode::empty()).map(Some)
     }
 
     /// The directory that a path's last part is in (made if missing), and that part.

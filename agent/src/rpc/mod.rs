@@ -23,7 +23,7 @@ pub(crate) fn services(sandbox: &Arc<Sandbox>) -> Vec<HashMap<String, Service>> 
     vec![
         health_ttrpc::create_health(Arc::new(health::HealthService)),
         sandbox_ttrpc::create_sandbox(Arc::new(sandbox::SandboxService)),
-        storage_ttrpc::create_storage(Arc::new(storage::StorageService)),
+        storage_ttrpc::create_storage(Arc::new(storage::StorageService::default())),
         container_ttrpc::create_container(Arc::new(container::ContainerService(Arc::clone(
             sandbox,
         )))),

@@ -1,6 +1,7 @@
 //! Disks in windows: the driver of a virtio-mmio window is bound when the host has put a device
 //! there, the disk appears, and is mounted; and all that backwards.
 
+mod filesystem;
 mod uevent;
 
 use std::fs::File;
@@ -8,10 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, Result};
 use crate::init::mount_detached;
+
+pub(crate) use filesystem::{Directory, Filesystem, mount, unmount};
 
 /// Number of windows; DSDT devices LNRO0005:00 to :3f.
 const WINDOWS: u32 = 64;
@@ -35,6 +38,26 @@ pub(crate) struct Mounting {
     pub(crate) fstype: String,
     /// Options of mount(8).
     pub(crate) options: Vec<String>,
+    /// Made below the point.
+    pub(crate) directories: Vec<Directory>,
+}
+
+/// A disk of the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Its node.
+    pub(crate) node: String,
+    /// Its major and minor number.
+    pub(crate) numbers: (u32, u32),
+}
+
+impl Disk {
+    fn of(name: &str) -> Result<Self> {
+        let node = format!("/dev/{name}");
+        let found = rustix::fs::stat(&node).map_err(Error::io(format!("look at {node}")))?;
+        let numbers = (rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev));
+        Ok(Self { node, numbers })
+    }
 }
 
 impl Window {
@@ -73,19 +96,19 @@ impl Window {
     }
 }
 
-/// Makes the disk of a window appear and mounts it if asked to; its device node.
+/// Makes the disk of a window appear and mounts it if asked to.
 ///
 /// # Errors
 /// There is no disk in the window, or it cannot be mounted; the window is free again then.
-pub(crate) fn attach(window: Window, mounting: &Mounting) -> Result<String> {
+pub(crate) fn attach(window: Window, mounting: &Mounting) -> Result<Disk> {
     if window.disk().is_some() {
         return Err(Error::Exists(window.name()));
     }
     let uevents = uevent::Uevents::listen().map_err(Error::io("listen for devices"))?;
     write_driver("bind", window).map_err(Error::io(format!("bind {}", window.name())))?;
     let result = wait_for_disk(window, &uevents)
-        .map(|disk| format!("/dev/{disk}"))
-        .and_then(|device| mount(&device, mounting).map(|()| device));
+        .and_then(|name| Disk::of(&name))
+        .and_then(|disk| mount_disk(&disk.node, mounting).map(|()| disk));
     if result.is_err()
         && let Err(error) = write_driver("unbind", window)
     {
@@ -100,7 +123,7 @@ pub(crate) fn attach(window: Window, mounting: &Mounting) -> Result<String> {
 /// The mount is in use, or the window is not bound.
 pub(crate) fn detach(window: Window, mount_point: &str) -> Result<()> {
     if !mount_point.is_empty() {
-        unmount(mount_point, UnmountFlags::NOFOLLOW)
+        rustix::mount::unmount(mount_point, UnmountFlags::NOFOLLOW)
             .map_err(Error::io(format!("unmount {mount_point}")))?;
     }
     if let Some(disk) = window.disk() {
@@ -131,7 +154,7 @@ fn wait_for_disk(window: Window, uevents: &uevent::Uevents) -> Result<String> {
     }
 }
 
-fn mount(device: &str, mounting: &Mounting) -> Result<()> {
+fn mount_disk(device: &str, mounting: &Mounting) -> Result<()> {
     if mounting.point.is_empty() {
         return Ok(());
     }
@@ -141,7 +164,11 @@ fn mount(device: &str, mounting: &Mounting) -> Result<()> {
     }
     std::fs::create_dir_all(&mounting.point).map_err(Error::io(doing()))?;
     mount_detached(&mounting.fstype, device, &mounting.options, &mounting.point)
-        .map_err(Error::io(doing()))
+        .map_err(Error::io(doing()))?;
+    filesystem::make_directories(&mounting.point, &mounting.directories).inspect_err(|_| {
+        // The window is about to be empty.
+        let _busy = rustix::mount::unmount(&*mounting.point, UnmountFlags::DETACH);
+    })
 }
 
 #[cfg(test)]

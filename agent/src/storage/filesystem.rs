@@ -1,0 +1,112 @@
+//! Filesystems of the guest that need no device: a tmpfs that containers share, an overlay.
+
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Gid, Mode, StatxAttributes, StatxFlags, Uid, fchmod, fchown};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use crate::error::{Error, Result};
+use crate::init::{Rooted, mount_detached};
+
+/// What to mount, and where.
+#[derive(Debug)]
+pub(crate) struct Filesystem {
+    /// Absolute path, created if missing.
+    pub(crate) point: String,
+    /// Filesystem type.
+    pub(crate) fstype: String,
+    /// Options of mount(8).
+    pub(crate) options: Vec<String>,
+    /// Made below the point.
+    pub(crate) directories: Vec<Directory>,
+}
+
+/// A directory to make where nothing is.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// Relative to the mount point.
+    pub(crate) path: String,
+    /// Permission bits of a new one.
+    pub(crate) mode: u32,
+    /// User and group of a new one.
+    pub(crate) owner: (u32, u32),
+}
+
+/// Mounts a filesystem unless something is mounted there, and makes its directories. Two at the
+/// same place must not be mounted at once.
+///
+/// # Errors
+/// It can't be mounted, or a directory not be made.
+pub(crate) fn mount(filesystem: &Filesystem) -> Result<()> {
+    let Filesystem { point, fstype, options, directories } = filesystem;
+    let doing = || format!("mount {fstype} at {point}");
+    if !point.starts_with('/') {
+        return Err(Error::Invalid(format!("{}: mount point is not absolute", doing())));
+    }
+    std::fs::create_dir_all(point).map_err(Error::io(doing()))?;
+    if !is_mounted(point).map_err(Error::io(doing()))? {
+        mount_detached(fstype, fstype, options, point).map_err(Error::io(doing()))?;
+    }
+    make_directories(point, directories)
+}
+
+/// Unmounts what is at `point`; nothing there is fine.
+///
+/// # Errors
+/// It is in use.
+pub(crate) fn unmount(point: &str) -> Result<()> {
+    match rustix::mount::unmount(point, UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(error) => Err(Error::io(format!("unmount {point}"))(error)),
+    }
+}
+
+fn is_mounted(point: &str) -> rustix::io::Result<bool> {
+    let place = (rustix::fs::CWD, AtFlags::SYMLINK_NOFOLLOW);
+    let found = rustix::fs::statx(place.0, point, place.1, StatxFlags::MODE)?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Makes directories below `root`. The attack: a container that has put a link where one is
+/// to be made in what it can write.
+pub(super) fn make_directories(root: &str, directories: &[Directory]) -> Result<()> {
+    for directory in directories {
+        let doing = || format!("make directory {:?} in {root}", directory.path);
+        make(Path::new(root), directory).map_err(Error::io(doing()))?;
+    }
+    Ok(())
+}
+
+fn make(root: &Path, directory: &Directory) -> rustix::io::Result<()> {
+    let path = Path::new(&directory.path);
+    let Some(made) = Rooted::open(root)?.make_directory(path)? else { return Ok(()) };
+    let (user, group) = directory.owner;
+    fchown(&made, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+    fchmod(&made, Mode::from_raw_mode(directory.mode & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::{Directory, make_directories};
+
+    #[test]
+    fn directories_are_made_once_and_only_inside() {
+        let root = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+        let directory = |path: &str, mode| Directory { path: path.into(), mode, owner: (0, 0) };
+        let path = root.path().to_str().unwrap();
+        make_directories(path, &[directory("a/b", 0o1777), directory("link/c", 0o700)]).unwrap();
+        let mode = || root.path().join("a/b").metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(), 0o1777);
+        make_directories(path, &[directory("a/b", 0o700)]).unwrap();
+        assert_eq!(mode(), 0o1777);
+        assert!(!outside.path().join("c").exists());
+        // A file that is there is what was asked for, too: kubelet can't know.
+        std::fs::write(root.path().join("file"), "").unwrap();
+        make_directories(path, &[directory("file", 0o700)]).unwrap();
+    }
+}
