@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, CgroupError};
 use crate::control::Order;
 use crate::error::{Error, Result};
 use crate::oci::{self, Spec};
@@ -69,9 +69,9 @@ impl Container {
         };
         let init = Arc::new(Process::new(String::new(), order, streams));
         let workshop = Workshop { reaper, streams: connections, cgroup: &cgroup };
-        let made = match spec.linux.resources.as_ref().map(|resources| cgroup.apply(resources)) {
-            Some(Err(error)) => Err(error.into()),
-            _ => init.prepare(workshop, None).await,
+        let made = match limit(&cgroup, &spec) {
+            Err(error) => Err(error.into()),
+            Ok(()) => init.prepare(workshop, None).await,
         };
         let pid = match made {
             Ok(pid) => pid,
@@ -244,6 +244,15 @@ impl Container {
         self.deleted.send_replace(true);
         Ok(())
     }
+}
+
+/// Sets what a new container's cgroup enforces, and whose it is.
+fn limit(cgroup: &Cgroup, spec: &Spec) -> std::result::Result<(), CgroupError> {
+    let mut resources = spec.linux.resources.clone().unwrap_or_default();
+    // As with runc: no list of devices allows none but those that every container has.
+    resources.devices.get_or_insert_default();
+    cgroup.apply(&resources)?;
+    spec.cgroup_owner().map_or(Ok(()), |uid| cgroup.delegate(uid))
 }
 
 #[cfg(test)]

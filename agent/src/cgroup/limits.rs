@@ -11,35 +11,48 @@ pub(super) struct Setting {
     pub(super) file: String,
     /// Content.
     pub(super) value: String,
-    /// A kernel without this file enforces the value anyhow.
-    pub(super) optional: bool,
+    /// What of the kernel's answers is no failure.
+    pub(super) forgive: Forgive,
 }
 
-/// Microseconds; the kernel's and the specification's default.
-const DEFAULT_PERIOD: u64 = 100_000;
+/// What of the kernel's answers to a setting is no failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgive {
+    /// None.
+    Nothing,
+    /// A kernel without the file enforces the value anyhow, or has it under another name.
+    NoFile,
+    /// A refusal: the same is set again behind another setting that it depends on.
+    Refusal,
+}
+
+/// Files of the cgroup core that limit; the others of its files move, stop or end processes.
+const CORE_LIMITS: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
 
 fn set(file: impl Into<String>, value: impl ToString) -> Setting {
-    Setting { file: file.into(), value: value.to_string(), optional: false }
+    Setting { file: file.into(), value: value.to_string(), forgive: Forgive::Nothing }
 }
 
 fn or_max(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
-/// All settings, in the order in which they must be written.
+/// All settings, in the order in which they must be written. `cpu_max` is what that file says now:
+/// an update may change half of it.
 ///
 /// # Errors
 /// The limits contradict each other or name an impossible file.
-pub(super) fn settings(resources: &Resources) -> Result<Vec<Setting>, String> {
+pub(super) fn settings(resources: &Resources, cpu_max: &str) -> Result<Vec<Setting>, String> {
     let mut all = Vec::new();
     if let Some(cpu) = &resources.cpu {
-        cpu_settings(cpu, &mut all);
+        cpu_settings(cpu, cpu_max, &mut all);
     }
     if let Some(memory) = &resources.memory {
         memory_settings(memory, &mut all)?;
     }
-    if let Some(pids) = resources.pids.filter(|pids| pids.limit != 0) {
-        all.push(set("pids.max", or_max(pids.limit)));
+    if let Some(limit) = resources.pids.and_then(|pids| pids.limit) {
+        // Nothing could run with 0, not even the first process; 1 denies as much, as with runc.
+        all.push(set("pids.max", or_max(if limit == 0 { 1 } else { limit })));
     }
     if let Some(block_io) = &resources.block_io {
         io_settings(block_io, &mut all);
@@ -48,7 +61,7 @@ pub(super) fn settings(resources: &Resources) -> Result<Vec<Setting>, String> {
         plain_name(&huge.page_size)?;
         all.push(set(format!("hugetlb.{}.max", huge.page_size), huge.limit));
         let reserved = set(format!("hugetlb.{}.rsvd.max", huge.page_size), huge.limit);
-        all.push(Setting { optional: true, ..reserved });
+        all.push(Setting { forgive: Forgive::NoFile, ..reserved });
     }
     for (device, limits) in &resources.rdma {
         let count = |count: Option<u32>| count.map_or("max".to_owned(), |count| count.to_string());
@@ -64,27 +77,32 @@ pub(super) fn settings(resources: &Resources) -> Result<Vec<Setting>, String> {
 
 /// A name that stays within the cgroup's directory and its controllers.
 fn plain_name(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.contains('/') || name.starts_with("cgroup.") {
+    let core = name.starts_with("cgroup.") && !CORE_LIMITS.contains(&name);
+    if name.is_empty() || name.contains('/') || core {
         return Err(format!("{name:?} is not a limit of a cgroup"));
     }
     Ok(())
 }
 
-fn cpu_settings(cpu: &Cpu, all: &mut Vec<Setting>) {
-    // idle=1 and a weight exclude each other; the later file wins.
-    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+fn cpu_settings(cpu: &Cpu, cpu_max: &str, all: &mut Vec<Setting>) {
+    let idle = cpu.idle.map(|idle| set("cpu.idle", idle));
+    all.extend(idle);
+    // The kernel refuses a weight while the cgroup is idle.
+    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0 && cpu.idle.unwrap_or(0) == 0) {
         all.push(set("cpu.weight", weight_of_shares(shares)));
     }
-    if let Some(idle) = cpu.idle {
-        all.push(set("cpu.idle", idle));
-    }
-    if cpu.quota.is_some() || cpu.period.is_some() {
-        let period = cpu.period.filter(|period| *period != 0).unwrap_or(DEFAULT_PERIOD);
-        let quota = cpu.quota.filter(|quota| *quota > 0).unwrap_or(-1);
-        all.push(set("cpu.max", format!("{} {period}", or_max(quota))));
-    }
+    let bandwidth = bandwidth(cpu, cpu_max);
     if let Some(burst) = cpu.burst {
-        all.push(set("cpu.max.burst", burst));
+        let burst = set("cpu.max.burst", burst);
+        // It must never be above the quota: whether it has to be set before or after that
+        // depends on which of the two grows.
+        if bandwidth.is_some() {
+            all.push(Setting { forgive: Forgive::Refusal, ..burst.clone() });
+        }
+        all.extend(bandwidth);
+        all.push(burst);
+    } else {
+        all.extend(bandwidth);
     }
     if !cpu.cpus.is_empty() {
         all.push(set("cpuset.cpus", &cpu.cpus));
@@ -94,26 +112,40 @@ fn cpu_settings(cpu: &Cpu, all: &mut Vec<Setting>) {
     }
 }
 
-/// 2..=262144 shares to a weight of 1..=10000, linearly.
-fn weight_of_shares(shares: u64) -> u64 {
-    let shares = shares.clamp(2, 262_144);
-    1 + (shares - 2) * 9999 / 262_142
+/// Quota and period share a file. A lone quota keeps the period (the kernel's own rule), a lone
+/// period the quota.
+fn bandwidth(cpu: &Cpu, cpu_max: &str) -> Option<Setting> {
+    let quota = cpu.quota.map(|quota| or_max(if quota == 0 { -1 } else { quota }));
+    let period = cpu.period.filter(|period| *period != 0);
+    match (quota, period) {
+        (None, None) => None,
+        (Some(quota), None) => Some(set("cpu.max", quota)),
+        (quota, Some(period)) => {
+            let now = || cpu_max.split_whitespace().next().unwrap_or("max").to_owned();
+            let quota = quota.unwrap_or_else(now);
+            Some(set("cpu.max", format!("{quota} {period}")))
+        }
+    }
+}
+
+/// 2..=262144 shares to a weight of 1..=10000, by the curve through the two defaults (1024 shares
+/// and weight 100) that runc and crun use since 2025 (opencontainers/cgroups).
+fn weight_of_shares(shares: u64) -> u32 {
+    let shares = u32::try_from(shares.clamp(2, 262_144)).unwrap_or(262_144);
+    let log = f64::from(shares).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    // The least weight that is not below the curve, but for what floating point adds to it.
+    let below = |weight: &u32| f64::from(*weight).log10() < exponent - 1e-9;
+    (1..10_000).find(|weight| !below(weight)).unwrap_or(10_000)
 }
 
 fn memory_settings(memory: &Memory, all: &mut Vec<Setting>) -> Result<(), String> {
     let limit = memory.limit.filter(|limit| *limit != 0);
-    if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
-        let value = match limit {
-            _ if swap < 0 => "max".to_owned(),
-            Some(limit) if limit > 0 && swap >= limit => (swap - limit).to_string(),
-            Some(limit) if limit > 0 => {
-                return Err(format!("memory and swap limit {swap} is below memory limit {limit}"));
-            }
-            _ => return Err("a swap limit needs a memory limit".to_owned()),
-        };
+    if let Some(value) = swap_alone(memory.swap.filter(|swap| *swap != 0), limit)? {
         // Without swap in the kernel none can be used, which is what most ask for.
         let optional = value == "0" || value == "max";
-        all.push(Setting { optional, ..set("memory.swap.max", value) });
+        let forgive = if optional { Forgive::NoFile } else { Forgive::Nothing };
+        all.push(Setting { forgive, ..set("memory.swap.max", value) });
     }
     if let Some(limit) = limit {
         all.push(set("memory.max", or_max(limit)));
@@ -124,15 +156,41 @@ fn memory_settings(memory: &Memory, all: &mut Vec<Setting>) -> Result<(), String
     Ok(())
 }
 
+/// The specification counts memory and swap together, version 2 of cgroups swap alone. The cases
+/// are those of runc: no limit of memory and no word of swap means no limit of either.
+fn swap_alone(both: Option<i64>, memory: Option<i64>) -> Result<Option<String>, String> {
+    let Some(both) = both else {
+        return Ok(memory.filter(|limit| *limit == -1).map(|_| "max".to_owned()));
+    };
+    match memory {
+        _ if both < 0 => Ok(Some("max".to_owned())),
+        None => Err("a swap limit needs a memory limit".to_owned()),
+        Some(-1) => Ok(Some(both.to_string())),
+        Some(limit) if limit < 0 => Err(format!("memory limit {limit}")),
+        Some(limit) if both < limit => {
+            Err(format!("memory and swap limit {both} is below memory limit {limit}"))
+        }
+        Some(limit) => Ok(Some((both - limit).to_string())),
+    }
+}
+
 fn io_settings(block_io: &BlockIo, all: &mut Vec<Setting>) {
-    // A weight matters only with a scheduler that knows weights; a guest may have none.
-    let weight = |value| Setting { optional: true, ..set("io.weight", value) };
+    // A weight matters only with a scheduler that knows weights: BFQ has its own file with the
+    // specification's numbers, the cost model a wider scale.
+    let weights = |device: &str, default: &str, weight: u16| {
+        let found = |file, value| Setting { forgive: Forgive::NoFile, ..set(file, value) };
+        [
+            found("io.bfq.weight", format!("{device}{weight}")),
+            found("io.weight", format!("{default}{}", io_weight(weight))),
+        ]
+    };
     if let Some(value) = block_io.weight.filter(|weight| *weight != 0) {
-        all.push(weight(format!("default {}", io_weight(value))));
+        all.extend(weights("", "default ", value));
     }
     for device in &block_io.weight_device {
         if let Some(value) = device.weight.filter(|weight| *weight != 0) {
-            all.push(weight(format!("{}:{} {}", device.major, device.minor, io_weight(value))));
+            let name = format!("{}:{} ", device.major, device.minor);
+            all.extend(weights(&name, &name, value));
         }
     }
     let kinds: [(&str, &Vec<ThrottleDevice>); 4] = [
@@ -156,73 +214,4 @@ fn io_weight(weight: u16) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::settings;
-
-    fn of(json: &str) -> Vec<(String, String)> {
-        let resources = serde_json::from_str(json).unwrap();
-        let settings = settings(&resources).unwrap().into_iter();
-        settings.map(|setting| (setting.file, setting.value)).collect()
-    }
-
-    fn refused(json: &str) -> bool {
-        settings(&serde_json::from_str(json).unwrap()).is_err()
-    }
-
-    fn one(file: &str, value: &str) -> Vec<(String, String)> {
-        vec![(file.to_owned(), value.to_owned())]
-    }
-
-    #[test]
-    fn cpu_shares_become_weights() {
-        for (shares, weight) in [(2, "1"), (1024, "39"), (262_144, "10000"), (1, "1")] {
-            let json = format!(r#"{{"cpu":{{"shares":{shares}}}}}"#);
-            assert_eq!(of(&json), one("cpu.weight", weight));
-        }
-        assert!(of(r#"{"cpu":{"shares":0}}"#).is_empty());
-    }
-
-    #[test]
-    fn quota_and_period_share_a_file() {
-        assert_eq!(of(r#"{"cpu":{"quota":50000}}"#), one("cpu.max", "50000 100000"));
-        assert_eq!(of(r#"{"cpu":{"quota":-1,"period":20000}}"#), one("cpu.max", "max 20000"));
-    }
-
-    #[test]
-    fn swap_is_without_memory_in_version_2() {
-        let both = of(r#"{"memory":{"limit":100,"swap":150,"reservation":50}}"#);
-        assert_eq!(
-            both,
-            [("memory.swap.max", "50"), ("memory.max", "100"), ("memory.low", "50")]
-                .map(|(file, value)| (file.to_owned(), value.to_owned()))
-        );
-        assert_eq!(of(r#"{"memory":{"limit":-1}}"#), one("memory.max", "max"));
-        assert!(refused(r#"{"memory":{"limit":100,"swap":50}}"#));
-        assert!(refused(r#"{"memory":{"swap":50}}"#));
-    }
-
-    #[test]
-    fn pids_and_huge_pages() {
-        assert_eq!(of(r#"{"pids":{"limit":7}}"#), one("pids.max", "7"));
-        assert_eq!(of(r#"{"pids":{"limit":-1}}"#), one("pids.max", "max"));
-        let huge = of(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#);
-        assert_eq!(huge[0], ("hugetlb.2MB.max".to_owned(), "4194304".to_owned()));
-    }
-
-    #[test]
-    fn io_limits() {
-        let json = r#"{"blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,
-            "rate":1000}]}}"#;
-        let settings = of(json);
-        assert_eq!(settings[0], ("io.weight".to_owned(), "default 4950".to_owned()));
-        assert_eq!(settings[1], ("io.max".to_owned(), "8:0 rbps=1000".to_owned()));
-    }
-
-    #[test]
-    fn unified_keys_stay_in_the_cgroup() {
-        assert_eq!(of(r#"{"unified":{"memory.high":"10"}}"#), one("memory.high", "10"));
-        for key in ["../x", "a/b", "", "cgroup.procs", "cgroup.subtree_control"] {
-            assert!(refused(&format!(r#"{{"unified":{{"{key}":"1"}}}}"#)), "{key}");
-        }
-    }
-}
+mod tests;

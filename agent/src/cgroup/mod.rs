@@ -18,6 +18,7 @@ use crate::oci::resources::DeviceRule;
 use crate::sys::bpf;
 
 pub(crate) use changes::Changes;
+use limits::Forgive;
 pub(crate) use stats::read_all;
 
 /// Where the hierarchy is mounted.
@@ -66,6 +67,16 @@ pub(crate) enum CgroupError {
     /// The requested limits make no sense.
     #[error("resources: {0}")]
     Limits(String),
+    /// A cgroup could not be given to a user.
+    #[error("give {path} to user {uid}")]
+    Delegate {
+        /// The file.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The device controller could not be set up.
     #[error("set up the device controller")]
     Devices(#[source] io::Error),
@@ -105,6 +116,11 @@ pub(crate) fn prepare_root() -> Result<(), CgroupError> {
     enable_controllers(root)?;
     create(&pod)?;
     enable_controllers(&pod)
+}
+
+/// The cgroup above all containers.
+pub(crate) fn pod() -> PathBuf {
+    Path::new(ROOT).join(POD)
 }
 
 fn create(path: &Path) -> Result<(), CgroupError> {
@@ -160,20 +176,63 @@ impl Cgroup {
     /// # Errors
     /// A limit makes no sense or the kernel refuses it. Earlier ones may be set by then.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
-        for setting in limits::settings(resources).map_err(CgroupError::Limits)? {
-            match write(&self.path, &setting.file, &setting.value) {
-                Err(CgroupError::Write { path, source, .. })
-                    if setting.optional && source.kind() == io::ErrorKind::NotFound =>
+        self.check_usage(resources)?;
+        // A cgroup without the cpu controller has none; the setting says so then.
+        let cpu_max = read(&self.path, "cpu.max").unwrap_or_default();
+        for setting in limits::settings(resources, &cpu_max).map_err(CgroupError::Limits)? {
+            match (write(&self.path, &setting.file, &setting.value), setting.forgive) {
+                (Err(CgroupError::Write { path, source, .. }), Forgive::NoFile)
+                    if source.kind() == io::ErrorKind::NotFound =>
                 {
-                    log::info!("no {} in this kernel", path.display());
+                    log::debug!("no {} in this kernel", path.display());
                 }
-                other => other?,
+                (Err(CgroupError::Write { .. }), Forgive::Refusal) => {}
+                (other, _) => other?,
             }
         }
         match &resources.devices {
             Some(rules) => self.restrict_devices(rules),
             None => Ok(()),
         }
+    }
+
+    /// `memory.checkBeforeUpdate`: rather no new limit than processes killed by it.
+    fn check_usage(&self, resources: &Resources) -> Result<(), CgroupError> {
+        let checked = resources.memory.filter(|memory| memory.check_before_update == Some(true));
+        let limit = checked.and_then(|memory| memory.limit).filter(|limit| *limit > 0);
+        let Some(limit) = limit else { return Ok(()) };
+        let used = read(&self.path, "memory.current")?;
+        match used.trim().parse::<i64>() {
+            Ok(used) if used > limit => Err(CgroupError::Limits(format!(
+                "memory limit {limit} is below the {used} bytes in use"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the cgroup to a user, who may then divide it further but not change its limits
+    /// (config-linux.md, "Cgroup ownership").
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn delegate(&self, uid: u32) -> Result<(), CgroupError> {
+        let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_default();
+        let files: Vec<&str> = if listed.is_empty() {
+            vec!["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+        } else {
+            listed.lines().collect()
+        };
+        let paths = files.iter().map(|file| self.path.join(file)).chain([self.path.clone()]);
+        for path in paths {
+            match std::os::unix::fs::chown(&path, Some(uid), None) {
+                // Not every listed file is in every cgroup.
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(CgroupError::Delegate { path, uid, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<(), CgroupError> {

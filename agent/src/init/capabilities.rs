@@ -1,5 +1,7 @@
 //! `process.capabilities`: the five sets of capabilities(7).
 
+use std::collections::BTreeSet;
+
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -54,18 +56,24 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// Capabilities that a name stands for. Unknown names are ignored with a message, as the
-/// specification wants of a runtime on a kernel without them.
+/// The number of a capability.
+fn number(name: &str) -> Option<usize> {
+    let short = name.strip_prefix("CAP_").unwrap_or(name);
+    NAMES.iter().position(|known| known.eq_ignore_ascii_case(short))
+}
+
+/// Capabilities that names stand for. Unknown names are ignored, as the specification wants of a
+/// runtime on a kernel without them; the agent logs them.
 fn set_of(names: &[String]) -> CapabilitySet {
-    let mut set = CapabilitySet::empty();
-    for name in names {
-        let short = name.strip_prefix("CAP_").unwrap_or(name);
-        match NAMES.iter().position(|known| known.eq_ignore_ascii_case(short)) {
-            Some(number) => set |= single(number),
-            None => log::warn!("unknown capability {name:?} ignored"),
-        }
-    }
-    set
+    let known = names.iter().filter_map(|name| number(name)).map(single);
+    known.fold(CapabilitySet::empty(), CapabilitySet::union)
+}
+
+/// Names in any of the sets that no capability has, each once.
+pub(crate) fn unknown(capabilities: &Capabilities) -> BTreeSet<&str> {
+    let Capabilities { bounding, effective, inheritable, permitted, ambient } = capabilities;
+    let all = [bounding, effective, inheritable, permitted, ambient].into_iter().flatten();
+    all.map(String::as_str).filter(|name| number(name).is_none()).collect()
 }
 
 fn single(number: usize) -> CapabilitySet {

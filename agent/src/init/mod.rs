@@ -9,6 +9,7 @@
 //! ```
 //! One file per part of the OCI runtime specification.
 
+mod apparmor;
 mod capabilities;
 mod credentials;
 mod devices;
@@ -39,8 +40,10 @@ use crate::control::{self, Command, Failure, Incoming, Order, Report};
 use crate::sys::process::Fork;
 use failure::Context;
 
+pub(crate) use capabilities::unknown as unknown_capabilities;
 pub(crate) use mounts::mount_detached;
 pub(crate) use rooted::Rooted;
+pub(crate) use uts::set_sysctls;
 
 /// The word by which the agent calls itself to be this program.
 pub(crate) const NAME: &str = "container-init";
@@ -101,7 +104,9 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
     rustix::io::fcntl_setfd(&channel.socket, FdFlags::CLOEXEC).context("mark the channel")?;
     // Through the guest's own /proc, and while nothing limits this process yet.
     workload::set_oom_score(&order.process)?;
+    let confinement = apparmor::prepare(&order)?;
     if order.join {
+        scheduling::apply_initial_affinity(&order.process)?;
         let target = descriptors.pop().ok_or_else(|| Failure::guest("no pidfd"))?;
         namespaces::join_container(&order.spec.linux, target.as_fd())?;
     } else {
@@ -122,7 +127,7 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
                 std::process::exit(1);
             }
             drop(wait);
-            workload::become_workload(channel, &order, descriptors)
+            workload::become_workload(channel, &order, descriptors, confinement.as_ref())
         }
     }
 }

@@ -164,7 +164,7 @@ pub(crate) fn mount_detached(
     let detached = filesystem(kind, Some(Path::new(device)), &data)?;
     set_attributes(detached.as_fd(), false, &options.own)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let place = open(target, flags, Mode::empty())?;
+    let place = rustix::fs::open(target, flags, Mode::empty())?;
     Ok(attach(&detached, &place)?)
 }
 

@@ -7,7 +7,13 @@ use crate::oci::process::Rlimit;
 
 /// Sets every listed limit; the others stay those of the agent.
 pub(super) fn apply(limits: &[Rlimit]) -> Result<(), Failure> {
-    for limit in limits {
+    for (position, limit) in limits.iter().enumerate() {
+        if limits[..position].iter().any(|earlier| earlier.kind == limit.kind) {
+            return Err(Failure::configuration(format_args!(
+                "rlimits: {} is there twice",
+                limit.kind
+            )));
+        }
         let resource = resource(&limit.kind).ok_or_else(|| {
             Failure::configuration(format_args!("rlimits: unknown type {:?}", limit.kind))
         })?;

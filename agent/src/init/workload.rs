@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::apparmor::Confinement;
 use super::failure::Context;
 use super::{
     Channel, capabilities, credentials, devices, hooks, masks, mounts, namespaces, program,
@@ -16,9 +17,12 @@ pub(super) fn become_workload(
     channel: &mut Channel,
     order: &Order,
     streams: Vec<OwnedFd>,
+    confinement: Option<&Confinement>,
 ) -> Result<(), Failure> {
     let process = &order.process;
-    refuse_unsupported(process)?;
+    if !process.selinux_label.is_empty() {
+        return Err(Failure::configuration("selinuxLabel: the guest has no SELinux policy"));
+    }
     let filter = order.spec.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     scheduling::apply(process, &order.spec.linux, order.join)?;
     rustix::process::setsid().context("start a session")?;
@@ -30,6 +34,10 @@ pub(super) fn become_workload(
     }
     attach_streams(channel, order, streams)?;
     rlimits::apply(&process.rlimits)?;
+    scheduling::apply_scheduler(process)?;
+    if let Some(confinement) = confinement {
+        confinement.confine()?;
+    }
     let searched = finish_identity(order, filter.as_ref())?;
     channel.report(&Report::Created)?;
     channel.expect(Command::Start)?;
@@ -106,18 +114,4 @@ pub(super) fn set_oom_score(process: &Process) -> Result<(), Failure> {
         return Err(Failure::configuration(format_args!("oomScoreAdj {score}: not -1000 to 1000")));
     }
     std::fs::write("/proc/self/oom_score_adj", score.to_string()).context("set oomScoreAdj")
-}
-
-/// What a guest cannot give is refused, never left out silently.
-fn refuse_unsupported(process: &Process) -> Result<(), Failure> {
-    if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" {
-        return Err(Failure::configuration(format_args!(
-            "apparmorProfile {:?}: the guest has no AppArmor profiles",
-            process.apparmor_profile
-        )));
-    }
-    if !process.selinux_label.is_empty() {
-        return Err(Failure::configuration("selinuxLabel: the guest has no SELinux policy"));
-    }
-    Ok(())
 }

@@ -1,42 +1,74 @@
 //! What of a configuration a guest does not carry out: refused where the workload would notice,
 //! else left out with a line in the log, never silently. `docs/limits.md` has the list.
 
-use super::{Resources, Spec};
+use super::{Process, Resources, Spec};
+use crate::init;
 
 impl Spec {
     /// What is left out, a line each.
     ///
     /// # Errors
     /// The configuration asks for what a workload can't do without.
-    pub(crate) fn left_out(&self) -> Result<Vec<&'static str>, String> {
+    pub(crate) fn left_out(&self) -> Result<Vec<String>, String> {
         if let Some(name) = self.linux.net_devices.keys().next() {
             return Err(format!("netDevices: {name:?} of the host cannot be moved into a guest"));
         }
         let mut lines = self.linux.resources.as_ref().map(Resources::left_out).unwrap_or_default();
         if self.linux.memory_policy.is_some() {
-            lines.push("memoryPolicy is not applied: a guest has one memory node");
+            lines.push("memoryPolicy is not applied: a guest has one memory node".into());
         }
         if self.linux.intel_rdt.is_some() {
-            lines.push("intelRdt is not applied: a guest has no share of the processor's cache");
+            let reason = "a guest has no share of the processor's cache";
+            lines.push(format!("intelRdt is not applied: {reason}"));
         }
+        lines.extend(self.process.as_ref().map(Process::left_out).unwrap_or_default());
         Ok(lines)
+    }
+}
+
+impl Process {
+    /// What is left out, a line each.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let unknown = self.capabilities.as_ref().map(init::unknown_capabilities);
+        let names = unknown.into_iter().flatten();
+        names.map(|name| format!("capability {name:?} is unknown and ignored")).collect()
     }
 }
 
 impl Resources {
     /// What is left out, a line each.
-    pub(crate) fn left_out(&self) -> Vec<&'static str> {
-        let swappiness = self.memory.and_then(|memory| memory.swappiness);
-        let line = "memory.swappiness is not applied: version 2 of cgroups has no such limit";
-        swappiness.map(|_| line).into_iter().collect()
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let memory = self.memory.unwrap_or_default();
+        let cpu = self.cpu.as_ref();
+        let io = self.block_io.as_ref();
+        let is = [
+            ("memory.swappiness", memory.swappiness.is_some()),
+            ("memory.kernel", memory.kernel.is_some_and(|limit| limit > 0)),
+            ("memory.kernelTCP", memory.kernel_tcp.is_some_and(|limit| limit > 0)),
+            ("memory.disableOOMKiller", memory.disable_oom_killer == Some(true)),
+            (
+                "cpu.realtimeRuntime",
+                cpu.is_some_and(|cpu| cpu.realtime_runtime.is_some_and(is_set)),
+            ),
+            ("cpu.realtimePeriod", cpu.is_some_and(|cpu| cpu.realtime_period.is_some_and(is_set))),
+            ("blockIO.leafWeight", io.is_some_and(|io| io.leaf_weight.is_some_and(is_set))),
+        ];
+        let lines = is.into_iter().filter(|(_, is)| *is);
+        let reason = "version 2 of cgroups has no such limit";
+        lines.map(|(name, _)| format!("{name} is not applied: {reason}")).collect()
     }
+}
+
+/// Go programs write 0 for what is not there.
+fn is_set<T: Default + PartialEq>(value: T) -> bool {
+    value != T::default()
 }
 
 #[cfg(test)]
 mod tests {
     use crate::oci::Spec;
 
-    fn left_out(linux: &str) -> Result<Vec<&'static str>, String> {
+    fn left_out(linux: &str) -> Result<Vec<String>, String> {
         let spec: Spec = serde_json::from_str(&format!(r#"{{"linux":{linux}}}"#)).unwrap();
         spec.left_out()
     }
@@ -45,16 +77,27 @@ mod tests {
     fn what_has_no_effect_is_said() {
         let lines = left_out(
             r#"{"memoryPolicy":{"mode":"MPOL_BIND","nodes":"0"},"intelRdt":{"closID":"a"},
-            "resources":{"memory":{"swappiness":60}}}"#,
+            "resources":{"memory":{"swappiness":60,"kernel":7,"kernelTCP":7,"disableOOMKiller":true},
+            "cpu":{"realtimeRuntime":1,"realtimePeriod":2},"blockIO":{"leafWeight":10}}}"#,
         );
         let lines = lines.unwrap();
-        assert_eq!(lines.len(), 3, "{lines:?}");
-        for word in ["memoryPolicy", "intelRdt", "swappiness"] {
+        assert_eq!(lines.len(), 9, "{lines:?}");
+        for word in ["memoryPolicy", "intelRdt", "swappiness", "kernelTCP", "leafWeight"] {
             assert!(lines.iter().any(|line| line.contains(word)), "{word}: {lines:?}");
         }
         let nothing = r#"{"memoryPolicy":null,"intelRdt":null,"netDevices":null,
-            "resources":{"memory":{"limit":1}}}"#;
+            "resources":{"memory":{"limit":1,"kernel":-1,"disableOOMKiller":false},
+            "cpu":{"realtimePeriod":0}}}"#;
         assert!(left_out(nothing).unwrap().is_empty());
+    }
+
+    #[test]
+    fn unknown_capability_is_said_once() {
+        let spec = r#"{"process":{"capabilities":{"bounding":["CAP_FLY","CAP_KILL"],
+            "effective":["CAP_FLY"]}}}"#;
+        let lines = serde_json::from_str::<Spec>(spec).unwrap().left_out().unwrap();
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("CAP_FLY"), "{lines:?}");
     }
 
     #[test]

@@ -32,6 +32,31 @@ pub(crate) struct Spec {
     pub(crate) annotations: HashMap<String, String>,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) linux: Linux,
+    /// Hexadecimal digits of the AppArmor policy that has the process's profile, added by the
+    /// host. No part of the specification.
+    #[serde(rename = "cuddyApparmorPolicy", skip_serializing_if = "String::is_empty")]
+    pub(crate) apparmor_policy: String,
+}
+
+impl Spec {
+    /// The guest's user id that shall own the container's cgroup: where a container with a cgroup
+    /// namespace of its own may write to it, that of its process (config-linux.md, "Cgroup
+    /// ownership"); none where root stays the owner.
+    pub(crate) fn cgroup_owner(&self) -> Option<u32> {
+        let writable = self.mounts.iter().any(|mount| {
+            matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
+                && mount.destination == std::path::Path::new("/sys/fs/cgroup")
+                && !mount.options.iter().any(|option| option == "ro")
+        });
+        let inside = self.process.as_ref()?.user.uid;
+        let uid = if self.linux.namespace(NamespaceType::User).is_some() {
+            self.linux.uid_mappings.iter().find_map(|range| range.outside(inside))?
+        } else {
+            inside
+        };
+        let own = writable && self.linux.is_new(NamespaceType::Cgroup);
+        Some(uid).filter(|uid| own && *uid != 0)
+    }
 }
 
 /// `root`.
@@ -69,6 +94,14 @@ pub(crate) struct IdMapping {
     pub(crate) size: u32,
 }
 
+impl IdMapping {
+    /// The guest's id for one of the container, if it is in this range.
+    fn outside(&self, inside: u32) -> Option<u32> {
+        let offset = inside.checked_sub(self.container_id).filter(|offset| *offset < self.size)?;
+        self.host_id.checked_add(offset)
+    }
+}
+
 /// `hooks`. Only the kinds that run inside the guest; the host runs the others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -99,4 +132,33 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spec;
+
+    fn owner(json: &str) -> Option<u32> {
+        serde_json::from_str::<Spec>(json).unwrap().cgroup_owner()
+    }
+
+    #[test]
+    fn cgroup_belongs_to_the_user_where_it_is_writable() {
+        let spec = |options: &str, namespaces: &str, uid: u32| {
+            owner(&format!(
+                r#"{{"process":{{"user":{{"uid":{uid}}}}},
+                "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","options":[{options}]}}],
+                "linux":{{"namespaces":[{namespaces}],
+                "uidMappings":[{{"containerID":0,"hostID":1000,"size":10}}]}}}}"#
+            ))
+        };
+        let (own, user) = (r#"{"type":"cgroup"}"#, r#"{"type":"cgroup"},{"type":"user"}"#);
+        assert_eq!(spec(r#""rw""#, own, 5), Some(5));
+        assert_eq!(spec(r#""rw""#, user, 5), Some(1005));
+        assert_eq!(spec(r#""rw""#, user, 0), Some(1000));
+        assert_eq!(spec(r#""rw""#, user, 10), None, "not mapped");
+        assert_eq!(spec(r#""rw""#, own, 0), None, "it is root's anyway");
+        assert_eq!(spec(r#""ro""#, own, 5), None);
+        assert_eq!(spec(r#""rw""#, r#"{"type":"pid"}"#, 5), None);
+    }
 }

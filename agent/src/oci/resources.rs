@@ -47,8 +47,13 @@ pub(crate) struct Memory {
     /// Memory and swap together.
     pub(crate) swap: Option<i64>,
     pub(crate) check_before_update: Option<bool>,
-    /// 0 to 100; version 2 of cgroups has no such thing.
+    /// Only looked at to say that it is not applied, as the next ones.
     pub(crate) swappiness: Option<u64>,
+    pub(crate) kernel: Option<i64>,
+    #[serde(rename = "kernelTCP")]
+    pub(crate) kernel_tcp: Option<i64>,
+    #[serde(rename = "disableOOMKiller")]
+    pub(crate) disable_oom_killer: Option<bool>,
 }
 
 /// `cpu`.
@@ -65,13 +70,16 @@ pub(crate) struct Cpu {
     pub(crate) cpus: String,
     pub(crate) mems: String,
     pub(crate) idle: Option<i64>,
+    /// Only looked at to say that it is not applied, as the next one.
+    pub(crate) realtime_runtime: Option<i64>,
+    pub(crate) realtime_period: Option<u64>,
 }
 
-/// `pids`; zero or less means no limit.
+/// `pids`; negative means no limit.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Pids {
-    pub(crate) limit: i64,
+    pub(crate) limit: Option<i64>,
 }
 
 /// `blockIO`.
@@ -79,6 +87,8 @@ pub(crate) struct Pids {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BlockIo {
     pub(crate) weight: Option<u16>,
+    /// Only looked at to say that it is not applied.
+    pub(crate) leaf_weight: Option<u16>,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) weight_device: Vec<WeightDevice>,
     #[serde(deserialize_with = "null_is_default")]
