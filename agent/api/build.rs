@@ -5,7 +5,8 @@ use std::path::Path;
 use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
 
 /// One file per service: the generator names a method's type after the method alone.
-const FILES: [&str; 6] = ["types", "health", "sandbox", "container", "process", "storage"];
+const FILES: [&str; 7] =
+    ["types", "health", "sandbox", "container", "process", "storage", "network"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

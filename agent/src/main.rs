@@ -22,6 +22,7 @@ mod socket;
 mod stdio;
 mod storage;
 mod sys;
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

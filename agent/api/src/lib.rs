@@ -14,8 +14,10 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 }
 
-pub use generated::{container, health, process, sandbox, storage, types};
-pub use generated::{container_ttrpc, health_ttrpc, process_ttrpc, sandbox_ttrpc, storage_ttrpc};
+pub use generated::{container, health, network, process, sandbox, storage, types};
+pub use generated::{
+    container_ttrpc, health_ttrpc, network_ttrpc, process_ttrpc, sandbox_ttrpc, storage_ttrpc,
+};
 
 /// vsock port of the agent's ttrpc services.
 pub const RPC_PORT: u32 = 1024;
@@ -23,8 +25,21 @@ pub const RPC_PORT: u32 = 1024;
 /// vsock port of process streams; see `Streams` in `proto/types.proto`.
 pub const STREAM_PORT: u32 = 1025;
 
+/// vsock port of connections to the guest's loopback. The host writes 4 bytes: the TCP port
+/// (little endian), the family to try first (4 or 6), and 0; the guest answers one byte: 0, or the
+/// error number of the refusal. Then bytes flow both ways, each with an end of its own.
+pub const FORWARD_PORT: u32 = 1026;
+
 /// Where the pod's shared directory is mounted in the guest.
 pub const SHARE_DIR: &str = "/run/cuddy/share";
 
 /// Below this directory the agent keeps its own state and mounts in the guest.
 pub const STATE_DIR: &str = "/run/cuddy";
+
+/// In configurations, a namespace path by which containers enter the pod's pid namespace. Its
+/// first process is the agent's; it is made when it is first asked for.
+pub const POD_PID_NAMESPACE: &str = "/run/cuddy/ns/pod/pid";
+
+/// In configurations, `<this>/<container id>/<file below /proc/pid/ns>` is the path of a
+/// namespace of that container's init process.
+pub const CONTAINER_NAMESPACES: &str = "/run/cuddy/ns/container";

@@ -1,0 +1,108 @@
+//! Windows of the machine: the driver of a virtio-mmio window is bound when the host has put a
+//! device there, and what it drives appears.
+
+mod uevent;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// Number of windows; DSDT devices LNRO0005:00 to :3f.
+const WINDOWS: u32 = 64;
+
+/// How long a bound device may take to appear.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
+const DEVICES: &str = "/sys/bus/platform/devices";
+
+/// A virtio-mmio window by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Window(u32);
+
+impl Window {
+    /// Checks an index.
+    ///
+    /// # Errors
+    /// There is no such window.
+    pub(crate) fn new(index: u32) -> Result<Self> {
+        if index < WINDOWS {
+            Ok(Self(index))
+        } else {
+            Err(Error::Invalid(format!("window {index}: not 0 to {}", WINDOWS - 1)))
+        }
+    }
+
+    /// The name of its platform device.
+    pub(crate) fn name(self) -> String {
+        format!("LNRO0005:{:02x}", self.0)
+    }
+
+    /// What it drives, by its class (`block`, `net`): for instance `vdb`.
+    pub(crate) fn device(self, class: &str) -> Option<String> {
+        let below = |path: &Path, prefix: &str| {
+            std::fs::read_dir(path).ok()?.flatten().find_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                name.starts_with(prefix).then_some(name)
+            })
+        };
+        let directory = PathBuf::from(DEVICES).join(self.name());
+        let virtio = below(&directory, "virtio")?;
+        below(&directory.join(virtio).join(class), "")
+    }
+
+    /// Binds its driver and returns the device of that class, which appears.
+    ///
+    /// # Errors
+    /// There is none in the window; it is free again then.
+    pub(crate) fn bind(self, class: &str) -> Result<String> {
+        let uevents = uevent::Uevents::listen().map_err(Error::io("listen for devices"))?;
+        self.write("bind").map_err(Error::io(format!("bind {}", self.name())))?;
+        self.wait(class, &uevents).inspect_err(|_| {
+            if let Err(error) = self.unbind() {
+                log::warn!("{error}");
+            }
+        })
+    }
+
+    /// Lets go of what [`Self::bind`] brought.
+    ///
+    /// # Errors
+    /// It is not bound.
+    pub(crate) fn unbind(self) -> Result<()> {
+        self.write("unbind").map_err(Error::io(format!("unbind {}", self.name())))
+    }
+
+    fn write(self, file: &str) -> io::Result<()> {
+        std::fs::write(Path::new(DRIVER).join(file), self.name())
+    }
+
+    /// The device is mostly there when the binding returns; if not, the kernel tells when.
+    fn wait(self, class: &str, uevents: &uevent::Uevents) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(device) = self.device(class) {
+                return Ok(device);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::State("no device of the kind appeared in the window"));
+            }
+            uevents.wait(left).map_err(Error::io("wait for a device"))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Window;
+
+    #[test]
+    fn windows_are_named_as_acpi_does() {
+        assert_eq!(Window::new(0).unwrap().name(), "LNRO0005:00");
+        assert_eq!(Window::new(63).unwrap().name(), "LNRO0005:3f");
+        assert!(Window::new(64).is_err());
+    }
+}
