@@ -12,6 +12,7 @@ mod init;
 mod kernel_log;
 mod launch;
 mod oci;
+mod pod_pids;
 mod power;
 mod process;
 mod reaper;
@@ -55,6 +56,9 @@ fn mode() -> anyhow::Result<Mode> {
 fn main() -> ExitCode {
     if std::env::args_os().next().is_some_and(|name| name == init::NAME) {
         return init::main();
+    }
+    if std::env::args_os().next().is_some_and(|name| name == pod_pids::NAME) {
+        return pod_pids::main();
     }
     match mode().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::container::{Container, check_id};
 use crate::error::{Error, Result};
 use crate::oci::Spec;
+use crate::pod_pids::PodPids;
 use crate::reaper::Reaper;
 use crate::stdio::Streams;
 
@@ -24,12 +26,14 @@ pub(crate) struct Sandbox {
     streams: Arc<Streams>,
     reaper: Arc<Reaper>,
     containers: Mutex<HashMap<String, Slot>>,
+    pod_pids: PodPids,
 }
 
 impl Sandbox {
     /// An empty sandbox.
     pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
-        Self { streams: Arc::default(), reaper, containers: Mutex::default() }
+        let (streams, containers) = (Arc::default(), Mutex::default());
+        Self { streams, reaper, containers, pod_pids: PodPids::default() }
     }
 
     /// Stream connections of the host.
@@ -64,10 +68,11 @@ impl Sandbox {
     pub(crate) async fn create(
         &self,
         id: &str,
-        spec: Spec,
+        mut spec: Spec,
         streams: agent_api::types::Streams,
     ) -> Result<i32> {
         check_id(id)?;
+        self.resolve_namespaces(&mut spec).await?;
         match self.containers().entry(id.to_owned()) {
             Entry::Occupied(_) => return Err(Error::Exists(id.to_owned())),
             Entry::Vacant(entry) => entry.insert(Slot::Busy),
@@ -83,6 +88,38 @@ impl Sandbox {
                 Err(error)
             }
         }
+    }
+
+    /// Puts real paths in the place of those by which agent-api names shared namespaces.
+    async fn resolve_namespaces(&self, spec: &mut Spec) -> Result<()> {
+        for namespace in &mut spec.linux.namespaces {
+            let Some(path) = namespace.path() else { continue };
+            let real = if path == Path::new(agent_api::POD_PID_NAMESPACE) {
+                self.pod_pids.path().await?
+            } else if let Ok(named) = path.strip_prefix(agent_api::CONTAINER_NAMESPACES) {
+                self.namespace_of_container(named)?
+            } else {
+                continue;
+            };
+            namespace.path = Some(real);
+        }
+        Ok(())
+    }
+
+    /// The path for `<container id>/<file below /proc/pid/ns>`.
+    fn namespace_of_container(&self, named: &Path) -> Result<PathBuf> {
+        let bad = || Error::Invalid(format!("namespace {named:?}: not of a container"));
+        let mut parts = named.iter().map(|part| part.to_str());
+        let (Some(Some(id)), Some(Some(file)), None) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad());
+        };
+        let init = self.container(id)?.process("")?;
+        let pid = init.pid().filter(|_| init.is_alive());
+        let pid =
+            pid.ok_or(Error::State("the container whose namespace is wanted does not run"))?;
+        check_id(file)?;
+        Ok(format!("/proc/{pid}/ns/{file}").into())
     }
 
     /// Deletes a container; see [`Container::delete`].

@@ -19,6 +19,7 @@ mod masks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod premade;
 mod program;
 mod rlimits;
 mod root;
@@ -38,7 +39,9 @@ use rustix::io::FdFlags;
 
 use crate::control::{self, Command, Failure, Incoming, Order, Report};
 use crate::sys::process::Fork;
+use apparmor::Confinement;
 use failure::Context;
+use premade::Premade;
 
 pub(crate) use capabilities::unknown as unknown_capabilities;
 pub(crate) use mounts::mount_detached;
@@ -85,6 +88,14 @@ impl Channel {
     }
 }
 
+/// What the first process has prepared for the second.
+struct Inherited {
+    /// Standard streams; none with a terminal.
+    streams: Vec<OwnedFd>,
+    confinement: Option<Confinement>,
+    premade: Premade,
+}
+
 /// Runs this program. Returns only on failure, or in the first process.
 pub(crate) fn main() -> ExitCode {
     let Ok(mut channel) = Channel::from_stdin() else { return ExitCode::FAILURE };
@@ -105,12 +116,13 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
     // Through the guest's own /proc, and while nothing limits this process yet.
     workload::set_oom_score(&order.process)?;
     let confinement = apparmor::prepare(&order)?;
+    let mut premade = Premade::default();
     if order.join {
         scheduling::apply_initial_affinity(&order.process)?;
         let target = descriptors.pop().ok_or_else(|| Failure::guest("no pidfd"))?;
         namespaces::join_container(&order.spec.linux, target.as_fd())?;
     } else {
-        namespaces::enter(&order.spec.linux)?;
+        premade = namespaces::enter(&order.spec)?;
     }
     let (wait, release) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
@@ -127,7 +139,8 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
                 std::process::exit(1);
             }
             drop(wait);
-            workload::become_workload(channel, &order, descriptors, confinement.as_ref())
+            let inherited = Inherited { streams: descriptors, confinement, premade };
+            workload::become_workload(channel, &order, inherited)
         }
     }
 }

@@ -24,8 +24,9 @@ pub(super) fn set_names(spec: &Spec) -> Result<(), Failure> {
 }
 
 /// Writes sysctls through the guest's /proc/sys, before the container's read-only view of it.
-/// Namespaced ones change the namespaces that this process is in by now.
-pub(super) fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Failure> {
+/// Namespaced ones change the namespaces that this process is in by now: for the agent, the
+/// guest's own.
+pub(crate) fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Failure> {
     for (name, value) in sysctls {
         let path = sysctl_path(name)
             .ok_or_else(|| Failure::configuration(format_args!("sysctl {name:?}: bad name")))?;

@@ -35,3 +35,9 @@ pub(crate) fn reset_all() {
     // SAFETY: sigemptyset initialised the set; the old mask is not asked for.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
 }
+
+/// Lets children that end vanish by themselves, without being waited for.
+pub(crate) fn let_children_go() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}

@@ -13,7 +13,7 @@ pub const DEFAULT_PATH: &str = "/etc/cuddy/config.toml";
 pub const PATH_VARIABLE: &str = "CUDDY_CONFIG";
 
 /// All keys of the configuration file.
-pub const KEYS: [&str; 9] = [
+pub const KEYS: [&str; 10] = [
     "kernel",
     "rootfs",
     "vmm",
@@ -21,6 +21,7 @@ pub const KEYS: [&str; 9] = [
     "default_memory_mib",
     "memory_overhead_mib",
     "boot_timeout_seconds",
+    "guest_timeout_seconds",
     "extra_cmdline",
     "debug",
 ];
@@ -87,6 +88,8 @@ pub struct RawConfig {
     pub memory_overhead_mib: Option<u64>,
     /// Seconds that a guest may take until its agent serves.
     pub boot_timeout_seconds: Option<u64>,
+    /// Seconds that a running guest's agent may be silent before its machine is ended.
+    pub guest_timeout_seconds: Option<u64>,
     /// Words added to the guest kernel's command line.
     pub extra_cmdline: Option<String>,
     /// Whether to log more and to show the guest's early boot.
@@ -110,6 +113,9 @@ pub struct Config {
     pub memory_overhead_mib: u64,
     /// Time that a guest may take until its agent serves, 1 s to 1 h.
     pub boot_timeout: std::time::Duration,
+    /// Time that a running guest's agent may take to answer, 1 s to 1 h. Its machine is ended
+    /// then, and found out about two seconds later at most.
+    pub guest_timeout: std::time::Duration,
     /// Words added to the guest kernel's command line.
     pub extra_cmdline: String,
     /// Whether to log more and to show the guest's early boot.
@@ -155,6 +161,7 @@ impl Config {
             default_memory_mib: raw.default_memory_mib.unwrap_or(512),
             memory_overhead_mib: raw.memory_overhead_mib.unwrap_or(128),
             boot_timeout: std::time::Duration::from_secs(raw.boot_timeout_seconds.unwrap_or(60)),
+            guest_timeout: std::time::Duration::from_secs(raw.guest_timeout_seconds.unwrap_or(7)),
             extra_cmdline: raw.extra_cmdline.unwrap_or_default(),
             debug: raw.debug.unwrap_or(false),
         };
@@ -169,6 +176,9 @@ impl Config {
         }
         if !(1..=3600).contains(&config.boot_timeout.as_secs()) {
             return Err(value("boot_timeout_seconds", "must be 1 to 3600"));
+        }
+        if !(1..=3600).contains(&config.guest_timeout.as_secs()) {
+            return Err(value("guest_timeout_seconds", "must be 1 to 3600"));
         }
         if config.extra_cmdline.len() > MAX_EXTRA_CMDLINE
             || !config.extra_cmdline.bytes().all(|byte| (0x20..0x7f).contains(&byte))
@@ -275,7 +285,7 @@ mod tests {
     #[test]
     fn every_key_of_the_table_is_a_field() {
         let text = "kernel='/k'\nrootfs='/r'\nvmm='/v'\ndefault_vcpus=2\n\
-            default_memory_mib=256\nmemory_overhead_mib=1\nboot_timeout_seconds=5\n\
+            default_memory_mib=256\nmemory_overhead_mib=1\nboot_timeout_seconds=5\nguest_timeout_seconds=9\n\
             extra_cmdline='quiet'\ndebug=true";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(parse(text).unwrap().debug);

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use tokio::sync::watch;
 
 use crate::events::{Exit, Mount};
+use crate::mark::Mark;
 use crate::stats::Files;
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
@@ -88,7 +89,7 @@ pub enum Status {
 pub struct ProcessView {
     /// Bundle of its container.
     pub bundle: String,
-    /// Process id on the host: the machine's.
+    /// Process id on the host.
     pub pid: u32,
     /// State.
     pub status: Status,
@@ -163,7 +164,7 @@ impl Process {
     /// Records the end and tells all who wait for it.
     pub(crate) fn stop(&mut self, exit: Exit) {
         self.state = ProcessState::Stopped(exit);
-        self.streams.stop_input();
+        self.streams.stop();
         self.exit.send_replace(Some(exit));
     }
 
@@ -181,12 +182,30 @@ impl Process {
     }
 }
 
+/// What a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A container of the guest.
+    Guest,
+    /// The pod itself, which callers take for a container: it runs as long as the machine, and
+    /// nothing of it is in the guest.
+    Pod {
+        /// Whether containers that share process ids share those of the pod, not of the guest.
+        pid_namespace: bool,
+        /// It belongs to the Sandbox service: no event tells of it.
+        quiet: bool,
+    },
+}
+
 /// One container.
 #[derive(Debug)]
 pub(crate) struct Container {
+    pub(crate) role: Role,
     pub(crate) bundle: String,
-    /// Process id that callers are told: the machine's.
+    /// Process id that callers are told: the machine's, or that of the mark.
     pub(crate) pid: u32,
+    /// What the process id is of, unless it is the machine's.
+    pub(crate) mark: Option<Mark>,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<ExecId, Process>,
     pub(crate) paused: bool,
@@ -201,6 +220,34 @@ pub(crate) struct Container {
 }
 
 impl Container {
+    /// A container that has not been started.
+    pub(crate) fn new(role: Role, request: &CreateRequest, pid: u32, streams: Streams) -> Self {
+        Self {
+            role,
+            bundle: request.bundle.to_string_lossy().into_owned(),
+            pid,
+            mark: None,
+            init: Process::new(request.stdio.clone(), streams),
+            execs: BTreeMap::new(),
+            paused: false,
+            deleting: false,
+            rootfs: None,
+            last_stats: None,
+            oom_kills: 0,
+            init_exit: None,
+        }
+    }
+
+    /// Whether it is the pod itself.
+    pub(crate) fn is_pod(&self) -> bool {
+        matches!(self.role, Role::Pod { .. })
+    }
+
+    /// Whether events tell of it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.role, Role::Pod { quiet: true, .. })
+    }
+
     /// The named process.
     pub(crate) fn process(&mut self, target: &Target) -> Result<&mut Process, Error> {
         match &target.exec {
@@ -212,6 +259,9 @@ impl Container {
     /// Whether an additional process may be registered or started.
     pub(crate) fn may_exec(&self) -> Result<(), Error> {
         match self.init.state {
+            _ if self.is_pod() => {
+                Err(Error::State("the sandbox container has no processes of its own".to_owned()))
+            }
             ProcessState::Running if !self.deleting && self.init_exit.is_none() => Ok(()),
             ProcessState::Created => {
                 Err(Error::State("the container has not been started".to_owned()))

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_api::container_ttrpc::ContainerClient;
+use agent_api::health_ttrpc::HealthClient;
 use agent_api::process_ttrpc::ProcessClient;
 use agent_api::sandbox_ttrpc::SandboxClient;
 use agent_api::storage_ttrpc::StorageClient;
 use agent_api::types::{ContainerId as RpcContainer, ProcessId};
-use agent_api::{container, process, sandbox, storage, types};
+use agent_api::{container, health, process, sandbox, storage, types};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;
@@ -97,6 +98,16 @@ impl Guest {
         let client = SandboxClient::new(self.client.clone());
         let answer = client.configure(within(WORK), request).await;
         answer.map(drop).map_err(|error| explain("configuring the guest", error))
+    }
+
+    /// Asks the agent whether it lives; waits for as long as the connection lasts.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the connection is broken.
+    pub async fn check(&self) -> Result<(), Error> {
+        let client = HealthClient::new(self.client.clone());
+        let answer = client.check(Context::default(), &health::CheckRequest::new()).await;
+        answer.map(drop).map_err(|error| explain("asking whether the guest lives", error))
     }
 
     /// Asks the guest to flush its disks and power off, for at most `limit`.

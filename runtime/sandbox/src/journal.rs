@@ -30,6 +30,11 @@ pub enum Entry {
         /// Where.
         path: PathBuf,
     },
+    /// A cgroup of the sandbox's processes.
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+    },
 }
 
 /// An open journal, appended to.

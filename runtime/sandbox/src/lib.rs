@@ -4,6 +4,7 @@
 //!
 //! Start reading at [`sandbox`]: the owner task that everything else serves.
 
+pub mod cgroup;
 pub mod config;
 pub mod console;
 pub mod container;
@@ -13,7 +14,9 @@ pub mod guest;
 pub mod ids;
 pub mod journal;
 pub mod machine;
+pub mod mark;
 pub mod mounts;
+pub mod pod;
 pub mod sandbox;
 pub mod sizing;
 pub mod spawn;
@@ -27,4 +30,5 @@ pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use events::Event;
 pub use ids::{ContainerId, ExecId, IdError, Namespace, SandboxId};
+pub use pod::Pod;
 pub use sandbox::Sandbox;

@@ -6,6 +6,7 @@ mod launch;
 mod memory;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,6 +14,7 @@ use vmm_api::{DeviceConfig, MachineEnd, Reply, Request, Window};
 
 use crate::Error;
 use crate::console::Console;
+use crate::spawn::Watched;
 
 pub(crate) use launch::SHARE_TAG;
 pub use launch::{Launch, launch};
@@ -53,6 +55,7 @@ pub struct Machine {
     orders: mpsc::Sender<Order>,
     life: watch::Receiver<Life>,
     console: Console,
+    process: Arc<Watched>,
 }
 
 impl Machine {
@@ -124,6 +127,11 @@ impl Machine {
     /// [`Error::MachineEnded`] when it is over already.
     pub async fn stop(&self) -> Result<(), Error> {
         self.done("stopping the machine", Request::Stop).await
+    }
+
+    /// Ends the VMM's process by force: it does not do what it is told.
+    pub fn kill(&self) {
+        self.process.kill();
     }
 
     async fn done(&self, doing: &str, request: Request) -> Result<(), Error> {

@@ -3,8 +3,8 @@
 //! concurrency is reasoning about this one loop.
 //!
 //! ```text
-//!  machine:  New ──first create──► Booting ──► Running ──► Ended
-//!             ▲───────failed, all undone──────┘
+//!  machine:  New ──first create──► Booting ──► Running ──► Ending ──► Ended
+//!             ▲───────failed, all undone──────┘      └────────crash────────▲
 //! ```
 //!
 //! A step never waits. What takes time runs beside the loop and ends in a step that commits its
@@ -17,6 +17,8 @@ mod create;
 mod delete;
 mod exec;
 mod exit;
+mod heartbeat;
+mod pod;
 mod signal;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cgroup::Cgroup;
 use crate::container::{Container, CreateRequest, ExecRequest, ProcessView, Target};
 use crate::events::{Event, EventKind, Exit};
 use crate::guest::Guest;
@@ -52,7 +55,13 @@ enum Phase {
     New,
     Booting(watch::Receiver<Option<Result<Booted, Error>>>),
     Running(Booted),
-    Ended { reason: String },
+    /// The pod was killed; the guest flushes what it has to.
+    Ending {
+        over: watch::Receiver<bool>,
+    },
+    Ended {
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -93,6 +102,12 @@ pub(crate) struct Owner {
     containers: BTreeMap<ContainerId, Slot>,
     events: mpsc::Sender<Event>,
     steps: Steps,
+    /// The pod's cgroup on the host, once the machine was started in it.
+    cgroup: Option<Cgroup>,
+    /// What the machine is worth to the host's OOM killer, if a container has said so.
+    score: Option<i32>,
+    /// Why the machine is being ended, where that is not its own doing.
+    blame: Option<String>,
     /// The caller wants no more of it once its last container is gone.
     close_when_empty: bool,
     /// The guest may hold what is worth more than a quick end: it has had a disk to write to, or
@@ -141,6 +156,9 @@ impl Sandbox {
             containers: BTreeMap::new(),
             events,
             steps: steps.clone(),
+            cgroup: None,
+            score: None,
+            blame: None,
             close_when_empty: false,
             careful: false,
             closing: false,
@@ -328,11 +346,17 @@ impl Owner {
         match &self.phase {
             Phase::Running(booted) => Ok(booted.clone()),
             Phase::Ended { reason } => Err(Error::MachineEnded(reason.clone())),
+            Phase::Ending { .. } => Err(Error::MachineEnded("the sandbox is being stopped".into())),
             Phase::New | Phase::Booting(_) => Err(Error::State("the machine is not up".into())),
         }
     }
 
     fn publish(&self, container: &ContainerId, kind: EventKind) {
+        if let Some(Slot::Present(present)) = self.containers.get(container)
+            && present.is_quiet()
+        {
+            return;
+        }
         let event = Event { container: container.clone(), kind };
         if let Err(error) = self.events.try_send(event) {
             log::warn!("an event is lost: {error}");

@@ -43,15 +43,50 @@ impl Limits {
     }
 }
 
-/// The shape of the machine for a pod with these limits on a host with `host_mib` of memory.
+/// What the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// CPUs that are online; at least 1.
+    pub cpus: u32,
+}
+
+impl Host {
+    /// Reads `/proc/meminfo` and `/sys/devices/system/cpu/online`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the kernel does not tell.
+    pub fn read() -> Result<Self, Error> {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+        let memory_mib = host_memory_mib(&meminfo)
+            .ok_or_else(|| Error::Failed("reading the host's memory size".into()))?;
+        Ok(Self { memory_mib, cpus: cpus_in(&online).max(1) })
+    }
+}
+
+/// How many CPUs a list such as `0-3,8` names.
+fn cpus_in(list: &str) -> u32 {
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)?.saturating_add(1))
+    };
+    list.trim().split(',').filter_map(count).sum()
+}
+
+/// The shape of the machine for a pod with these limits. More CPUs than the host has would only
+/// wait for each other.
 ///
 /// # Errors
 /// [`Error::Invalid`] when the machine would be larger than the host or than a machine can be.
-pub fn machine(config: &Config, limits: Limits, host_mib: u64) -> Result<MachineConfig, Error> {
+pub fn machine(config: &Config, limits: Limits, host: Host) -> Result<MachineConfig, Error> {
     let vcpus = limits.cpu_quota_us.map_or(config.default_vcpus, |quota| {
         let period = limits.cpu_period_us.unwrap_or(100_000);
         u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX).clamp(1, 32)
     });
+    let vcpus = vcpus.min(host.cpus);
+    let host_mib = host.memory_mib;
     let wanted = limits.memory_bytes.map_or(config.default_memory_mib, |bytes| {
         bytes.div_ceil(1 << 20) + config.memory_overhead_mib
     });
@@ -86,6 +121,8 @@ mod tests {
     use super::*;
     use crate::config::RawConfig;
 
+    const HOST: Host = Host { memory_mib: 8192, cpus: 4 };
+
     fn config() -> Config {
         let here = Path::new("/opt/cuddy");
         Config::new(RawConfig::default(), here, here).unwrap()
@@ -93,7 +130,7 @@ mod tests {
 
     #[test]
     fn no_limits_take_the_defaults() {
-        let machine = machine(&config(), Limits::default(), 8192).unwrap();
+        let machine = machine(&config(), Limits::default(), HOST).unwrap();
         assert_eq!((machine.vcpus().get(), machine.memory().get()), (1, 512));
     }
 
@@ -102,7 +139,7 @@ mod tests {
         let spec = json!({"linux": {"resources": {
             "cpu": {"quota": 150_000, "period": 100_000}, "memory": {"limit": 100 << 20}
         }}});
-        let machine = machine(&config(), Limits::from_spec(&spec), 8192).unwrap();
+        let machine = machine(&config(), Limits::from_spec(&spec), HOST).unwrap();
         assert_eq!((machine.vcpus().get(), machine.memory().get()), (2, 228));
     }
 
@@ -126,8 +163,15 @@ mod tests {
     #[test]
     fn machine_larger_than_the_host_is_refused_with_both_sizes() {
         let limits = Limits { memory_bytes: Some(16 << 30), ..Limits::default() };
-        let error = machine(&config(), limits, 8192).unwrap_err().to_string();
+        let error = machine(&config(), limits, HOST).unwrap_err().to_string();
         assert!(error.contains("16512 MiB") && error.contains("8192 MiB"), "{error}");
+    }
+
+    #[test]
+    fn machine_has_no_more_cpus_than_the_host() {
+        let limits = Limits { cpu_quota_us: Some(1_600_000), ..Limits::default() };
+        assert_eq!(machine(&config(), limits, HOST).unwrap().vcpus().get(), 4);
+        assert_eq!([cpus_in("0-3,8\n"), cpus_in("0"), cpus_in("")], [5, 1, 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! know reaches the agent unchanged.
 
 mod mounts;
+pub mod namespaces;
 
 use serde_json::{Map, Value};
 
@@ -26,6 +27,7 @@ pub struct GuestSpec {
 const COMMON_DEVICES: [u64; 3] = [1, 5, 10];
 
 /// Translates the configuration of `container`, whose root filesystem is at `root` in the guest.
+/// Its namespaces are the guest's already, by [`namespaces::translate`].
 ///
 /// # Errors
 /// [`Error::Invalid`] when it is not an OCI configuration or asks for what can't be given.
@@ -50,7 +52,7 @@ pub fn translate(host: Value, container: &ContainerId, root: &str) -> Result<Gue
         translate_linux(linux, container, &mut notes)?;
     }
     // Without a namespace of its own the container has the pod's name, which the guest has already.
-    if !has_namespace(&spec, "uts") {
+    if !makes_namespace(&spec, "uts") {
         spec.remove("hostname");
         spec.remove("domainname");
     }
@@ -70,10 +72,13 @@ pub fn translate_exec(process: &mut Value) -> Result<Vec<String>, Error> {
     Ok(notes)
 }
 
-fn has_namespace(spec: &Map<String, Value>, kind: &str) -> bool {
+fn makes_namespace(spec: &Map<String, Value>, kind: &str) -> bool {
     let namespaces = spec.get("linux").and_then(|linux| linux.get("namespaces"));
     let mut namespaces = namespaces.and_then(Value::as_array).into_iter().flatten();
-    namespaces.any(|namespace| namespace.get("type").is_some_and(|found| found == kind))
+    namespaces.any(|namespace| {
+        namespace.get("type").is_some_and(|found| found == kind)
+            && !namespace.get("path").is_some_and(has_content)
+    })
 }
 
 fn has_content(value: &Value) -> bool {
@@ -109,10 +114,6 @@ fn translate_linux(
         if linux.remove(key).is_some_and(|value| has_content(&value)) {
             notes.push(format!("{name} is not applied in the guest"));
         }
-    }
-    // A namespace of the host can't be entered: the guest's own takes its place.
-    if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
-        namespaces.retain(|namespace| !namespace.get("path").is_some_and(has_content));
     }
     if let Some(devices) = linux.get_mut("devices").and_then(Value::as_array_mut) {
         devices.retain(|device| keep_device(device, notes));

@@ -59,6 +59,8 @@ pub struct Streams {
     /// Keeps the input fifo from ending while clients come and go.
     keeper: Option<OwnedFd>,
     outputs: JoinSet<()>,
+    /// Outputs that nothing is written to, open as long as their process runs.
+    silent: Vec<Sink>,
     flow: watch::Receiver<Flow>,
 }
 
@@ -85,8 +87,20 @@ impl Streams {
             input_closed: false,
             keeper: None,
             outputs: JoinSet::new(),
+            silent: Vec::new(),
             flow,
         }
+    }
+
+    /// Opens the host's outputs for a process that never writes.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn silent(paths: &StdioPaths, owner: &Owner) -> Result<Self, Error> {
+        let (stdout, stderr) = openoutputs(paths, owner).await?;
+        let mut streams = Self::none();
+        streams.silent.extend(stdout.into_iter().chain(stderr));
+        Ok(streams)
     }
 
     /// Connects the guest's ends, opens the host's outputs and starts copying them.
@@ -138,8 +152,9 @@ impl Streams {
         self.keeper = None;
     }
 
-    /// The process is gone: input has nowhere to go.
-    pub fn stop_input(&mut self) {
+    /// The process is gone: input has nowhere to go, and no output comes from nobody.
+    pub fn stop(&mut self) {
+        self.silent.clear();
         self.waiting = None;
         self.keeper = None;
         self.input.abort_all();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::journal::{self, Entry, Journal};
-use crate::{ContainerId, Namespace, SandboxId, mounts, spawn};
+use crate::{ContainerId, Namespace, SandboxId, cgroup, mounts, spawn};
 
 /// Where all sandboxes' directories are.
 pub const ROOT: &str = "/run/cuddy";
@@ -182,6 +182,12 @@ impl StateDir {
                 Entry::Process { .. } => Ok(()),
                 Entry::File { path } => absent_is_fine(std::fs::remove_file(path)),
                 Entry::Mount { path } => mounts::detach_below(path),
+                // A logger that has not noticed its end yet may still be in it: the pod's owner
+                // removes it then, with the pod's own cgroup.
+                Entry::Cgroup { path } => {
+                    let _later = cgroup::remove(path);
+                    Ok(())
+                }
             };
             first = first.and(undone);
         }

@@ -8,7 +8,10 @@ use crate::error::Result;
 use crate::sandbox::Sandbox;
 
 pub(super) fn run(sandbox: &Sandbox, request: &ContainerId) -> Result<StatsResponse> {
-    let container = sandbox.container(&request.container_id)?;
-    let files = cgroup::read_all(container.cgroup().path());
+    let files = if request.container_id.is_empty() {
+        cgroup::read_all(&cgroup::pod())
+    } else {
+        cgroup::read_all(sandbox.container(&request.container_id)?.cgroup().path())
+    };
     Ok(StatsResponse { files, ..StatsResponse::default() })
 }

@@ -7,6 +7,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use crate::clock;
 use crate::cpus;
 use crate::error::{Error, Result};
+use crate::init;
 use crate::sys::random;
 
 /// Fewer bytes would leave the generator of a clone guessable.
@@ -25,6 +26,8 @@ pub(super) fn run(request: &ConfigureRequest) -> Result<()> {
     if request.online_cpus > 0 {
         cpus::set_online(request.online_cpus)?;
     }
+    let sysctls = request.sysctls.iter().map(|(name, value)| (name.clone(), value.clone()));
+    init::set_sysctls(&sysctls.collect()).map_err(|failure| Error::Invalid(failure.message))?;
     if request.share_tag.is_empty() { Ok(()) } else { mount_share(&request.share_tag) }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -75,7 +76,7 @@ fn os_error(error: std::io::Error) -> WireError {
 
 pub(super) struct Driver {
     pub(super) control: Control,
-    pub(super) process: Watched,
+    pub(super) process: Arc<Watched>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) life: watch::Sender<Life>,
     pub(super) console: Console,
@@ -216,7 +217,7 @@ mod tests {
         let (asking, orders) = mpsc::channel(1);
         let (life, mut told) = watch::channel(Life::default());
         let control = Control::new(ours).unwrap();
-        let process = Watched::new(&child).unwrap();
+        let process = Arc::new(Watched::new(&child).unwrap());
         let driver = Driver { control, process, orders, life, console };
         let driver = tokio::spawn(driver.run());
         let (reply, _answer) = oneshot::channel();

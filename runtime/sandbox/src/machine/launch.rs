@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use tokio::sync::{mpsc, watch};
@@ -16,6 +17,7 @@ use vmm_api::{
 use super::driver::{Control, Driver};
 use super::memory::guest_memory;
 use super::{Life, Machine, unexpected};
+use crate::cgroup::{self, Cgroup};
 use crate::console::Console;
 use crate::journal::Entry;
 use crate::spawn::{self, Watched};
@@ -34,6 +36,10 @@ pub struct Launch<'a> {
     pub shape: MachineConfig,
     /// Where its socket and files are; must exist, with its share.
     pub state: &'a StateDir,
+    /// The cgroup for it and for this process.
+    pub cgroup: Option<&'a Cgroup>,
+    /// What it is worth to the host's OOM killer, -1000 to 1000.
+    pub oom_score_adj: i32,
 }
 
 /// Descriptors in the order in which their slots are handed out.
@@ -60,15 +66,14 @@ pub async fn launch(launch: Launch<'_>) -> Result<Machine, Error> {
     let boot = describe(&launch, &mut slots, &output)?;
     let (ours, theirs) =
         Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
-    let process = start(&launch, theirs.into(), output)?;
+    let process = Arc::new(start(&launch, theirs.into(), output)?);
     let control = Control::new(ours).map_err(|e| Error::failed("making the control socket", &e))?;
     let (orders, orders_rx) = mpsc::channel(16);
     let (life_tx, life) = watch::channel(Life::default());
     let pid = process.pid();
-    let driver =
-        Driver { control, process, orders: orders_rx, life: life_tx, console: console.clone() };
+    let machine = Machine { pid, orders, life, console: console.clone(), process: process.clone() };
+    let driver = Driver { control, process, orders: orders_rx, life: life_tx, console };
     tokio::spawn(driver.run());
-    let machine = Machine { pid, orders, life, console };
     match machine.request(Request::Boot(boot), slots.0).await? {
         Reply::Done => Ok(machine),
         other => Err(unexpected("booting the machine", other)),
@@ -80,7 +85,7 @@ fn describe(
     slots: &mut Slots,
     console: &OwnedFd,
 ) -> Result<BootConfig, Error> {
-    let Launch { config, shape, state } = launch;
+    let Launch { config, shape, state, .. } = launch;
     let kernel = slots.add(open("guest kernel", &config.kernel)?)?;
     let image = open("guest root image", &config.rootfs)?;
     crate::storage::check_erofs(&image, &config.rootfs)?;
@@ -139,9 +144,26 @@ fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watch
         journal.add(&Entry::Process { pid, started })?;
         std::fs::write(launch.state.vmm_pid(), pid.to_string())
     });
-    if let Err(error) = noted {
+    if let Err(error) = noted.map_err(failed).and_then(|()| place(launch, pid)) {
         process.kill();
-        return Err(failed(error));
+        return Err(error);
     }
     Ok(process)
+}
+
+/// Puts the VMM, before it has memory to speak of, and this process where the pod's limits hold.
+fn place(launch: &Launch<'_>, pid: u32) -> Result<(), Error> {
+    if let Err(error) = cgroup::set_oom_score(pid, launch.oom_score_adj) {
+        log::warn!("{error}");
+    }
+    let Some(cgroup) = launch.cgroup else { return Ok(()) };
+    let entry = Entry::Cgroup { path: cgroup.path().to_owned() };
+    launch
+        .state
+        .journal()
+        .and_then(|mut journal| journal.add(&entry))
+        .map_err(|error| Error::failed("writing the journal", &error))?;
+    cgroup.create()?;
+    cgroup.enter(pid)?;
+    cgroup.enter(std::process::id())
 }

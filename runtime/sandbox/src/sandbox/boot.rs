@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
-use serde_json::Value;
 use tokio::sync::watch;
+use vmm_api::MachineEnd;
 
-use super::{Booted, Owner, Phase, Slot};
+use super::pod::KILLED;
+use super::{Booted, Owner, Phase, Slot, heartbeat};
+use crate::cgroup::Cgroup;
 use crate::container::Target;
 use crate::events::Exit;
 use crate::guest::Guest;
-use crate::machine::{self, End, Launch};
+use crate::machine::{self, End, Launch, Machine};
 use crate::store::StateDir;
-use crate::{Config, ContainerId, Error, ExecId, sizing};
+use crate::{Config, ContainerId, Error, ExecId, Pod, sizing};
 
-/// Exit status of a process that went down with its machine: 128 plus SIGKILL.
-const KILLED: u32 = 137;
+/// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How long a guest may take to flush and power off.
 const POWER_OFF: Duration = Duration::from_secs(10);
@@ -32,35 +34,35 @@ pub(super) async fn booted(
 }
 
 impl Owner {
-    /// The machine's boot, begun now for the pod that `spec` describes if nobody did before.
+    /// The machine's boot, begun now for `pod` if nobody did before.
     ///
     /// # Errors
     /// When the machine is over, or its configuration can't be used.
     pub(super) fn boot(
         &mut self,
-        spec: &Value,
+        pod: Pod,
     ) -> Result<watch::Receiver<Option<Result<Booted, Error>>>, Error> {
         match &self.phase {
             Phase::Booting(boot) => return Ok(boot.clone()),
             Phase::Running(booted) => {
                 return Ok(watch::channel(Some(Ok(booted.clone()))).1);
             }
-            Phase::Ended { reason } => return Err(Error::MachineEnded(reason.clone())),
+            Phase::Ended { .. } | Phase::Ending { .. } => self.booted().map(drop)?,
             Phase::New => {}
         }
         let config = Config::load()?;
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let host = sizing::host_memory_mib(&meminfo)
-            .ok_or_else(|| Error::Failed("reading the host's memory size".into()))?;
-        let shape = sizing::machine(&config, sizing::Limits::from_spec(spec), host)?;
-        let hostname = spec.get("hostname").and_then(Value::as_str);
-        let hostname = hostname.unwrap_or(self.identity.id.as_str()).to_owned();
+        let shape = sizing::machine(&config, pod.limits, sizing::Host::read()?)?;
+        self.cgroup = pod.cgroup.as_deref().map(Cgroup::new).transpose()?.flatten();
         let (sender, boot) = watch::channel(None);
         self.phase = Phase::Booting(boot.clone());
-        let state = self.state.clone();
+        let (state, cgroup) = (self.state.clone(), self.cgroup.clone());
+        let name = self.identity.id.clone();
+        let patience = config.guest_timeout;
         let work = async move {
-            let launch = Launch { config: &config, shape, state: &state };
-            let outcome = bring_up(launch, &hostname).await;
+            let oom_score_adj = pod.oom_score_adj.unwrap_or(0);
+            let cgroup = cgroup.as_ref();
+            let launch = Launch { config: &config, shape, state: &state, cgroup, oom_score_adj };
+            let outcome = bring_up(launch, &pod, name.as_str()).await;
             if outcome.is_err()
                 && let Err(error) = state.destroy_machine()
             {
@@ -68,7 +70,7 @@ impl Owner {
             }
             outcome
         };
-        self.run(work, move |owner, outcome| owner.boot_done(outcome, &sender));
+        self.run(work, move |owner, outcome| owner.boot_done(outcome, &sender, patience));
         Ok(boot)
     }
 
@@ -76,6 +78,7 @@ impl Owner {
         &mut self,
         outcome: Result<Booted, Error>,
         waiting: &watch::Sender<Option<Result<Booted, Error>>>,
+        patience: Duration,
     ) {
         match &outcome {
             Ok(booted) => {
@@ -83,6 +86,16 @@ impl Owner {
                 let machine = booted.machine.clone();
                 self.run(async move { machine.ended().await }, |owner, end| {
                     owner.machine_ended(&end)
+                });
+                let Booted { machine, guest } = booted.clone();
+                let watch = async move {
+                    tokio::select! {
+                        reason = heartbeat::lost(&guest, patience) => Some(reason),
+                        _ = machine.ended() => None,
+                    }
+                };
+                self.run(watch, |owner, reason| {
+                    reason.iter().for_each(|reason| owner.guest_lost(reason));
                 });
             }
             // All is undone: a later create may try again, and shutdown finds nothing to end.
@@ -94,34 +107,32 @@ impl Owner {
         waiting.send_replace(Some(outcome));
     }
 
-    /// The guest does not answer any more although the machine runs: end it, so that the truth
-    /// becomes visible.
+    /// The guest does not do any more what it has to although the machine runs: end it, so that
+    /// the truth becomes visible.
     pub(super) fn guest_lost(&mut self, reason: &str) {
         let Phase::Running(booted) = &self.phase else { return };
+        if self.blame.is_some() {
+            return;
+        }
         let machine = booted.machine.clone();
-        log::error!("connection to the guest's agent lost: {reason}");
-        tokio::spawn(async move {
-            // A panic or power-off breaks the connection as well and says more: let it speak first.
-            let grace = Duration::from_secs(1);
-            if tokio::time::timeout(grace, machine.ended()).await.is_err()
-                && let Err(error) = machine.stop().await
-            {
-                log::debug!("stopping a machine without agent: {error}");
-            }
-        });
+        log::error!("guest lost: {reason}");
+        self.blame = Some(reason.to_owned());
+        tokio::spawn(async move { end_lost(&machine).await });
     }
 
     fn machine_ended(&mut self, end: &End) {
         if !matches!(self.phase, Phase::Running(_)) {
             return;
         }
-        log::error!("machine ended: {}", end.reason);
-        self.phase = Phase::Ended { reason: end.reason.clone() };
-        let exit = Exit { status: KILLED, at: SystemTime::now() };
-        let ids: Vec<ContainerId> = self.containers.keys().cloned().collect();
-        for id in ids {
-            self.end_all(&id, exit);
-        }
+        // What the machine said of itself is the truth, unless it was this process that ended it.
+        let own = !matches!(end.end, MachineEnd::Stopped | MachineEnd::Killed);
+        let reason = match self.blame.take().filter(|_| !own) {
+            Some(blame) => format!("{blame}; {}", end.reason),
+            None => end.reason.clone(),
+        };
+        log::error!("machine ended: {reason}");
+        self.phase = Phase::Ended { reason };
+        self.end_containers(KILLED);
     }
 
     /// Ends every process of a container that has not ended, execs first.
@@ -146,14 +157,27 @@ impl Owner {
         {
             log::debug!("removing {}: {error}", socket.display());
         }
-        let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
-        let state = self.state.clone();
         // A guest that runs nothing and has nothing to write is not worth a proper power-off.
-        let properly = self.careful || !self.is_empty();
+        let properly = self.careful || self.runs_something();
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
+        let (state, cgroup) = (self.state.clone(), self.cgroup.take());
         let work = async move {
-            if let Phase::Running(booted) = phase {
-                note_closing(&state);
-                end(booted, properly).await;
+            match phase {
+                Phase::Running(booted) => {
+                    note_closing(&state);
+                    end(booted, properly).await;
+                }
+                Phase::Ending { mut over } => {
+                    note_closing(&state);
+                    // An error means that it is over, too.
+                    let _over = over.wait_for(|over| *over).await;
+                }
+                Phase::New | Phase::Booting(_) | Phase::Ended { .. } => {}
+            }
+            if let Some(cgroup) = cgroup
+                && let Err(error) = cgroup.dissolve()
+            {
+                log::warn!("removing {}: {error}", cgroup.path().display());
             }
             if let Err(error) = state.destroy_except(Some(std::process::id())) {
                 log::error!("removing {}: {error}", state.path().display());
@@ -172,8 +196,25 @@ fn note_closing(state: &StateDir) {
     }
 }
 
+/// Ends a machine whose guest is lost, soon and in any case.
+async fn end_lost(machine: &Machine) {
+    // A panic or power-off breaks the connection as well and says more: let it speak first.
+    if tokio::time::timeout(LAST_WORD, machine.ended()).await.is_ok() {
+        return;
+    }
+    let stopped = async {
+        if let Err(error) = machine.stop().await {
+            log::debug!("stopping a machine without agent: {error}");
+        }
+        machine.ended().await
+    };
+    if tokio::time::timeout(LAST_WORD, stopped).await.is_err() {
+        machine.kill();
+    }
+}
+
 /// Ends the machine, `properly` by the guest itself.
-async fn end(booted: Booted, properly: bool) {
+pub(super) async fn end(booted: Booted, properly: bool) {
     let power_off = async {
         if let Err(error) = booted.guest.shutdown(POWER_OFF).await {
             log::debug!("{error}");
@@ -192,7 +233,7 @@ async fn end(booted: Booted, properly: bool) {
     booted.machine.ended().await;
 }
 
-async fn bring_up(launch: Launch<'_>, hostname: &str) -> Result<Booted, Error> {
+async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, Error> {
     let state: StateDir = launch.state.clone();
     let limit = launch.config.boot_timeout;
     let vcpus = launch.shape.vcpus().into();
@@ -205,7 +246,10 @@ async fn bring_up(launch: Launch<'_>, hostname: &str) -> Result<Booted, Error> {
         log::warn!("writing {}: {error}", state.ready().display());
     }
     let guest = Guest::connect(&state.vsock()).await?;
-    guest.configure(&configuration(hostname, vcpus)?).await?;
+    let hostname = pod.hostname.as_deref().unwrap_or(name);
+    let mut configuration = configuration(hostname, vcpus)?;
+    configuration.sysctls.extend(pod.sysctls.clone());
+    guest.configure(&configuration).await?;
     Ok(Booted { machine, guest })
 }
 

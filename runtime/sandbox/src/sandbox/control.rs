@@ -39,15 +39,20 @@ impl Owner {
     fn accept_pause(&mut self, id: &ContainerId, pause: bool) -> Result<bool, Error> {
         let container = self.container(id)?;
         match container.init.state {
+            _ if container.is_pod() => {
+                Err(Error::State("the sandbox container can't be paused".into()))
+            }
             ProcessState::Running => Ok(container.paused != pause),
             _ => Err(Error::State(format!("container {id:?} does not run", id = id.as_str()))),
         }
     }
 
     pub(super) fn update(&mut self, id: ContainerId, mut resources: Value, reply: Reply<()>) {
-        let accepted = self.container(&id).map(drop).and_then(|()| self.booted());
-        let booted = match accepted {
-            Ok(booted) => booted,
+        let accepted = self.container(&id).map(|container| container.is_pod());
+        let booted = match accepted.and_then(|pod| Ok((pod, self.booted()?))) {
+            // The pod's limits are its cgroup's on the host, which its owner sets.
+            Ok((true, _)) => return answer(reply, Ok(())),
+            Ok((false, booted)) => booted,
             Err(error) => return answer(reply, Err(error)),
         };
         let Value::Object(map) = &mut resources else {
@@ -65,6 +70,10 @@ impl Owner {
             Ok(container) => container,
             Err(error) => return answer(reply, Err(error)),
         };
+        if container.is_pod() {
+            // What runs in the pod is told of its containers.
+            return answer(reply, Ok(Files::default()));
+        }
         let target = Target { container: id.clone(), exec: None };
         let stopped = container.init.may_signal(&target).is_err();
         let last = container.last_stats.clone();

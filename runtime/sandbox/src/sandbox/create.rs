@@ -1,18 +1,25 @@
 //! Creating a container.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Booted, Owner, Phase, Reply, Slot, answer, boot};
-use crate::container::{Container, CreateRequest, Process, Target};
+use super::delete::take_from_guest;
+use super::{Booted, Owner, Reply, Slot, answer, boot};
+use crate::container::{Container, CreateRequest, Role, Target};
 use crate::events::EventKind;
+use crate::mark::Mark;
+use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
 use crate::storage::{self, Plan, Rootfs};
 use crate::store::StateDir;
-use crate::{ContainerId, Error, spec};
+use crate::{ContainerId, Error, Pod, cgroup, pod, spec};
+
+/// Least time between two reports of want of memory in one container. The attack: a guest that
+/// counts up without end, and so fills containerd's events and logs.
+const OOM_PACE: Duration = Duration::from_secs(1);
 
 /// Everything that making one container needs.
 struct Work {
@@ -31,8 +38,18 @@ struct Made {
 
 impl Owner {
     pub(super) fn create(&mut self, request: CreateRequest, reply: Reply<u32>) {
+        let spec = match self.accept_create(&request.id).and_then(|()| read_spec(&request.bundle)) {
+            Ok(spec) => spec,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let pod = Pod::from_spec(&spec);
+        if pod::is_sandbox(&spec) {
+            let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: false };
+            return self.create_pod(request, (role, pod), reply);
+        }
         let id = request.id.clone();
-        match self.begin(request) {
+        let score = pod.oom_score_adj;
+        match self.begin(request, spec, pod) {
             Err(error) => answer(reply, Err(error)),
             Ok((work, boot)) => {
                 self.containers.insert(id, Slot::Reserved);
@@ -41,40 +58,47 @@ impl Owner {
                     let booted = boot::booted(boot).await?;
                     make(work, booted).await
                 };
-                self.run(work, move |owner, outcome| owner.created(request, outcome, reply));
+                self.run(work, move |owner, outcome| {
+                    owner.protect(score);
+                    owner.created(request, outcome, reply);
+                });
             }
         }
     }
 
-    fn begin(&mut self, request: CreateRequest) -> Result<(Work, Boot), Error> {
-        let id = request.id.as_str();
-        if self.containers.contains_key(&request.id) {
-            return Err(Error::Exists { what: "container", id: id.to_owned() });
+    /// Whether a container of this name may be made now.
+    pub(super) fn accept_create(&self, id: &ContainerId) -> Result<(), Error> {
+        if self.containers.contains_key(id) {
+            return Err(Error::Exists { what: "container", id: id.to_string() });
         }
         if self.closing {
             return Err(Error::State("the sandbox is shutting down".into()));
         }
-        let host_spec = read_spec(&request.bundle)?;
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        request: CreateRequest,
+        mut host_spec: Value,
+        pod: Pod,
+    ) -> Result<(Work, Boot), Error> {
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
-        let boot = self.boot(&host_spec)?;
+        namespaces::translate(&mut host_spec, |pid| self.holder(pid));
+        let boot = self.boot(pod)?;
         self.careful |= plan.is_written_by_guest();
-        let namespace = self.identity.namespace.clone();
-        let owner = stdio::Owner { namespace, container: request.id.clone() };
+        let owner = self.stdio_owner(&request.id);
         let state = self.state.clone();
         Ok((Work { request, host_spec, plan, state, owner }, boot))
     }
 
     fn created(&mut self, request: CreateRequest, outcome: Result<Made, Error>, reply: Reply<u32>) {
         let id = request.id.clone();
-        let outcome = match (&self.phase, &outcome) {
-            // Whatever failed then failed because of this.
-            (Phase::Ended { reason }, _) | (_, Err(Error::MachineEnded(reason))) => {
-                Err(Error::Failed(format!("the machine ended: {reason}")))
-            }
-            _ => outcome,
-        };
-        let made = match outcome {
-            Ok(made) => made,
+        let made = outcome.and_then(|made| self.still_up(made));
+        let marked = made.and_then(|made| Ok((self.mark(made.booted.machine.pid())?, made)));
+        let ((pid, mark), made) = match marked {
+            Ok((_, made)) if reply.is_closed() => return self.unwanted(id, made),
+            Ok(marked) => marked,
             Err(error) => {
                 self.containers.remove(&id);
                 if let Err(left) = self.state.destroy_container(&id) {
@@ -85,26 +109,82 @@ impl Owner {
                 return self.close_if_done();
             }
         };
-        let pid = made.booted.machine.pid();
-        let container = Container {
-            bundle: request.bundle.to_string_lossy().into_owned(),
-            pid,
-            init: Process::new(request.stdio.clone(), made.streams),
-            execs: BTreeMap::new(),
-            paused: false,
-            deleting: false,
-            rootfs: Some(made.rootfs),
-            last_stats: None,
-            oom_kills: 0,
-            init_exit: None,
-        };
-        let bundle = container.bundle.clone();
-        self.containers.insert(id.clone(), Slot::Present(Box::new(container)));
-        let CreateRequest { rootfs, stdio, .. } = request;
-        self.publish(&id, EventKind::Created { bundle, rootfs, stdio, pid });
+        let mut container = Container::new(Role::Guest, &request, pid, made.streams);
+        container.mark = mark;
+        container.rootfs = Some(made.rootfs);
+        self.present(request, container, reply);
         self.watch_oom(&id, &made.booted.guest);
         self.watch_exit(Target { container: id, exec: None }, &made.booted.guest);
+    }
+
+    /// What was made, or why it is of no use any more.
+    pub(super) fn still_up<T>(&self, made: T) -> Result<T, Error> {
+        match self.booted() {
+            Ok(_) => Ok(made),
+            Err(Error::MachineEnded(reason)) => {
+                Err(Error::Failed(format!("the machine ended: {reason}")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The process id that callers are told of a new container: the machine's for the first, one
+    /// of its own for any other.
+    fn mark(&self, machine: u32) -> Result<(u32, Option<Mark>), Error> {
+        if self.holder(machine).is_none() {
+            return Ok((machine, None));
+        }
+        let mark = Mark::new().map_err(|error| Error::failed("taking a process id", &error))?;
+        Ok((mark.id(), Some(mark)))
+    }
+
+    /// Adds a container that was made, and tells of it.
+    pub(super) fn present(
+        &mut self,
+        request: CreateRequest,
+        container: Container,
+        reply: Reply<u32>,
+    ) {
+        let (bundle, pid) = (container.bundle.clone(), container.pid);
+        let CreateRequest { id, rootfs, stdio, .. } = request;
+        self.containers.insert(id.clone(), Slot::Present(Box::new(container)));
+        self.publish(&id, EventKind::Created { bundle, rootfs, stdio, pid });
         answer(reply, Ok(pid));
+    }
+
+    /// Removes a container that nobody waits for any more: whoever asked for it has gone and will
+    /// not know that it exists.
+    fn unwanted(&mut self, id: ContainerId, made: Made) {
+        log::warn!("whoever asked for container {id} has gone: it is removed");
+        let (state, removed) = (self.state.clone(), id.clone());
+        let work = async move {
+            let Made { booted, rootfs, streams } = made;
+            drop(streams);
+            let let_go = take_from_guest(&removed, Some(rootfs), &booted).await;
+            (let_go, state.destroy_container(&removed))
+        };
+        self.run(work, move |owner, (let_go, undone)| {
+            owner.careful |= let_go.is_err();
+            for left in [let_go.err().map(|e| e.to_string()), undone.err().map(|e| e.to_string())] {
+                left.iter().for_each(|left| log::warn!("removing container {id}: {left}"));
+            }
+            owner.containers.remove(&id);
+            owner.close_if_done();
+        });
+    }
+
+    /// Lets the host's OOM killer see the machine as its most precious container.
+    fn protect(&mut self, score: Option<i32>) {
+        let Some(score) = score else { return };
+        if self.score.is_some_and(|lowest| lowest <= score) {
+            return;
+        }
+        self.score = Some(score);
+        if let Ok(booted) = self.booted()
+            && let Err(error) = cgroup::set_oom_score(booted.machine.pid(), score)
+        {
+            log::warn!("{error}");
+        }
     }
 }
 
@@ -168,6 +248,8 @@ impl Owner {
                 seen = count;
                 let id = id.clone();
                 steps.send(move |owner| owner.oom_killed(&id, count));
+                // What happens meanwhile is told with the next.
+                tokio::time::sleep(OOM_PACE).await;
             }
         };
         tokio::spawn(watch);

@@ -48,7 +48,7 @@ impl Owner {
             Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
-        let booted = self.booted().ok();
+        let booted = self.booted().ok().filter(|_| rootfs.is_some());
         let (state, asked) = (self.state.clone(), id.clone());
         let work = async move {
             let let_go = match booted {
@@ -72,7 +72,9 @@ impl Owner {
             return answer(reply, Err(Error::no_container(id.as_str())));
         };
         let pid = container.pid;
-        self.publish(id, EventKind::Deleted { pid, exit });
+        if !container.is_quiet() {
+            self.publish(id, EventKind::Deleted { pid, exit });
+        }
         answer(reply, Ok((pid, exit)));
         self.close_if_done();
     }
@@ -96,7 +98,7 @@ impl Owner {
 }
 
 /// Frees a container in the guest, then its root filesystem, even if the guest keeps something.
-async fn take_from_guest(
+pub(super) async fn take_from_guest(
     id: &ContainerId,
     rootfs: Option<Rootfs>,
     booted: &Booted,

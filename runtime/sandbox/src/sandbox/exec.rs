@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::container::{ExecRequest, Process, ProcessState, StdioPaths, Target};
 use crate::events::{EventKind, Exit};
-use crate::stdio::{self, Streams};
+use crate::stdio::Streams;
 use crate::{Error, spec};
 
 /// Exit status of a process that could not be started, as a shell has it.
@@ -39,13 +39,16 @@ impl Owner {
     }
 
     pub(super) fn start(&mut self, target: Target, reply: Reply<u32>) {
+        if self.is_pod(&target) {
+            let started = self.start_pod(&target);
+            return answer(reply, started);
+        }
         let accepted = self.accept_start(&target).and_then(|start| Ok((start, self.booted()?)));
         let (start, booted) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
-        let namespace = self.identity.namespace.clone();
-        let owner = stdio::Owner { namespace, container: target.container.clone() };
+        let owner = self.stdio_owner(&target.container);
         let asked = target.clone();
         let work = async move {
             let mut streams = None;

@@ -1,5 +1,9 @@
 //! Signals and terminal sizes.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::{Booted, Owner, Reply, answer};
 use crate::Error;
 use crate::container::{ProcessState, Target};
@@ -9,8 +13,15 @@ const MAX_SIGNAL: u32 = 64;
 
 const SIGKILL: u32 = 9;
 
+/// How long a container may take to end after SIGKILL, with the delivery of its last output.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+
 impl Owner {
     pub(super) fn kill(&mut self, target: Target, signal: u32, all: bool, reply: Reply<()>) {
+        if self.is_pod(&target) {
+            let killed = self.kill_pod(&target, signal);
+            return answer(reply, killed);
+        }
         let accepted = self.accept_signal(&target, signal, all);
         let (booted, resume) = match accepted {
             Ok(accepted) => accepted,
@@ -19,6 +30,9 @@ impl Owner {
         if signal == 0 {
             // A probe of callers for whether the process lives, which is known here.
             return answer(reply, Ok(()));
+        }
+        if signal == SIGKILL && target.exec.is_none() {
+            self.insist(&target);
         }
         let container = target.container.clone();
         let work = async move {
@@ -33,6 +47,22 @@ impl Owner {
                 owner.set_paused(&container, false);
             }
             answer(reply, outcome);
+        });
+    }
+
+    /// Ends the machine if a killed container does not end: its guest does not do what it is told,
+    /// or a process of it hangs in the guest's kernel for good.
+    fn insist(&mut self, target: &Target) {
+        let Ok(process) = self.process(target) else { return };
+        let mut exit = process.exit.subscribe();
+        let id = target.container.clone();
+        let ended =
+            async move { timeout(KILL_LIMIT, exit.wait_for(Option::is_some)).await.is_ok() };
+        self.run(ended, move |owner, ended| {
+            if !ended {
+                let limit = KILL_LIMIT.as_secs();
+                owner.guest_lost(&format!("container {id} goes on {limit} s after SIGKILL"));
+            }
         });
     }
 

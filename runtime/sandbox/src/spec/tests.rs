@@ -27,24 +27,11 @@ fn root_and_cgroup_get_guest_paths_and_unknown_fields_survive() {
 }
 
 #[test]
-fn namespaces_of_the_host_are_dropped_and_new_ones_kept() {
-    let guest = translated(json!({"process": {}, "linux": {"namespaces": [
-        {"type": "pid"},
-        {"type": "network", "path": "/var/run/netns/cni-1"},
-        {"type": "ipc", "path": "/proc/4/ns/ipc"},
-        {"type": "mount", "path": ""},
-    ]}}));
-    let kinds: Vec<_> = guest.spec["linux"]["namespaces"].as_array().unwrap().iter().collect();
-    assert_eq!(kinds.len(), 2);
-    assert_eq!((&kinds[0]["type"], &kinds[1]["type"]), (&json!("pid"), &json!("mount")));
-}
-
-#[test]
 fn name_of_the_pod_is_set_only_where_it_can_be() {
     let own = json!({"process": {}, "hostname": "a", "linux": {"namespaces": [{"type": "uts"}]}});
     assert_eq!(translated(own).spec["hostname"], "a");
     let pods = json!({"process": {}, "hostname": "a", "linux": {"namespaces": [
-        {"type": "uts", "path": "/proc/4/ns/uts"},
+        {"type": "uts", "path": "/run/cuddy/ns/container/db/uts"},
     ]}});
     assert!(translated(pods).spec.get("hostname").is_none());
 }

@@ -1,0 +1,107 @@
+//! What is said about a pod as a whole (pure): by the configuration of its sandbox container, by
+//! that of a container which stands alone, or by the Sandbox service.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::sizing::Limits;
+
+/// Annotations that tell a sandbox container, which is the pod itself, from all others.
+const KINDS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
+
+/// A pod, as far as its machine is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// What the machine is sized by.
+    pub limits: Limits,
+    /// The guest's name; none: the sandbox's id.
+    pub hostname: Option<String>,
+    /// Kernel parameters of the guest, for all containers.
+    pub sysctls: BTreeMap<String, String>,
+    /// The network namespace on the host whose interfaces the guest has.
+    pub network: Option<PathBuf>,
+    /// Cgroup on the host for the pod's processes, as the OCI configuration's `cgroupsPath`.
+    pub cgroup: Option<String>,
+    /// What the machine's process is worth to the host's OOM killer, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Whether containers that share process ids share those of the pod and not of the guest.
+    pub pid_namespace: bool,
+}
+
+/// Whether a configuration is that of a pod's sandbox container.
+pub fn is_sandbox(spec: &Value) -> bool {
+    let annotation = |key: &&str| spec.get("annotations")?.get(*key)?.as_str();
+    KINDS.iter().filter_map(annotation).any(|kind| kind == "sandbox")
+}
+
+impl Pod {
+    /// Reads an OCI configuration. Kernel parameters count only in a sandbox container's: any
+    /// other container sets its own.
+    pub fn from_spec(spec: &Value) -> Self {
+        let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str);
+        let sandbox = is_sandbox(spec);
+        let namespaces = spec.pointer("/linux/namespaces").and_then(Value::as_array);
+        let namespaces: Vec<&Value> = namespaces.into_iter().flatten().collect();
+        let namespace = |kind: &str| namespaces.iter().find(|entry| entry["type"] == kind);
+        let network = namespace("network").and_then(|entry| entry["path"].as_str());
+        let score = spec.pointer("/process/oomScoreAdj").and_then(Value::as_i64);
+        Self {
+            limits: Limits::from_spec(spec),
+            hostname: text("/hostname").filter(|name| !name.is_empty()).map(str::to_owned),
+            sysctls: if sandbox { sysctls(spec) } else { BTreeMap::new() },
+            network: network.filter(|path| !path.is_empty()).map(PathBuf::from),
+            cgroup: text("/linux/cgroupsPath").filter(|path| !path.is_empty()).map(str::to_owned),
+            oom_score_adj: score.and_then(|score| i32::try_from(score).ok()),
+            pid_namespace: namespace("pid").is_some(),
+        }
+    }
+}
+
+fn sysctls(spec: &Value) -> BTreeMap<String, String> {
+    let given = spec.pointer("/linux/sysctl").and_then(Value::as_object);
+    let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    given.into_iter().flatten().filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sandbox_container_of_containerd_says_everything() {
+        let spec = json!({
+            "hostname": "web-0",
+            "process": {"oomScoreAdj": -998},
+            "annotations": {"io.kubernetes.cri.container-type": "sandbox",
+                "io.kubernetes.cri.sandbox-memory": "67108864"},
+            "linux": {
+                "cgroupsPath": "/kubepods/pod1/abc",
+                "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+                "namespaces": [{"type": "pid"}, {"type": "network", "path": "/run/netns/x"}],
+            },
+        });
+        assert!(is_sandbox(&spec));
+        let pod = Pod::from_spec(&spec);
+        assert_eq!(pod.limits.memory_bytes, Some(64 << 20));
+        assert_eq!(pod.hostname.as_deref(), Some("web-0"));
+        assert_eq!(pod.network, Some("/run/netns/x".into()));
+        assert_eq!(pod.cgroup.as_deref(), Some("/kubepods/pod1/abc"));
+        assert_eq!((pod.oom_score_adj, pod.pid_namespace), (Some(-998), true));
+        assert_eq!(pod.sysctls["net.ipv4.ip_unprivileged_port_start"], "0");
+    }
+
+    #[test]
+    fn container_that_stands_alone_keeps_its_parameters_and_may_say_nothing() {
+        let spec = json!({"linux": {"sysctl": {"kernel.msgmax": "1"},
+            "namespaces": [{"type": "network"}]}});
+        assert!(!is_sandbox(&spec));
+        assert_eq!(Pod::from_spec(&spec), Pod::default());
+        assert_eq!(Pod::from_spec(&Value::Null), Pod::default());
+        let infra = json!({"annotations": {"io.kubernetes.cri-o.ContainerType": "sandbox"}});
+        assert!(is_sandbox(&infra));
+    }
+}

@@ -1,0 +1,175 @@
+//! The pod itself, which callers see as a task: the sandbox container of containerd's podsandbox
+//! controller and of CRI-O, or what the Sandbox service makes. No process stands behind it; it
+//! runs as long as the machine, and killing it ends the machine.
+
+use std::time::SystemTime;
+
+use super::{Booted, Owner, Phase, Reply, Sandbox, Slot, answer, boot};
+use crate::container::{Container, CreateRequest, ProcessState, Role, StdioPaths, Target};
+use crate::events::{EventKind, Exit};
+use crate::spec::namespaces::Holder;
+use crate::stdio::{self, Streams};
+use crate::{ContainerId, Error, Pod};
+
+/// Signals that end a pod: what a pause process does not ignore. As the first process of its
+/// namespace it has the right to ignore the others.
+const ENDING: [u32; 3] = [2, 9, 15];
+
+/// Exit status of what goes down with the machine: 128 plus SIGKILL.
+pub(super) const KILLED: u32 = 137;
+
+impl Sandbox {
+    /// Boots a machine for a pod that has no sandbox container, and keeps it until the pod is
+    /// killed. The pod goes by its sandbox's name from then on, as a container would. Returns
+    /// the machine's process id.
+    ///
+    /// # Errors
+    /// As [`Sandbox::create`].
+    pub async fn hold(&self, id: ContainerId, pod: Pod) -> Result<u32, Error> {
+        let stdio = StdioPaths::default();
+        let request = CreateRequest { id, bundle: "".into(), rootfs: Vec::new(), stdio };
+        let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: true };
+        self.ask(move |owner, reply| owner.create_pod(request, (role, pod), reply)).await
+    }
+}
+
+impl Owner {
+    /// Boots the machine and takes note of the pod.
+    pub(super) fn create_pod(
+        &mut self,
+        request: CreateRequest,
+        (role, pod): (Role, Pod),
+        reply: Reply<u32>,
+    ) {
+        let boot = match self.accept_create(&request.id).and_then(|()| self.boot(pod)) {
+            Ok(boot) => boot,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        self.containers.insert(request.id.clone(), Slot::Reserved);
+        let owner = self.stdio_owner(&request.id);
+        let stdio = request.stdio.clone();
+        let work = async move {
+            let booted = boot::booted(boot).await?;
+            Ok((booted, Streams::silent(&stdio, &owner).await?))
+        };
+        self.run(work, move |owner, outcome| {
+            owner.pod_created(request, role, outcome, reply);
+        });
+    }
+
+    fn pod_created(
+        &mut self,
+        request: CreateRequest,
+        role: Role,
+        outcome: Result<(Booted, Streams), Error>,
+        reply: Reply<u32>,
+    ) {
+        let id = request.id.clone();
+        let (booted, streams) = match outcome.and_then(|made| self.still_up(made)) {
+            // Nobody is left who could delete it.
+            Ok(_) if reply.is_closed() => {
+                self.containers.remove(&id);
+                log::warn!("whoever asked for pod {id} has gone");
+                return self.close_if_done();
+            }
+            Ok(made) => made,
+            Err(error) => {
+                self.containers.remove(&id);
+                log::error!("creating pod {id}: {error}");
+                answer(reply, Err(error));
+                return self.close_if_done();
+            }
+        };
+        let container = Container::new(role, &request, booted.machine.pid(), streams);
+        self.present(request, container, reply);
+    }
+
+    /// Whether the target is the pod.
+    pub(super) fn is_pod(&self, target: &Target) -> bool {
+        match self.containers.get(&target.container) {
+            Some(Slot::Present(container)) => container.is_pod() && target.exec.is_none(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn start_pod(&mut self, target: &Target) -> Result<u32, Error> {
+        let container = self.container(&target.container)?;
+        container.init.may_start(target.name())?;
+        self.booted()?;
+        let container = self.container(&target.container)?;
+        container.init.state = ProcessState::Running;
+        let pid = container.pid;
+        self.publish(&target.container, EventKind::Started { pid });
+        Ok(pid)
+    }
+
+    /// Ends the machine if the signal is one that ends.
+    pub(super) fn kill_pod(&mut self, target: &Target, signal: u32) -> Result<(), Error> {
+        self.container(&target.container)?.init.may_signal(target)?;
+        if ENDING.contains(&signal) {
+            self.stop_machine(128 + signal);
+        }
+        Ok(())
+    }
+
+    /// Lets the guest flush what it has to and ends the machine; then the pod ends with
+    /// `status`, and every container that still runs as killed.
+    fn stop_machine(&mut self, status: u32) {
+        let properly = self.careful || self.runs_something();
+        let phase = std::mem::replace(&mut self.phase, Phase::New);
+        let Phase::Running(booted) = phase else {
+            self.phase = phase;
+            return;
+        };
+        let (sender, over) = tokio::sync::watch::channel(false);
+        self.phase = Phase::Ending { over };
+        let work = boot::end(booted, properly);
+        self.run(work, move |owner, ()| {
+            owner.phase = Phase::Ended { reason: "the sandbox was stopped".into() };
+            owner.end_containers(status);
+            sender.send_replace(true);
+        });
+    }
+
+    /// Whether any process of a container is in the guest.
+    pub(super) fn runs_something(&self) -> bool {
+        self.containers.values().any(|slot| match slot {
+            Slot::Reserved => true,
+            Slot::Present(container) => !container.is_pod() && container.init.is_running(),
+        })
+    }
+
+    /// Every process is gone with the machine: tells so, of the pod last and with `status`.
+    pub(super) fn end_containers(&mut self, status: u32) {
+        let at = SystemTime::now();
+        let pod = |(_, slot): &(&ContainerId, &Slot)| matches!(slot, Slot::Present(container) if container.is_pod());
+        let (pods, others): (Vec<_>, Vec<_>) = self.containers.iter().partition(pod);
+        let ids = |list: Vec<(&ContainerId, &Slot)>| -> Vec<ContainerId> {
+            list.into_iter().map(|(id, _)| id.clone()).collect()
+        };
+        let (pods, others) = (ids(pods), ids(others));
+        for id in others {
+            self.end_all(&id, Exit { status: KILLED, at });
+        }
+        for id in pods {
+            self.end_all(&id, Exit { status, at });
+        }
+    }
+
+    /// Who has the process id `pid`, among those that callers were told.
+    pub(super) fn holder(&self, pid: u32) -> Option<Holder> {
+        let present = self.containers.iter().filter_map(|(id, slot)| match slot {
+            Slot::Present(container) if container.pid == pid => Some((id, container.role)),
+            _ => None,
+        });
+        let holder = |(id, role): (&ContainerId, Role)| match role {
+            Role::Pod { pid_namespace, .. } => Holder::Pod { pid_namespace },
+            Role::Guest => Holder::Container(id.clone()),
+        };
+        present.map(holder).next()
+    }
+
+    pub(super) fn stdio_owner(&self, id: &ContainerId) -> stdio::Owner {
+        stdio::Owner { namespace: self.identity.namespace.clone(), container: id.clone() }
+    }
+}

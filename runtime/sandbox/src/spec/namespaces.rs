@@ -1,0 +1,160 @@
+//! `linux.namespaces` of a configuration (pure): a path `/proc/<pid>/ns/<kind>` of the host names
+//! the namespace of a process that this sandbox has reported, and becomes the guest's namespace
+//! of the same meaning.
+//!
+//! | path names | kind | in the guest |
+//! |---|---|---|
+//! | the pod | pid, if the pod has one | the pod's pid namespace |
+//! | the pod | any other | the guest's own, which is the pod's |
+//! | a container | any | that container's |
+//! | anything else | any | the guest's own |
+
+use std::path::{Component, Path};
+
+use serde_json::Value;
+
+use super::has_content;
+use crate::ContainerId;
+
+/// Whose process a number names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// The pod's, that is its machine's.
+    Pod {
+        /// Whether its containers share process ids of their own, not the guest's.
+        pid_namespace: bool,
+    },
+    /// A container's.
+    Container(ContainerId),
+}
+
+/// Rewrites the namespaces of a configuration; `holder` knows the processes that were reported.
+pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) {
+    let Some(linux) = spec.get_mut("linux").and_then(Value::as_object_mut) else { return };
+    // A user namespace with its own maps can be made anew; without, there is none to enter.
+    let mapped = linux.get("uidMappings").is_some_and(has_content);
+    let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) else {
+        return;
+    };
+    namespaces.retain_mut(|namespace| {
+        let Some(path) = namespace.get("path").and_then(Value::as_str) else { return true };
+        if path.is_empty() {
+            return true;
+        }
+        let kind = namespace.get("type").and_then(Value::as_str).unwrap_or_default();
+        let place = process_of(Path::new(path)).and_then(&holder);
+        match place.and_then(|holder| in_guest(&holder, kind)) {
+            Some(path) => namespace["path"] = path.into(),
+            None if kind == "user" && mapped => namespace["path"] = "".into(),
+            None => return false,
+        }
+        true
+    });
+}
+
+/// The process that a path below `/proc` names.
+fn process_of(path: &Path) -> Option<u32> {
+    let mut parts = path.components();
+    let expected = [Component::RootDir, Component::Normal("proc".as_ref())];
+    if expected.iter().any(|part| parts.next() != Some(*part)) {
+        return None;
+    }
+    parts.next()?.as_os_str().to_str()?.parse().ok()
+}
+
+/// The path in the guest; none where it is the guest's own.
+fn in_guest(holder: &Holder, kind: &str) -> Option<String> {
+    match holder {
+        Holder::Pod { pid_namespace: true } if kind == "pid" => {
+            Some(agent_api::POD_PID_NAMESPACE.to_owned())
+        }
+        Holder::Pod { .. } => None,
+        Holder::Container(id) => {
+            Some(format!("{}/{id}/{}", agent_api::CONTAINER_NAMESPACES, file_of(kind)?))
+        }
+    }
+}
+
+/// The file below `/proc/<pid>/ns` for an OCI namespace type.
+fn file_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        "pid" => Some("pid"),
+        "ipc" => Some("ipc"),
+        "uts" => Some("uts"),
+        "network" => Some("net"),
+        "mount" => Some("mnt"),
+        "user" => Some("user"),
+        "cgroup" => Some("cgroup"),
+        "time" => Some("time"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn holder(pid: u32) -> Option<Holder> {
+        match pid {
+            7 => Some(Holder::Pod { pid_namespace: true }),
+            8 => Some(Holder::Pod { pid_namespace: false }),
+            9 => Some(Holder::Container(ContainerId::new("web").unwrap())),
+            _ => None,
+        }
+    }
+
+    fn translated(namespaces: Value) -> Value {
+        let mut spec = json!({"linux": {"namespaces": namespaces}});
+        translate(&mut spec, holder);
+        spec["linux"]["namespaces"].take()
+    }
+
+    #[test]
+    fn namespaces_of_the_pod_are_the_guests_and_pids_its_own() {
+        let seen = translated(json!([
+            {"type": "network", "path": "/proc/7/ns/net"},
+            {"type": "ipc", "path": "/proc/7/ns/ipc"},
+            {"type": "uts", "path": "/proc/7/ns/uts"},
+            {"type": "pid", "path": "/proc/7/ns/pid"},
+            {"type": "mount"},
+        ]));
+        let pod = json!([{"type": "pid", "path": "/run/cuddy/ns/pod/pid"}, {"type": "mount"}]);
+        assert_eq!(seen, pod);
+    }
+
+    #[test]
+    fn process_ids_of_the_host_are_the_guests() {
+        assert_eq!(translated(json!([{"type": "pid", "path": "/proc/8/ns/pid"}])), json!([]));
+    }
+
+    #[test]
+    fn namespace_of_another_container_is_named_by_it() {
+        let seen = translated(json!([{"type": "pid", "path": "/proc/9/ns/pid"}]));
+        let web = json!([{"type": "pid", "path": "/run/cuddy/ns/container/web/pid"}]);
+        assert_eq!(seen, web);
+    }
+
+    #[test]
+    fn what_is_unknown_or_new_is_left_out_or_left_alone() {
+        let seen = translated(json!([
+            {"type": "network", "path": "/var/run/netns/cni-1"},
+            {"type": "pid", "path": "/proc/4/ns/pid"},
+            {"type": "ipc", "path": "/proc/../9/ns/ipc"},
+            {"type": "uts", "path": ""},
+            {"type": "user", "path": "/proc/7/ns/user"},
+        ]));
+        assert_eq!(seen, json!([{"type": "uts", "path": ""}]));
+    }
+
+    #[test]
+    fn user_namespace_with_maps_is_made_anew() {
+        let mut spec = json!({"linux": {
+            "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
+            "namespaces": [{"type": "user", "path": "/proc/7/ns/user"}],
+        }});
+        translate(&mut spec, holder);
+        assert_eq!(spec["linux"]["namespaces"], json!([{"type": "user", "path": ""}]));
+    }
+}
