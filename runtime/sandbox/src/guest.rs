@@ -2,6 +2,7 @@
 //! Unix socket that leads to the guest's vsock ports.
 
 mod dial;
+mod storage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,22 +13,22 @@ use agent_api::container_ttrpc::ContainerClient;
 use agent_api::health_ttrpc::HealthClient;
 use agent_api::process_ttrpc::ProcessClient;
 use agent_api::sandbox_ttrpc::SandboxClient;
-use agent_api::storage_ttrpc::StorageClient;
 use agent_api::types::{ContainerId as RpcContainer, ProcessId};
-use agent_api::{container, health, process, sandbox, storage, types};
+use agent_api::{container, health, process, sandbox, types};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::context::{self, Context};
 use ttrpc::{Code, Error as RpcError};
-use vmm_api::Window;
 
 use crate::container::Target;
 use crate::stats::Files;
 use crate::stdio::StreamIds;
 use crate::{ContainerId, Error};
 use dial::dial;
+
+pub use storage::{GuestDirectory, GuestDisk, GuestMount};
 
 /// Deadline of a call that does work in the guest; emulated guests are 30 times slower.
 const WORK: Duration = Duration::from_secs(60);
@@ -47,17 +48,6 @@ impl std::fmt::Debug for Guest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guest").field("vsock", &self.vsock).finish_non_exhaustive()
     }
-}
-
-/// Where in the guest an attached disk is mounted, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskMount {
-    /// Directory in the guest.
-    pub mount_point: String,
-    /// Filesystem type.
-    pub fstype: String,
-    /// mount(8) options.
-    pub options: Vec<String>,
 }
 
 impl Guest {
@@ -291,36 +281,6 @@ impl Guest {
     pub async fn delete_process(&self, target: &Target) -> Result<(), Error> {
         let answer = self.processes().delete(within(WORK), &process_id(target)).await;
         answer.map(drop).map_err(|error| explain("deleting the process in the guest", error))
-    }
-
-    /// Brings the disk in `window` to life and mounts it.
-    ///
-    /// # Errors
-    /// What the agent answered.
-    pub async fn attach(&self, window: Window, mount: &DiskMount) -> Result<(), Error> {
-        let request = storage::AttachRequest {
-            window: window.index().into(),
-            mount_point: mount.mount_point.clone(),
-            fstype: mount.fstype.clone(),
-            options: mount.options.clone(),
-            ..Default::default()
-        };
-        let answer = StorageClient::new(self.client.clone()).attach(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("attaching a disk in the guest", error))
-    }
-
-    /// Unmounts, flushes and lets go of the disk in `window`.
-    ///
-    /// # Errors
-    /// What the agent answered.
-    pub async fn detach(&self, window: Window, mount_point: &str) -> Result<(), Error> {
-        let request = storage::DetachRequest {
-            window: window.index().into(),
-            mount_point: mount_point.to_owned(),
-            ..Default::default()
-        };
-        let answer = StorageClient::new(self.client.clone()).detach(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("detaching a disk in the guest", error))
     }
 
     fn containers(&self) -> ContainerClient {

@@ -5,11 +5,11 @@
 //! root filesystem, or finds one in its image, and opens it. The guest has devices of its own.
 
 mod attributes;
+pub(crate) mod table;
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -26,6 +26,8 @@ pub struct Options {
     pub flags: MountFlags,
     /// Whether a bind mount takes the mounts below its source with it.
     pub recursive: bool,
+    /// Whether these can't be written either.
+    pub all_read_only: bool,
     /// Options for the filesystem.
     pub data: Vec<String>,
 }
@@ -33,7 +35,12 @@ pub struct Options {
 impl Options {
     /// Sorts options. `loop` and containerd's own `X-containerd.*` instructions are left out.
     pub fn parse(options: &[String]) -> Self {
-        let mut parsed = Self { flags: MountFlags::empty(), recursive: false, data: Vec::new() };
+        let mut parsed = Self {
+            flags: MountFlags::empty(),
+            recursive: false,
+            all_read_only: false,
+            data: Vec::new(),
+        };
         for option in options {
             let (flag, set) = match option.as_str() {
                 "ro" => (MountFlags::RDONLY, true),
@@ -101,8 +108,8 @@ pub fn mount(mount: &Mount, target: &Path, stage: &Path) -> io::Result<()> {
 ///
 /// The mount is finished at `stage`, a name that is free, and only then shown at `target`: the
 /// machine's namespace gets a copy of it at that moment, which later changes of flags would not
-/// reach. What is mounted below the source later is seen, but unmounting at the target never
-/// reaches the source.
+/// reach. What is mounted below the source later is not seen: the kernel would show it with
+/// devices and set-user-id programs.
 ///
 /// # Errors
 /// What the kernel answered; nothing stays mounted then.
@@ -113,9 +120,9 @@ pub fn bind(source: &Path, target: &Path, options: &Options, stage: &Path) -> io
         File::create(stage)?;
     }
     let bound = bind_once(source, stage, options.recursive).and_then(|()| {
-        let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change(stage, follow)?;
-        attributes::take_devices_and_setuid(stage)?;
+        let apart = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change(stage, apart)?;
+        attributes::restrict(stage, options.all_read_only)?;
         if !options.flags.is_empty() {
             let flags = options.flags | MountFlags::NODEV | MountFlags::NOSUID;
             rustix::mount::mount_remount(stage, flags | MountFlags::BIND, c"")?;
@@ -183,7 +190,7 @@ pub fn detach_below(directory: &Path) -> io::Result<()> {
     };
     // A mount can hide another at the same place, so look again until none is left.
     for _ in 0..16 {
-        let table = std::fs::read("/proc/self/mountinfo")?;
+        let table = table::read()?;
         let points = below(&table, &resolved);
         if points.is_empty() {
             return Ok(());
@@ -195,31 +202,10 @@ pub fn detach_below(directory: &Path) -> io::Result<()> {
     Err(io::Error::other(format!("mounts below {} do not go away", directory.display())))
 }
 
-/// Mount points at or below `directory`, parents first, out of a `/proc/self/mountinfo`.
-fn below(table: &[u8], directory: &Path) -> Vec<PathBuf> {
-    let lines = table.split(|byte| *byte == b'\n');
-    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape);
+/// Mount points at or below `directory`, parents first.
+fn below(table: &[table::Mounted], directory: &Path) -> Vec<PathBuf> {
+    let points = table.iter().map(|mounted| mounted.point.clone());
     points.filter(|point| point.starts_with(directory)).collect()
-}
-
-/// Undoes the kernel's `\040` for a blank and its like (proc(5)). Names need not be text.
-fn unescape(mut name: &[u8]) -> PathBuf {
-    let mut plain = Vec::with_capacity(name.len());
-    while let [first, rest @ ..] = name {
-        let code = rest.get(..3).filter(|_| *first == b'\\');
-        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                name = &rest[3..];
-            }
-            None => {
-                plain.push(*first);
-                name = rest;
-            }
-        }
-    }
-    OsString::from_vec(plain).into()
 }
 
 /// Joins filesystem options. If they are too long for mount(2), the layers of an overlay are
@@ -299,18 +285,6 @@ mod tests {
         assert_eq!(compact(&options), (None, "lowerdir=/a:/b,index=off".to_owned()));
     }
 
-    #[test]
-    fn mount_table_is_read_with_its_escapes() {
-        let table = b"1 0 0:1 / / rw - ext4 /dev/a rw\n\
-            2 1 0:2 / /run/cuddy/a\\040b rw - tmpfs t rw\n\
-            3 2 0:3 / /run/cuddy/a\\040b/c rw - tmpfs t rw\n\
-            4 1 0:4 / /run/cuddyx rw - tmpfs t rw\n\
-            5 1 0:5 / /mnt/\xff\\ rw - tmpfs t rw\n";
-        assert_eq!(below(table, Path::new("/mnt")), [OsString::from_vec(b"/mnt/\xff\\".to_vec())]);
-        let found = below(table, Path::new("/run/cuddy"));
-        assert_eq!(found, [Path::new("/run/cuddy/a b"), Path::new("/run/cuddy/a b/c")]);
-    }
-
     /// Mounting needs root, as all of this crate's work does; the tests run as it.
     #[test]
     fn bind_mount_is_read_only_and_leaves_its_source_alone_when_it_goes() {
@@ -320,6 +294,7 @@ mod tests {
             std::fs::create_dir(path(name)).unwrap();
         }
         std::fs::create_dir(path("base/sub")).unwrap();
+        std::fs::create_dir(path("base/later")).unwrap();
         std::fs::write(path("base/file"), "").unwrap();
         let bind_itself = |at: PathBuf| rustix::mount::mount_bind(&at, &at).unwrap();
         bind_itself(path("base"));
@@ -330,15 +305,17 @@ mod tests {
         assert!(path("target/file").exists() && !path("stage").exists());
         assert!(std::fs::write(path("target/new"), "").is_err());
         assert!(std::fs::write(path("base/new"), "").is_ok());
-        let table = || std::fs::read("/proc/self/mountinfo").unwrap();
+        let table = || table::read().unwrap();
         assert_eq!(below(&table(), &path("target")).len(), 2);
-        let text = String::from_utf8(table()).unwrap();
+        bind_itself(path("base/later"));
+        assert_eq!(below(&table(), &path("target")).len(), 2, "a later mount is seen");
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let target = path("target").display().to_string();
         for line in text.lines().filter(|line| line.contains(&target)) {
             assert!(line.contains("nosuid,nodev"), "{line}");
         }
         detach_below(&path("target")).unwrap();
-        assert_eq!(below(&table(), &path("base")).len(), 2, "the source lost a mount");
+        assert_eq!(below(&table(), &path("base")).len(), 3, "the source lost a mount");
         detach_below(dir.path()).unwrap();
     }
 

@@ -8,7 +8,7 @@ pub mod namespaces;
 
 use serde_json::{Map, Value};
 
-pub use self::mounts::Bind;
+pub use self::mounts::{Bind, ReadOnly};
 use crate::{ContainerId, Error};
 
 /// A configuration ready for the guest, and what the host has to do for it.
@@ -16,7 +16,7 @@ use crate::{ContainerId, Error};
 pub struct GuestSpec {
     /// OCI configuration with all paths valid in the guest.
     pub spec: Value,
-    /// Host paths to show below the container's `mounts` directory, by index.
+    /// Host paths that the container sees, each rewritten to a place in the shared directory.
     pub binds: Vec<Bind>,
     /// What was left out, in plain words.
     pub notes: Vec<String>,
@@ -47,7 +47,7 @@ pub fn translate(host: Value, container: &ContainerId, root: &str) -> Result<Gue
     if spec.remove("hooks").is_some_and(|hooks| has_content(&hooks)) {
         notes.push("hooks are not run".into());
     }
-    let binds = mounts::translate(&mut spec, container);
+    let binds = mounts::translate(&mut spec, container)?;
     if let Some(Value::Object(linux)) = spec.get_mut("linux") {
         translate_linux(linux, container, &mut notes)?;
     }
@@ -128,7 +128,8 @@ fn keep_device(device: &Value, notes: &mut Vec<String>) -> bool {
     let major = device.get("major").and_then(Value::as_u64);
     let kind = device.get("type").and_then(Value::as_str).unwrap_or_default();
     let keep = match kind {
-        "p" => true,
+        // Disks are attached, and get the guest's numbers.
+        "p" | "b" => true,
         "c" | "u" => major.is_some_and(|major| COMMON_DEVICES.contains(&major)),
         _ => false,
     };

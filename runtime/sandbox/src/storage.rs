@@ -1,157 +1,109 @@
-//! A container's root filesystem: what the caller's mounts make of it on the host, and where it
-//! is in the guest. What is mounted on the host is seen through the shared directory; a disk
-//! image or block device becomes a disk of the machine.
+//! What containers see of the host's files: root filesystems, volumes, devices. What is mounted
+//! on the host is seen through the shared directory; disk images and block devices become disks
+//! of the machine; memory that a pod's containers share is memory of the guest.
 
-use std::fs::{File, OpenOptions};
+mod devices;
+mod disk;
+mod follow;
+mod join;
+mod layers;
+mod memory;
+mod plan;
+mod volumes;
+
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 
+pub use self::layers::{DiskPath, Join, Layers, Upper};
+pub use self::plan::{DiskPlan, Plan};
 use crate::events::Mount;
-use crate::guest::DiskMount;
-use crate::mounts::{self, Options};
+use crate::guest::GuestMount;
+use crate::mounts;
 use crate::sandbox::Booted;
-use crate::spec::Bind;
 use crate::store::StateDir;
 use crate::{ContainerId, Error};
+use disk::Disk;
+use follow::Follower;
 
 /// Offset and value of the EROFS superblock's magic number (kernel's `fs/erofs/erofs_fs.h`).
 const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);
 
-/// How a root filesystem is given to the guest (pure).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
-    /// Mounted on the host, one over the other, and shared.
-    Shared(Vec<Mount>),
-    /// A disk with a filesystem.
-    Disk {
-        /// The image file or block device.
-        source: PathBuf,
-        /// How the guest mounts it.
-        fstype: String,
-        /// mount(8) options for the guest.
-        options: Vec<String>,
-        /// Whether nothing may be written.
-        read_only: bool,
-    },
+/// Whose storage it is, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) container: &'a ContainerId,
+    pub(crate) state: &'a StateDir,
+    pub(crate) booted: &'a Booted,
 }
 
-/// Filesystems that the host mounts for the guest.
-const SHARED: [&str; 2] = ["overlay", "bind"];
-
-/// Filesystems that the guest mounts from a disk.
-const DISKS: [&str; 3] = ["ext4", "xfs", "erofs"];
-
-impl Plan {
-    /// Sorts the caller's mounts. Without any, the configuration's own root directory counts.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with the name of a type that can't be given to a guest.
-    pub fn new(given: &[Mount], root: &Path) -> Result<Self, Error> {
-        let unknown = given.iter().find(|mount| {
-            let fstype = mount.fstype.as_str();
-            !(SHARED.contains(&fstype) || DISKS.contains(&fstype) && given.len() == 1)
-        });
-        if let Some(mount) = unknown {
-            return Err(Error::Invalid(format!(
-                "root filesystem mount of type {:?} ({} of {}) is not supported: overlay and bind, \
-                 or one ext4, xfs or erofs disk are",
-                mount.fstype,
-                given.iter().take_while(|other| *other != mount).count() + 1,
-                given.len(),
-            )));
-        }
-        match given {
-            [] => Ok(Self::Shared(vec![Mount {
-                fstype: "bind".into(),
-                source: root.to_string_lossy().into_owned(),
-                options: vec!["rbind".into()],
-                ..Mount::default()
-            }])),
-            [disk] if DISKS.contains(&disk.fstype.as_str()) => Ok(Self::disk(disk)),
-            mounts => Ok(Self::Shared(mounts.to_vec())),
-        }
-    }
-
-    /// Whether the guest keeps in its memory what is still to be written to the host's storage.
-    /// What it writes to a shared directory is there at once.
-    pub(crate) fn is_written_by_guest(&self) -> bool {
-        matches!(self, Self::Disk { read_only: false, .. })
-    }
-
-    fn disk(mount: &Mount) -> Self {
-        let read_only = mount.fstype == "erofs" || mount.options.iter().any(|o| o == "ro");
-        let host_only = |option: &&String| {
-            matches!(option.as_str(), "loop" | "ro" | "rw" | "bind" | "rbind")
-                || option.starts_with("X-containerd.")
-        };
-        let mut options: Vec<String> =
-            mount.options.iter().filter(|option| !host_only(option)).cloned().collect();
-        if read_only {
-            options.push("ro".into());
-        }
-        let source = PathBuf::from(&mount.source);
-        Self::Disk { source, fstype: mount.fstype.clone(), options, read_only }
-    }
-}
-
-/// A root filesystem that the guest can see.
-#[derive(Debug)]
+/// A container's root filesystem, and all else that it sees of the host.
+#[derive(Debug, Default)]
 pub struct Rootfs {
-    /// Where it is in the guest.
+    /// Where the root filesystem is in the guest.
     pub guest_path: String,
-    disk: Option<Window>,
+    disks: Vec<Disk>,
+    /// Mount points in the guest of what lies over disks.
+    mounted: Vec<String>,
+    followers: Vec<Follower>,
 }
 
 impl Rootfs {
-    /// Carries out a plan for `container`.
+    /// Carries out a plan.
     ///
     /// # Errors
-    /// [`Error::Failed`] or [`Error::Invalid`]; what was done may be left to
+    /// [`Error::Failed`] or [`Error::Invalid`]; what was done on the host may be left to
     /// [`StateDir::destroy_container`].
-    pub(crate) async fn prepare(
-        plan: Plan,
-        container: &ContainerId,
-        state: &StateDir,
-        booted: &Booted,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn prepare(plan: Plan, site: Site<'_>) -> Result<Self, Error> {
+        let mut rootfs = Self::default();
+        match rootfs.carry_out(plan, &site).await {
+            Ok(path) => {
+                rootfs.guest_path = path;
+                Ok(rootfs)
+            }
+            Err(error) => {
+                rootfs.undo(site.booted).await.unwrap_or_else(|left| log::warn!("{left}"));
+                Err(error)
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, plan: Plan, site: &Site<'_>) -> Result<String, Error> {
+        let Site { container, state, .. } = site;
         match plan {
             Plan::Shared(mounts) => {
                 let root = mount_point(state, container, Path::new("rootfs"), true)?;
                 mount_all(&mounts, &root, &state.stage())?;
-                let guest_path = format!("{}/{container}/rootfs", agent_api::SHARE_DIR);
-                Ok(Self { guest_path, disk: None })
+                Ok(format!("{}/{container}/rootfs", agent_api::SHARE_DIR))
             }
-            Plan::Disk { source, fstype, options, read_only } => {
-                let guest_path = format!("{}/disk/{container}", agent_api::STATE_DIR);
-                let image = open_disk(&source, read_only)?;
-                let device = BlockConfig::new(FdSlot(0), read_only, "")
-                    .map_err(|error| Error::Invalid(error.to_string()))?;
-                let device = DeviceConfig::Block(device);
-                let window = booted.machine.attach(device, vec![image]).await?;
-                let mount = DiskMount { mount_point: guest_path.clone(), fstype, options };
-                if let Err(error) = booted.guest.attach(window, &mount).await {
-                    let released = release(window, &guest_path, booted).await;
-                    released.unwrap_or_else(|left| log::warn!("{left}"));
-                    return Err(error);
-                }
-                Ok(Self { guest_path, disk: Some(window) })
+            Plan::Disk(plan) => {
+                let mount_point = format!("{}/disk/{container}", agent_api::STATE_DIR);
+                let path = mount_point.clone();
+                let mount = GuestMount { mount_point, ..GuestMount::default() };
+                self.add_disk(&plan, mount, site).await?;
+                Ok(path)
             }
+            Plan::Layers(layers) => self.join(&layers, site).await,
         }
     }
 
     /// Takes it from the guest again; nothing that was written is lost.
     ///
     /// # Errors
-    /// The guest does not let go of it: it may hold what is not written yet.
-    pub(crate) async fn undo(self, booted: &Booted) -> Result<(), Error> {
-        match self.disk {
-            Some(window) => release(window, &self.guest_path, booted).await,
-            None => Ok(()),
+    /// The guest does not let go of something: it may hold what is not written yet.
+    pub(crate) async fn undo(mut self, booted: &Booted) -> Result<(), Error> {
+        self.followers.clear();
+        let mut undone = Ok(());
+        for mounted in self.mounted.into_iter().rev() {
+            undone = undone.and(booted.guest.unmount(&mounted).await);
         }
+        for disk in self.disks.into_iter().rev() {
+            undone = undone.and(disk.release(booted).await);
+        }
+        undone
     }
 }
 
@@ -160,32 +112,6 @@ fn mount_all(mounts: &[Mount], root: &Path, stage: &Path) -> Result<(), Error> {
         let doing = || format!("mounting {} {:?}", mount.fstype, mount.source);
         let target = Place::below(root, &mount.target)?;
         mounts::mount(mount, &target.path, stage)
-            .map_err(|error| Error::failed(&doing(), &error))?;
-    }
-    Ok(())
-}
-
-async fn release(window: Window, mount_point: &str, booted: &Booted) -> Result<(), Error> {
-    // While the guest may still use it, its window stays taken.
-    booted.guest.detach(window, mount_point).await?;
-    booted.machine.detach(window).await
-}
-
-/// Shows the host's files and directories that a container binds.
-///
-/// # Errors
-/// [`Error::Invalid`] when one does not exist; [`Error::Failed`] otherwise.
-pub fn bind_all(binds: &[Bind], container: &ContainerId, state: &StateDir) -> Result<(), Error> {
-    for (index, bind) in binds.iter().enumerate() {
-        let doing = || format!("bind mount of {}", bind.source.display());
-        let source = std::fs::metadata(&bind.source)
-            .map_err(|error| Error::Invalid(format!("{}: {error}", doing())))?;
-        let name = Path::new("mounts").join(index.to_string());
-        let target = mount_point(state, container, &name, source.is_dir())?;
-        let mut options = Options::parse(&[]);
-        options.recursive = bind.recursive;
-        options.flags.set(rustix::mount::MountFlags::RDONLY, bind.read_only);
-        mounts::bind(&bind.source, &target, &options, &state.stage())
             .map_err(|error| Error::failed(&doing(), &error))?;
     }
     Ok(())
@@ -232,12 +158,6 @@ impl Place {
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-fn open_disk(source: &Path, read_only: bool) -> Result<OwnedFd, Error> {
-    let file = OpenOptions::new().read(true).write(!read_only).open(source);
-    file.map(OwnedFd::from)
-        .map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
-}
-
 /// Refuses a root image that is no EROFS: the guest would panic over it, with a worse message.
 ///
 /// # Errors
@@ -255,50 +175,6 @@ pub fn check_erofs(image: &File, path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn mount(fstype: &str, options: &[&str]) -> Mount {
-        Mount {
-            fstype: fstype.into(),
-            source: "/src".into(),
-            options: options.iter().map(|&o| o.to_owned()).collect(),
-            ..Mount::default()
-        }
-    }
-
-    #[test]
-    fn overlay_and_bind_are_mounted_on_the_host() {
-        let overlay = [mount("overlay", &["lowerdir=/a"])];
-        assert_eq!(Plan::new(&overlay, Path::new("/r")).unwrap(), Plan::Shared(overlay.to_vec()));
-    }
-
-    #[test]
-    fn without_mounts_the_configured_root_is_shared() {
-        let Plan::Shared(mounts) = Plan::new(&[], Path::new("/r")).unwrap() else { panic!() };
-        assert_eq!((mounts[0].source.as_str(), mounts[0].fstype.as_str()), ("/r", "bind"));
-    }
-
-    #[test]
-    fn image_becomes_a_disk_without_the_hosts_options() {
-        let given = [mount("ext4", &["loop", "rw", "noatime", "X-containerd.mkfs.fs=ext4"])];
-        let plan = Plan::new(&given, Path::new("/r")).unwrap();
-        let expected = Plan::Disk {
-            source: "/src".into(),
-            fstype: "ext4".into(),
-            options: vec!["noatime".into()],
-            read_only: false,
-        };
-        assert_eq!(plan, expected);
-        let erofs = Plan::new(&[mount("erofs", &["loop"])], Path::new("/r")).unwrap();
-        assert!(matches!(erofs, Plan::Disk { read_only: true, .. }));
-    }
-
-    #[test]
-    fn unknown_type_is_named() {
-        for given in [vec![mount("zfs", &[])], vec![mount("erofs", &[]), mount("format/x", &[])]] {
-            let error = Plan::new(&given, Path::new("/r")).unwrap_err().to_string();
-            assert!(error.contains(&format!("{:?}", given[0].fstype)), "{error}");
-        }
-    }
 
     #[test]
     fn links_of_an_image_lead_no_mount_out_of_the_root() {

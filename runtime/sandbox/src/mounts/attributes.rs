@@ -23,13 +23,18 @@ const NOSUID: u64 = 2;
 /// `MOUNT_ATTR_NODEV` of linux/mount.h.
 const NODEV: u64 = 4;
 
-/// Takes device nodes and set-user-id programs out of the mount at `root` and of all below it.
+/// `MOUNT_ATTR_RDONLY` of linux/mount.h.
+const RDONLY: u64 = 1;
+
+/// Takes device nodes and set-user-id programs out of the mount at `root` and of all below it,
+/// and with `read_only` the right to write.
 ///
 /// # Errors
 /// What the kernel answered; `ENOSYS` before Linux 5.12.
-pub(super) fn take_devices_and_setuid(root: &Path) -> io::Result<()> {
+pub(super) fn restrict(root: &Path, read_only: bool) -> io::Result<()> {
     let path = CString::new(root.as_os_str().as_bytes())?;
-    let attributes = MountAttr { set: NODEV | NOSUID, ..MountAttr::default() };
+    let set = NODEV | NOSUID | if read_only { RDONLY } else { 0 };
+    let attributes = MountAttr { set, ..MountAttr::default() };
     // SAFETY: path and attributes are live, and the size is that of the attributes.
     let answer = unsafe {
         libc::syscall(

@@ -13,7 +13,7 @@ use crate::events::EventKind;
 use crate::mark::Mark;
 use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
-use crate::storage::{self, Plan, Rootfs};
+use crate::storage::{Plan, Rootfs, Site};
 use crate::store::StateDir;
 use crate::{ContainerId, Error, Pod, cgroup, pod, spec};
 
@@ -196,13 +196,13 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     let id = request.id;
     let mut rootfs = None;
     let streams = async {
-        let prepared = Rootfs::prepare(plan, &id, &state, &booted).await?;
-        let guest_path = rootfs.insert(prepared).guest_path.clone();
-        let guest_spec = spec::translate(host_spec, &id, &guest_path)?;
+        let site = Site { container: &id, state: &state, booted: &booted };
+        let rootfs = rootfs.insert(Rootfs::prepare(plan, site).await?);
+        let mut guest_spec = spec::translate(host_spec, &id, &rootfs.guest_path)?;
+        rootfs.show(&mut guest_spec, &request.bundle, site).await?;
         for note in &guest_spec.notes {
             log::info!("container {id}: {note}");
         }
-        storage::bind_all(&guest_spec.binds, &id, &state)?;
         let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.guest).await?;
         booted.guest.create(&id, &guest_spec.spec, ids).await?;
         Ok(streams)

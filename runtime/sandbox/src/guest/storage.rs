@@ -1,0 +1,113 @@
+//! Calls to the agent about disks and filesystems.
+
+use agent_api::storage;
+use agent_api::storage_ttrpc::StorageClient;
+use vmm_api::Window;
+
+use super::{Guest, WORK, explain, within};
+use crate::Error;
+
+/// A filesystem to mount in the guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuestMount {
+    /// Directory in the guest; empty for a disk that is not mounted.
+    pub mount_point: String,
+    /// Filesystem type.
+    pub fstype: String,
+    /// mount(8) options.
+    pub options: Vec<String>,
+    /// Directories to make in it.
+    pub directories: Vec<GuestDirectory>,
+}
+
+/// A directory to make in a filesystem of the guest where nothing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestDirectory {
+    /// Relative to the mount point.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+}
+
+/// A disk as the guest sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestDisk {
+    /// Its node, for instance `/dev/vdb`.
+    pub node: String,
+    /// Its major and minor number.
+    pub numbers: (u32, u32),
+}
+
+impl Guest {
+    /// Brings the disk in `window` to life and mounts it if asked to.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn attach(&self, window: Window, mount: &GuestMount) -> Result<GuestDisk, Error> {
+        let request = storage::AttachRequest {
+            window: window.index().into(),
+            mount_point: mount.mount_point.clone(),
+            fstype: mount.fstype.clone(),
+            options: mount.options.clone(),
+            directories: directories(mount),
+            ..Default::default()
+        };
+        let answer = StorageClient::new(self.client.clone()).attach(within(WORK), &request).await;
+        let disk = answer.map_err(|error| explain("attaching a disk in the guest", error))?;
+        Ok(GuestDisk { node: disk.device, numbers: (disk.major, disk.minor) })
+    }
+
+    /// Unmounts, flushes and lets go of the disk in `window`.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn detach(&self, window: Window, mount_point: &str) -> Result<(), Error> {
+        let request = storage::DetachRequest {
+            window: window.index().into(),
+            mount_point: mount_point.to_owned(),
+            ..Default::default()
+        };
+        let answer = StorageClient::new(self.client.clone()).detach(within(WORK), &request).await;
+        answer.map(drop).map_err(|error| explain("detaching a disk in the guest", error))
+    }
+
+    /// Mounts a filesystem without a disk; one that is mounted there already stays.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn mount(&self, mount: &GuestMount) -> Result<(), Error> {
+        let request = storage::MountRequest {
+            mount_point: mount.mount_point.clone(),
+            fstype: mount.fstype.clone(),
+            options: mount.options.clone(),
+            directories: directories(mount),
+            ..Default::default()
+        };
+        let answer = StorageClient::new(self.client.clone()).mount(within(WORK), &request).await;
+        answer.map(drop).map_err(|error| explain("mounting in the guest", error))
+    }
+
+    /// Unmounts what [`Self::mount`] made.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn unmount(&self, mount_point: &str) -> Result<(), Error> {
+        let mount_point = mount_point.to_owned();
+        let request = storage::UnmountRequest { mount_point, ..Default::default() };
+        let answer = StorageClient::new(self.client.clone()).unmount(within(WORK), &request).await;
+        answer.map(drop).map_err(|error| explain("unmounting in the guest", error))
+    }
+}
+
+fn directories(mount: &GuestMount) -> Vec<storage::Directory> {
+    let directory = |directory: &GuestDirectory| storage::Directory {
+        path: directory.path.clone(),
+        mode: directory.mode,
+        uid: directory.owner.0,
+        gid: directory.owner.1,
+        ..Default::default()
+    };
+    mount.directories.iter().map(directory).collect()
+}

@@ -1,0 +1,91 @@
+//! The table of mounts, `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// Where the kernel shows it. It can be polled for changes.
+pub(crate) const PATH: &str = "/proc/self/mountinfo";
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mounted {
+    /// Its number, which no other mount has as long as it lasts.
+    pub(crate) id: u64,
+    /// Major and minor number of its filesystem's device.
+    pub(crate) device: (u32, u32),
+    /// What of the filesystem is mounted.
+    pub(crate) root: PathBuf,
+    /// Where.
+    pub(crate) point: PathBuf,
+}
+
+/// Reads the table of this process's namespace, in mounting order.
+pub(crate) fn read() -> io::Result<Vec<Mounted>> {
+    Ok(parse(&std::fs::read(PATH)?))
+}
+
+fn parse(table: &[u8]) -> Vec<Mounted> {
+    table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(fields.next()?).ok();
+    let id = number()?.parse().ok()?;
+    let (_parent, device) = (number()?, number()?);
+    let (major, minor) = device.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    Some(Mounted { id, device, root: unescape(fields.next()?), point: unescape(fields.next()?) })
+}
+
+/// Undoes the kernel's `\040` for a blank and its like. Names need not be text.
+fn unescape(mut name: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(name.len());
+    while let [first, rest @ ..] = name {
+        let code = rest.get(..3).filter(|_| *first == b'\\');
+        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                name = &rest[3..];
+            }
+            None => {
+                plain.push(*first);
+                name = rest;
+            }
+        }
+    }
+    OsString::from_vec(plain).into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A table of (device, root, point), for tests of what reads one.
+    pub(crate) fn table(lines: &[((u32, u32), &str, &str)]) -> Vec<Mounted> {
+        let mounted = |(id, line): (usize, &((u32, u32), &str, &str))| Mounted {
+            id: id.try_into().unwrap(),
+            device: line.0,
+            root: line.1.into(),
+            point: line.2.into(),
+        };
+        lines.iter().enumerate().map(mounted).collect()
+    }
+
+    #[test]
+    fn lines_are_read_with_their_escapes() {
+        let text = b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
+            24 1 0:22 /a\\040b /run/cuddy/a\\040b rw,nosuid shared:3 - tmpfs t rw\n\
+            5 1 0:5 / /mnt/\xff\\ rw - tmpfs t rw\n\
+            broken\n";
+        let found = parse(text);
+        assert_eq!(found.len(), 3);
+        assert_eq!((found[1].id, found[1].device), (24, (0, 22)));
+        assert_eq!(found[1].root, PathBuf::from("/a b"));
+        assert_eq!(found[1].point, PathBuf::from("/run/cuddy/a b"));
+        assert_eq!(found[2].point, PathBuf::from(OsString::from_vec(b"/mnt/\xff\\".to_vec())));
+    }
+}

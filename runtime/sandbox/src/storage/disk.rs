@@ -1,0 +1,69 @@
+//! Files and block devices of the host that are disks of the machine.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
+
+use crate::Error;
+use crate::guest::{GuestDisk, GuestMount};
+use crate::sandbox::Booted;
+
+/// A disk that the guest has.
+#[derive(Debug)]
+pub(super) struct Disk {
+    window: Window,
+    mount_point: String,
+    /// How the guest sees it.
+    pub(super) guest: GuestDisk,
+}
+
+impl Disk {
+    /// Gives the guest what `file` holds, to be mounted as `mount` says.
+    ///
+    /// # Errors
+    /// The machine has no window left, or the guest can't use it.
+    pub(super) async fn attach(
+        file: File,
+        read_only: bool,
+        mount: &GuestMount,
+        booted: &Booted,
+    ) -> Result<Self, Error> {
+        let device = BlockConfig::new(FdSlot(0), read_only, "")
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let file = OwnedFd::from(file);
+        let window = booted.machine.attach(DeviceConfig::Block(device), vec![file]).await?;
+        match booted.guest.attach(window, mount).await {
+            Ok(guest) => Ok(Self { window, mount_point: mount.mount_point.clone(), guest }),
+            Err(error) => {
+                let released = release(window, &mount.mount_point, booted).await;
+                released.unwrap_or_else(|left| log::warn!("{left}"));
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes it from the guest again; nothing that was written is lost.
+    ///
+    /// # Errors
+    /// The guest does not let go of it: it may hold what is not written yet.
+    pub(super) async fn release(self, booted: &Booted) -> Result<(), Error> {
+        release(self.window, &self.mount_point, booted).await
+    }
+}
+
+async fn release(window: Window, mount_point: &str, booted: &Booted) -> Result<(), Error> {
+    // While the guest may still use it, its window stays taken.
+    booted.guest.detach(window, mount_point).await?;
+    booted.machine.detach(window).await
+}
+
+/// Opens a disk's file or device.
+///
+/// # Errors
+/// [`Error::Invalid`] with its name.
+pub(super) fn open(source: &Path, read_only: bool) -> Result<File, Error> {
+    let file = OpenOptions::new().read(true).write(!read_only).open(source);
+    file.map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
+}

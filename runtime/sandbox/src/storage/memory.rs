@@ -1,0 +1,153 @@
+//! Memory that a pod's containers share: `/dev/shm`, and kubelet's memory volumes (`emptyDir`
+//! with medium `Memory`). On the host both are a tmpfs that is bound into every container. In
+//! a machine a tmpfs of the guest takes its place, of the same size, once for the pod: what is
+//! in it counts as memory of the containers that wrote it, and costs no way to the host.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Site;
+use crate::Error;
+use crate::guest::{GuestDirectory, GuestMount};
+use crate::mounts::table::{self, Mounted};
+use crate::spec::Bind;
+
+/// Magic number of tmpfs (linux/magic.h).
+const TMPFS: u64 = 0x0102_1994;
+
+/// The part of a path that all of kubelet's `emptyDir` volumes have.
+const EMPTY_DIR: &str = "/kubernetes.io~empty-dir/";
+
+/// Where every container has its shared memory.
+const SHM: &str = "/dev/shm";
+
+/// Memory of the pod.
+#[derive(Debug, PartialEq, Eq)]
+struct Memory {
+    /// What the guest has to mount, if it has not.
+    mount: GuestMount,
+    /// Where in the guest the container's part of it is.
+    path: String,
+}
+
+/// Makes the guest's memory for a bind mount of the host's; where it is in the guest. None if
+/// the source is something else.
+///
+/// # Errors
+/// The host can't be looked at, or the guest can't mount it.
+pub(super) async fn show(
+    bind: &Bind,
+    source: &Path,
+    site: Site<'_>,
+) -> Result<Option<String>, Error> {
+    let memory = look(source, &bind.destination).map_err(|error| {
+        Error::failed(&format!("looking at the volume {}", source.display()), &error)
+    })?;
+    let Some(memory) = memory else { return Ok(None) };
+    site.booted.guest.mount(&memory.mount).await?;
+    Ok(Some(memory.path))
+}
+
+fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
+    let filesystem = rustix::fs::statfs(source)?;
+    let metadata = source.metadata()?;
+    if u64::try_from(filesystem.f_type).ok() != Some(TMPFS) || !metadata.is_dir() {
+        return Ok(None);
+    }
+    let device = metadata.dev();
+    let device = (rustix::fs::major(device), rustix::fs::minor(device));
+    let shm = destination == Path::new(SHM);
+    let source = source.canonicalize()?;
+    let Some((top, inside)) = place(&table::read()?, device, &source, shm) else { return Ok(None) };
+    let root = top.metadata()?;
+    let bytes = filesystem.f_blocks.saturating_mul(filesystem.f_bsize.try_into().unwrap_or(0));
+    let mount_point = format!("{}/memory/{}-{}", agent_api::STATE_DIR, device.0, device.1);
+    let mut options = vec![
+        format!("mode={:o}", root.mode() & 0o7777),
+        format!("uid={}", root.uid()),
+        format!("gid={}", root.gid()),
+        "nosuid".to_owned(),
+        "nodev".to_owned(),
+    ];
+    // A tmpfs without a limit shows no size.
+    if bytes > 0 {
+        options.push(format!("size={bytes}"));
+    }
+    let mut directories = Vec::new();
+    let mut path = mount_point.clone();
+    if let Some(inside) = inside.to_str().filter(|inside| !inside.is_empty()) {
+        path = format!("{mount_point}/{inside}");
+        directories.push(GuestDirectory {
+            path: inside.to_owned(),
+            mode: metadata.mode() & 0o7777,
+            owner: (metadata.uid(), metadata.gid()),
+        });
+    }
+    let fstype = "tmpfs".to_owned();
+    Ok(Some(Memory { mount: GuestMount { mount_point, fstype, options, directories }, path }))
+}
+
+/// Where the tmpfs `device` is mounted as a whole, and what of it `source` is; none if it is
+/// not one that a pod's containers alone use (pure).
+fn place(
+    table: &[Mounted],
+    device: (u32, u32),
+    source: &Path,
+    shm: bool,
+) -> Option<(PathBuf, PathBuf)> {
+    let mounts = || table.iter().filter(|mounted| mounted.device == device);
+    let whole = mounts().find(|mounted| {
+        let volume = mounted.point.to_str().is_some_and(|point| point.contains(EMPTY_DIR));
+        mounted.root == Path::new("/") && (volume || shm)
+    })?;
+    let here = mounts().filter(|mounted| source.starts_with(&mounted.point));
+    let here = here.max_by_key(|mounted| mounted.point.components().count())?;
+    let rest = source.strip_prefix(&here.point).ok()?;
+    let inside = here.root.join(rest);
+    // Without the slash in front, and the one that joining nothing adds.
+    let inside = inside.components().skip(1).collect();
+    Some((whole.point.clone(), inside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mounts::table::tests::table;
+
+    const VOLUME: &str = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~empty-dir/cache";
+    const SUB: &str = "/var/lib/kubelet/pods/1/volume-subpaths/cache/web/0";
+
+    fn mounts() -> Vec<Mounted> {
+        table(&[
+            ((0, 40), "/", VOLUME),
+            ((0, 40), "/sub/dir", SUB),
+            ((0, 41), "/", "/var/lib/kubelet/pods/1/volumes/kubernetes.io~secret/key"),
+            ((0, 42), "/", "/run/containerd/x/sandboxes/1/shm"),
+        ])
+    }
+
+    #[test]
+    fn memory_volumes_and_parts_of_them_are_found() {
+        let find = |device, source: &str| place(&mounts(), device, Path::new(source), false);
+        assert_eq!(find((0, 40), VOLUME), Some((VOLUME.into(), "".into())));
+        assert_eq!(find((0, 40), SUB), Some((VOLUME.into(), "sub/dir".into())));
+        let below = format!("{SUB}/deeper");
+        assert_eq!(find((0, 40), &below), Some((VOLUME.into(), "sub/dir/deeper".into())));
+    }
+
+    #[test]
+    fn secrets_stay_the_hosts_and_shared_memory_does_not() {
+        let secret = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~secret/key";
+        assert_eq!(place(&mounts(), (0, 41), Path::new(secret), false), None);
+        let shm = Path::new("/run/containerd/x/sandboxes/1/shm");
+        assert_eq!(place(&mounts(), (0, 42), shm, false), None);
+        assert_eq!(place(&mounts(), (0, 42), shm, true), Some((shm.into(), "".into())));
+    }
+
+    #[test]
+    fn disk_is_no_memory() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        assert_eq!(look(dir.path(), Path::new(SHM)).unwrap(), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! What a caller's mounts make of a container's root filesystem (pure).
+
+use std::path::{Path, PathBuf};
+
+use super::layers::Layers;
+use crate::Error;
+use crate::events::Mount;
+
+/// How a root filesystem is given to the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Mounted on the host, one over the other, and shared.
+    Shared(Vec<Mount>),
+    /// A disk with a filesystem.
+    Disk(DiskPlan),
+    /// Disks, joined in the guest.
+    Layers(Layers),
+}
+
+/// A disk with a filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// The image file or block device.
+    pub source: PathBuf,
+    /// How the guest mounts it.
+    pub fstype: String,
+    /// mount(8) options for the guest.
+    pub options: Vec<String>,
+    /// Further images with parts of its content, in their order (EROFS).
+    pub parts: Vec<PathBuf>,
+    /// Whether nothing may be written.
+    pub read_only: bool,
+}
+
+/// Filesystems that the host mounts for the guest.
+const SHARED: [&str; 2] = ["overlay", "bind"];
+
+/// Filesystems that the guest mounts from a disk.
+pub(super) const DISKS: [&str; 3] = ["ext4", "xfs", "erofs"];
+
+impl Plan {
+    /// Sorts the caller's mounts. Without any, the configuration's own root directory counts.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the name of a type that can't be given to a guest.
+    pub fn new(given: &[Mount], root: &Path) -> Result<Self, Error> {
+        match given {
+            [] => Ok(Self::Shared(vec![Mount {
+                fstype: "bind".into(),
+                source: root.to_string_lossy().into_owned(),
+                options: vec!["rbind".into()],
+                ..Mount::default()
+            }])),
+            [disk] if DISKS.contains(&disk.fstype.as_str()) => Ok(Self::Disk(DiskPlan::new(disk)?)),
+            mounts if Layers::are_in(mounts) => Ok(Self::Layers(Layers::new(mounts)?)),
+            mounts => match mounts.iter().position(|m| !SHARED.contains(&m.fstype.as_str())) {
+                None => Ok(Self::Shared(mounts.to_vec())),
+                Some(at) => Err(unsupported(mounts, at)),
+            },
+        }
+    }
+
+    /// Whether the guest keeps in its memory what is still to be written to the host's storage.
+    /// What it writes to a shared directory is there at once.
+    pub(crate) fn is_written_by_guest(&self) -> bool {
+        match self {
+            Self::Shared(_) => false,
+            Self::Disk(disk) => !disk.read_only,
+            Self::Layers(layers) => layers.is_written(),
+        }
+    }
+}
+
+impl DiskPlan {
+    /// How `mount` is given to the guest. Options that are for the host are left out.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it shall be verified, which the guest doesn't.
+    pub(super) fn new(mount: &Mount) -> Result<Self, Error> {
+        if mount.options.iter().any(|option| option.starts_with("X-containerd.dmverity")) {
+            let reason = "layers with dm-verity can't be verified in the guest yet";
+            return Err(Error::Invalid(format!("{}: {reason}", mount.source)));
+        }
+        let read_only = mount.fstype == "erofs" || mount.options.iter().any(|o| o == "ro");
+        let host_only = |option: &&String| {
+            matches!(option.as_str(), "loop" | "ro" | "rw" | "bind" | "rbind")
+                || option.starts_with("X-containerd.")
+                || option.starts_with("device=")
+        };
+        let mut options: Vec<String> =
+            mount.options.iter().filter(|option| !host_only(option)).cloned().collect();
+        if read_only {
+            options.push("ro".into());
+        }
+        let parts = mount.options.iter().filter_map(|option| option.strip_prefix("device="));
+        Ok(Self {
+            source: PathBuf::from(&mount.source),
+            fstype: mount.fstype.clone(),
+            options,
+            parts: parts.map(PathBuf::from).collect(),
+            read_only,
+        })
+    }
+}
+
+/// Names the mount that no guest can be given.
+pub(super) fn unsupported(given: &[Mount], at: usize) -> Error {
+    let fstype = given.get(at).map(|mount| mount.fstype.as_str()).unwrap_or_default();
+    Error::Invalid(format!(
+        "root filesystem mount of type {fstype:?} ({} of {}) is not supported: overlay and bind, \
+         one ext4, xfs or erofs disk, or containerd's erofs layers are",
+        at + 1,
+        given.len(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(fstype: &str, options: &[&str]) -> Mount {
+        Mount {
+            fstype: fstype.into(),
+            source: "/src".into(),
+            options: options.iter().map(|&o| o.to_owned()).collect(),
+            ..Mount::default()
+        }
+    }
+
+    #[test]
+    fn overlay_and_bind_are_mounted_on_the_host() {
+        let overlay = [mount("overlay", &["lowerdir=/a"])];
+        assert_eq!(Plan::new(&overlay, Path::new("/r")).unwrap(), Plan::Shared(overlay.to_vec()));
+    }
+
+    #[test]
+    fn without_mounts_the_configured_root_is_shared() {
+        let Plan::Shared(mounts) = Plan::new(&[], Path::new("/r")).unwrap() else { panic!() };
+        assert_eq!((mounts[0].source.as_str(), mounts[0].fstype.as_str()), ("/r", "bind"));
+    }
+
+    #[test]
+    fn image_becomes_a_disk_without_the_hosts_options() {
+        let given = [mount("ext4", &["loop", "rw", "noatime", "X-containerd.mkfs.fs=ext4"])];
+        let plan = Plan::new(&given, Path::new("/r")).unwrap();
+        let expected = DiskPlan {
+            source: "/src".into(),
+            fstype: "ext4".into(),
+            options: vec!["noatime".into()],
+            parts: Vec::new(),
+            read_only: false,
+        };
+        assert_eq!(plan, Plan::Disk(expected));
+        let erofs = [mount("erofs", &["loop", "device=/a", "device=/b"])];
+        let Plan::Disk(erofs) = Plan::new(&erofs, Path::new("/r")).unwrap() else { panic!() };
+        assert!(erofs.read_only && erofs.options == ["ro"]);
+        assert_eq!(erofs.parts, [Path::new("/a"), Path::new("/b")]);
+    }
+
+    #[test]
+    fn unknown_type_is_named() {
+        for given in [vec![mount("zfs", &[])], vec![mount("erofs", &[]), mount("format/x", &[])]] {
+            let error = Plan::new(&given, Path::new("/r")).unwrap_err().to_string();
+            let unknown = given.last().unwrap();
+            assert!(error.contains(&format!("{:?}", unknown.fstype)), "{error}");
+        }
+    }
+
+    #[test]
+    fn layer_that_shall_be_verified_is_not_taken_unverified() {
+        let given = [mount("erofs", &["X-containerd.dmverity=/x.json"])];
+        let error = Plan::new(&given, Path::new("/r")).unwrap_err().to_string();
+        assert!(error.contains("dm-verity"), "{error}");
+    }
+}

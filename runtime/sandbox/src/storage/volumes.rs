@@ -1,0 +1,180 @@
+//! Bind mounts of a container: files and directories are shown in the shared directory, memory
+//! and devices become the guest's own.
+
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rustix::mount::MountFlags;
+use serde_json::Value;
+
+use super::disk::{self, Disk};
+use super::follow::Follower;
+use super::{Rootfs, Site, memory};
+use crate::guest::GuestMount;
+use crate::mounts::{self, Options, table};
+use crate::spec::{Bind, GuestSpec, ReadOnly};
+use crate::{Error, storage::devices};
+
+/// Character devices that every Linux has under the same number (kernel's `admin-guide/devices`):
+/// the guest's own takes the place of the host's.
+const COMMON: [(u32, u32, &str); 9] = [
+    (1, 3, "/dev/null"),
+    (1, 5, "/dev/zero"),
+    (1, 7, "/dev/full"),
+    (1, 8, "/dev/random"),
+    (1, 9, "/dev/urandom"),
+    (1, 11, "/dev/kmsg"),
+    (5, 0, "/dev/tty"),
+    (10, 200, "/dev/net/tun"),
+    (10, 229, "/dev/fuse"),
+];
+
+/// How the guest gets at a volume.
+enum Shown {
+    /// Where the configuration says already, in the shared directory.
+    Shared,
+    /// There too, but only the host knows which parts of it are read-only.
+    Partly,
+    /// At a path of the guest.
+    At(String),
+}
+
+impl Rootfs {
+    /// Gives the container all that `guest` says it sees of the host, and rewrites `guest` to
+    /// where that is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when something does not exist or can't be given to a guest.
+    pub(crate) async fn show(
+        &mut self,
+        guest: &mut GuestSpec,
+        bundle: &Path,
+        site: Site<'_>,
+    ) -> Result<(), Error> {
+        for bind in &guest.binds {
+            let shown = self.show_one(bind, bundle, site, &mut guest.notes).await?;
+            let Some(entry) = guest.spec.pointer_mut(&format!("/mounts/{}", bind.mount)) else {
+                continue;
+            };
+            match shown {
+                Shown::Shared => {}
+                Shown::Partly => make_writable(entry),
+                Shown::At(path) => entry["source"] = path.into(),
+            }
+        }
+        let disks = devices::attach(&mut guest.spec, &mut guest.notes, site.booted).await;
+        let (disks, outcome) = disks;
+        self.disks.extend(disks);
+        outcome
+    }
+
+    async fn show_one(
+        &mut self,
+        bind: &Bind,
+        bundle: &Path,
+        site: Site<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Shown, Error> {
+        let source = bundle.join(&bind.source);
+        let name = source.display();
+        let metadata = std::fs::metadata(&source)
+            .map_err(|error| Error::Invalid(format!("bind mount of {name}: {error}")))?;
+        let kind = metadata.file_type();
+        if kind.is_block_device() {
+            let read_only = bind.read_only != ReadOnly::Nothing;
+            let file = disk::open(&source, read_only)?;
+            let bare = GuestMount::default();
+            let disk = Disk::attach(file, read_only, &bare, site.booted).await?;
+            let node = disk.guest.node.clone();
+            self.disks.push(disk);
+            return Ok(Shown::At(node));
+        }
+        if kind.is_char_device() {
+            return own_device(&source, &metadata).map(Shown::At);
+        }
+        if kind.is_socket() || kind.is_fifo() {
+            let what = if kind.is_socket() { "socket" } else { "fifo" };
+            notes.push(format!("{what} {name} of the host is seen, but nobody answers there"));
+        } else if let Some(path) = memory::show(bind, &source, site).await? {
+            return Ok(Shown::At(path));
+        }
+        self.share(bind, &source, metadata.is_dir(), site)
+            .map_err(|error| Error::failed(&format!("bind mount of {name}"), &error))
+    }
+
+    /// Shows a file or directory in the shared directory.
+    fn share(
+        &mut self,
+        bind: &Bind,
+        source: &Path,
+        directory: bool,
+        site: Site<'_>,
+    ) -> std::io::Result<Shown> {
+        let name = Path::new("mounts").join(bind.mount.to_string());
+        let target = site.state.mount_point(site.container, &name, directory)?;
+        let source = source.canonicalize()?;
+        let mut options = Options::parse(&[]);
+        options.recursive = bind.recursive;
+        options.all_read_only = bind.read_only == ReadOnly::All;
+        options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
+        let table = table::read()?;
+        let mut below = table.iter().filter(|m| m.point != source && m.point.starts_with(&source));
+        let parts = bind.recursive && below.next().is_some();
+        mounts::bind(&source, &target, &options, &site.state.stage())?;
+        if bind.follows && directory {
+            let known = if bind.recursive { table } else { Vec::new() };
+            self.followers.push(Follower::new(&source, &target, &site.state.stage(), &known)?);
+        }
+        let by_the_host = bind.read_only == ReadOnly::Itself && (parts || bind.follows);
+        Ok(if by_the_host { Shown::Partly } else { Shown::Shared })
+    }
+}
+
+/// The guest's own device in place of a common one of the host.
+fn own_device(source: &Path, metadata: &Metadata) -> Result<String, Error> {
+    let numbers = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    let own = COMMON.iter().find(|(major, minor, _)| (*major, *minor) == numbers);
+    own.map(|(_, _, path)| (*path).to_owned()).ok_or_else(|| {
+        Error::Invalid(format!(
+            "bind mount of {}: the guest has no such device (character device {}:{})",
+            source.display(),
+            numbers.0,
+            numbers.1
+        ))
+    })
+}
+
+/// In the guest a volume is one mount, whatever is mounted in it on the host: the host alone
+/// refuses to write where that is not allowed.
+fn make_writable(mount: &mut Value) {
+    let options = mount.get_mut("options").and_then(Value::as_array_mut);
+    for option in options.into_iter().flatten().filter(|option| *option == "ro") {
+        *option = "rw".into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn common_devices_are_the_guests_and_no_others() {
+        let device = |path: &str| {
+            let path = Path::new(path);
+            own_device(path, &std::fs::metadata(path).unwrap())
+        };
+        assert_eq!(device("/dev/null").unwrap(), "/dev/null");
+        let error = device("/dev/ptmx").unwrap_err().to_string();
+        assert!(error.contains("/dev/ptmx") && error.contains("5:2"), "{error}");
+    }
+
+    #[test]
+    fn only_the_word_for_read_only_changes() {
+        let mut mount = json!({"options": ["rbind", "ro", "nosuid"]});
+        make_writable(&mut mount);
+        assert_eq!(mount, json!({"options": ["rbind", "rw", "nosuid"]}));
+    }
+}
