@@ -32,6 +32,8 @@ build() {
     "$lab" run --image "$image" --payload "$images" --share "$work/share" --timeout 900 -- lab-seed
     tar -x --numeric-owner --same-owner --xattrs --xattrs-include='*' \
         -f "$work/share/state.tar" -C "$work/state"
+    # Each image was unpacked for both namespaces; equal files need to be there once.
+    hardlink --quiet --respect-xattrs "$work/state/io.containerd.snapshotter.v1.overlayfs"
     mkfs.erofs --quiet -zlz4 "$work/seed.erofs" "$work/state" >/dev/null
     mv -T "$work/seed.erofs" "$output"
     say "seed ready: $output ($(du -sh "$output" | cut -f1))"

@@ -174,6 +174,14 @@ impl Containerd {
         entries.map(|entry| entry.path()).chain(host::mounts(self.dir.path())).collect()
     }
 
+    /// The end of the daemon's log, under a heading.
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(TAIL)..];
+        format!("log of containerd {}:\n{}", self.version, tail.join("\n"))
+    }
+
     /// The daemon's log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
@@ -183,10 +191,7 @@ impl Containerd {
 impl Drop for Containerd {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<_> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(TAIL)..];
-            println!("log of containerd {}:\n{}", self.version, tail.join("\n"));
+            println!("{}", self.tail());
             // Other tests shall not fail for this one's sake.
             for line in self.ctr(&["task", "ls", "--quiet"]).stdout.lines() {
                 self.ctr(&["task", "rm", "--force", line]);

@@ -49,8 +49,8 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the daemon of the version in `programs` (one of [`crate::containerd::versions`]),
-    /// with [`conflist`] as its network, and waits until it is ready for pods. It has the small
-    /// image and [`PAUSE`]; see [`Self::import`].
+    /// with [`conflist`] as its network, and waits until it is ready for pods. It has the lab's
+    /// seed, that is all test images, or at least the small one and [`PAUSE`].
     ///
     /// # Panics
     /// When that fails.
@@ -65,6 +65,7 @@ impl Daemon {
     /// When that fails.
     pub fn with(programs: &Path, network: impl Fn(&Path) -> String, more: &str) -> Self {
         let containerd = Containerd::configured(programs, |dir, major| {
+            seed(&dir.join("root"));
             let plugins = dir.join("net.d");
             std::fs::create_dir(&plugins).unwrap();
             let text = network(&dir.join("addresses"));
@@ -194,7 +195,18 @@ impl Daemon {
         }
     }
 
-    /// Removes every pod, and tells whether that worked.
+    /// Removes every pod, as well as it goes: for what comes after a failure.
+    pub fn clear(&self) {
+        if let Err(status) = self.remove_all() {
+            println!("pods of containerd {} stay: {status}", self.version());
+        }
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        self.containerd.tail()
+    }
+
     fn remove_all(&self) -> Result<(), tonic::Status> {
         let mut service = self.cri.runtime_service();
         let request = api::ListPodSandboxRequest { filter: None };
@@ -211,12 +223,21 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Err(status) = self.remove_all() {
-            println!("pods of containerd {} stay: {status}", self.version());
-        }
+        self.clear();
         // There is none if no pod had a network.
         let _none = Command::new("ip").args(["link", "del", BRIDGE]).output();
+        // The seed's, or what a test that failed has left.
+        for point in host::mounts(&self.path("")).iter().rev() {
+            let _gone = Command::new("umount").arg("--lazy").arg(point).output();
+        }
     }
+}
+
+/// Gives a daemon's root directory the lab's seed, if there is one.
+fn seed(root: &Path) {
+    let done = Command::new("lab-seed-into").arg(root).output().unwrap();
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() || output.contains("no seed"), "{done:?}");
 }
 
 /// Everything of CRI that a node's administrator sets, in the form of the major version.
