@@ -11,6 +11,7 @@
 
 mod apparmor;
 mod capabilities;
+mod copy_up;
 mod credentials;
 mod devices;
 mod failure;

@@ -10,6 +10,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::copy_up::copy_up;
 use super::mount_options::{IDMAP, Options, RDONLY, parse};
 use super::rooted::{Create, Rooted, is_directory};
 use super::user_namespace;
@@ -39,8 +40,8 @@ pub(super) fn mount_all(
 
 fn mount_one(spec: &Spec, rootfs: &Rooted, cgroup: &Path, mount: &Mount) -> Result<()> {
     let mut options = parse(&mount.options);
-    if options.copy_up {
-        return Err("tmpcopyup is not supported".to_owned());
+    if options.copy_up && mount.kind != "tmpfs" {
+        return Err("tmpcopyup is for tmpfs only".to_owned());
     }
     // It becomes read-only when its devices are there; see `root::seal`.
     if mount.destination == Path::new("/dev") && options.bind.is_none() {
@@ -55,6 +56,10 @@ fn mount_one(spec: &Spec, rootfs: &Rooted, cgroup: &Path, mount: &Mount) -> Resu
     let place = rootfs
         .find_or_create(&mount.destination, create)
         .map_err(doing("create the mount point"))?;
+    if options.copy_up {
+        let mode = options.data.iter().any(|(key, _)| key == "mode");
+        copy_up(&place, &detached, mode).map_err(doing("copy what the mount hides"))?;
+    }
     set_all(spec, mount, &detached, &options)?;
     attach(&detached, &place).map_err(doing("attach"))?;
     for (propagation, recursive) in options.propagation {
