@@ -20,7 +20,11 @@ const FILTERS: &[(&str, &[&str])] = &[
     ("VSOCK", &["any-thread", "worker", "vsock"]),
     ("FS", &["any-thread", "worker", "fs"]),
     ("CONSOLE", &["any-thread", "worker", "console"]),
-    ("CONTROL", &["any-thread", "control", "worker", "rng", "block", "vsock", "fs", "console"]),
+    ("NET", &["any-thread", "worker", "net"]),
+    (
+        "CONTROL",
+        &["any-thread", "control", "worker", "rng", "block", "vsock", "fs", "console", "net"],
+    ),
 ];
 
 fn main() -> Result<()> {

@@ -5,4 +5,5 @@ pub(crate) mod catalog;
 pub(crate) mod power;
 pub(crate) mod pvpanic;
 pub(crate) mod serial;
+mod tap;
 mod watched;

@@ -39,6 +39,7 @@ pub(crate) fn install(kind: ThreadKind) -> Result<(), seccompiler::Error> {
         ThreadKind::Worker(WorkerKind::Vsock) => filters::VSOCK,
         ThreadKind::Worker(WorkerKind::Fs) => filters::FS,
         ThreadKind::Worker(WorkerKind::Console) => filters::CONSOLE,
+        ThreadKind::Worker(WorkerKind::Net) => filters::NET,
     })
 }
 
@@ -91,8 +92,8 @@ mod tests {
     /// A VMM is root in the host's pid namespace: its signals would reach the host's processes.
     #[test]
     fn no_thread_of_the_guest_can_signal_anybody() {
-        use filters::{BLOCK, CONSOLE, CONTROL, FS, RNG, VCPU, VSOCK};
-        for filter in [VCPU, RNG, BLOCK, VSOCK, FS, CONSOLE] {
+        use filters::{BLOCK, CONSOLE, CONTROL, FS, NET, RNG, VCPU, VSOCK};
+        for filter in [VCPU, RNG, BLOCK, VSOCK, FS, CONSOLE, NET] {
             assert!(allows(filter, libc::SYS_close, [3, 0, 0]));
             for call in [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill] {
                 assert!((0..=64).all(|signal| !allows(filter, call, [1, 1, signal])));
@@ -100,7 +101,7 @@ mod tests {
         }
         assert!(allows(CONTROL, libc::SYS_tgkill, [1, 1, 34]));
         assert!(!allows(CONTROL, libc::SYS_tgkill, [1, 1, 9]));
-        for filter in [VCPU, RNG, BLOCK, VSOCK, FS, CONSOLE, CONTROL] {
+        for filter in [VCPU, RNG, BLOCK, VSOCK, FS, CONSOLE, NET, CONTROL] {
             // F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal, sent on input and output.
             assert!([8, 10, 15].iter().all(|&way| !allows(filter, libc::SYS_fcntl, [3, way, 1])));
         }

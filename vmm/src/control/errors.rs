@@ -53,7 +53,7 @@ pub(super) fn machine_kind(error: &MachineError) -> ErrorKind {
     match error {
         MachineError::Descriptors(_)
         | MachineError::AtBootOnly(_)
-        | MachineError::Device(CatalogError::Descriptors(_))
+        | MachineError::Device(CatalogError::Descriptors(_) | CatalogError::Tap(_))
         | MachineError::Window(WindowError::Empty(_)) => ErrorKind::Invalid,
         MachineError::Window(WindowError::Full) => ErrorKind::NoWindow,
         MachineError::Device(CatalogError::Device(_))

@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Instant;
 
-use virtio::blk::Block;
-use virtio::console::Console;
 use virtio::device::{Device, DeviceError};
-use virtio::fs::{Fs, FsConfig};
-use virtio::rng::Rng;
-use virtio::vsock::{Vsock, VsockConfig};
-use virtio::worker::Spawner;
-use vmm_api::{DeviceConfig, FdSlot, GUEST_CID, READY_PORT, Window};
+use virtio::fs::FsConfig;
+use virtio::vsock::VsockConfig;
+use virtio::worker::{Spawner, Worker};
+use virtio::{blk, console, fs, net, rng, vsock};
+use vmm_api::{DeviceConfig, FdSlot, GUEST_CID, NetConfig, READY_PORT, Window};
 
+use super::tap::{self, TapError};
 use super::watched::Watched;
 use crate::jail;
 use crate::machine::descriptors::{DescriptorError, Descriptors};
@@ -27,6 +27,9 @@ pub(crate) enum CatalogError {
     /// The device refuses its configuration or the host its resources.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A descriptor is not that of a tap as a network device needs it.
+    #[error("examine tap")]
+    Tap(#[source] TapError),
 }
 
 /// What every device gets.
@@ -50,32 +53,43 @@ impl Maker<'_> {
         config: DeviceConfig,
         descriptors: &mut Descriptors,
     ) -> Result<Box<dyn Device>, CatalogError> {
-        let device: Box<dyn Device> = match config {
-            DeviceConfig::Rng => Box::new(Rng::new(self.spawner)?),
+        let device = match config {
+            DeviceConfig::Rng => rng::device(self.spawner)?,
             DeviceConfig::Block(disk) => {
                 let file = File::from(descriptors.take(disk.file())?);
-                Box::new(Block::new(self.spawner, file, disk.read_only(), disk.serial())?)
+                blk::device(self.spawner, file, disk.read_only(), disk.serial())?
             }
             DeviceConfig::Console { output } => {
                 let output = File::from(descriptors.take(output)?);
-                Box::new(Console::new(self.spawner, output)?)
+                console::device(self.spawner, output, Arc::default())?
             }
-            DeviceConfig::Vsock { listener } => Box::new(self.vsock(listener, descriptors)?),
+            DeviceConfig::Vsock { listener } => self.vsock(listener, descriptors)?,
             DeviceConfig::Fs { tag, root } => {
                 // The jail has made it the directory of that name.
                 drop(descriptors.take(root)?);
                 let config = FsConfig { tag, root: jail::SHARE.into(), xattr: true };
-                Box::new(Fs::new(self.spawner, &config)?)
+                fs::device(self.spawner, &config)?
             }
-            DeviceConfig::Net(_) => {
-                let source = std::io::ErrorKind::Unsupported.into();
-                Err(DeviceError::Host { device: "net", action: "serve a network", source })?
-            }
+            DeviceConfig::Net(config) => self.net(&config, descriptors)?,
         };
-        Ok(Box::new(Watched::new(device, self.window, self.notices.clone())))
+        Ok(Box::new(Watched::new(Box::new(device), self.window, self.notices.clone())))
     }
 
-    fn vsock(&self, slot: FdSlot, descriptors: &mut Descriptors) -> Result<Vsock, CatalogError> {
+    fn net(
+        &self,
+        config: &NetConfig,
+        descriptors: &mut Descriptors,
+    ) -> Result<Worker, CatalogError> {
+        let taps = config.queues().iter().map(|slot| descriptors.take(*slot).map(File::from));
+        let taps = taps.collect::<Result<Vec<_>, _>>()?;
+        for tap in &taps {
+            tap::check(tap).map_err(CatalogError::Tap)?;
+        }
+        let (mac, mtu, calls) = (config.mac(), config.mtu(), tap::CALLS);
+        Ok(net::device(self.spawner, net::NetConfig { mac, mtu, taps, calls })?)
+    }
+
+    fn vsock(&self, slot: FdSlot, descriptors: &mut Descriptors) -> Result<Worker, CatalogError> {
         let config = VsockConfig {
             guest_cid: GUEST_CID,
             ready_port: READY_PORT,
@@ -83,6 +97,6 @@ impl Maker<'_> {
         };
         let notices = self.notices.clone();
         let on_ready = move || notices.send(Notice::GuestReady(Instant::now()));
-        Ok(Vsock::new(self.spawner, config, on_ready)?)
+        Ok(vsock::device(self.spawner, config, on_ready)?)
     }
 }

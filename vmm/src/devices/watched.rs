@@ -64,7 +64,7 @@ impl Device for Watched {
 #[cfg(test)]
 mod tests {
     use virtio::mmio::MmioTransport;
-    use virtio::rng::Rng;
+    use virtio::rng;
     use virtio::worker::Spawner;
     use vm_memory::{GuestAddress, GuestMemoryMmap};
     use vmm_sys_util::eventfd::EventFd;
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_guest_that_repeats_a_failure_is_reported_once() {
         let (notices, window) = (Notices::new().unwrap(), Window::try_from(3).unwrap());
-        let device = Box::new(Rng::new(&Spawner::new(|_| Ok(()))).unwrap());
+        let device = Box::new(rng::device(&Spawner::new(|_| Ok(()))).unwrap());
         let device = Box::new(Watched::new(device, window, notices.sender()));
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
         let line = Arc::new(EventFd::new(0).unwrap());

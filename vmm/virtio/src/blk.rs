@@ -15,7 +15,7 @@ use std::io;
 
 use vm_memory::GuestMemoryMmap;
 
-use crate::device::{Activation, Description, Device, DeviceError};
+use crate::device::{Description, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
 use crate::queue::{Chain, ChainError};
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
@@ -37,72 +37,48 @@ const MAX_RANGES: u32 = 16;
 /// write real zeros need a second for it.
 const MAX_RANGE: u32 = 1 << 21;
 
-/// A disk.
-#[derive(Debug)]
-pub struct Block {
-    description: Description,
-    worker: Worker,
-}
-
-impl Block {
-    /// A disk over `file`, a regular file or block device, which must be open for writing
-    /// unless `read_only`. Its size is that of `file` now. The first 20 bytes of `serial` are
-    /// what the driver gets as the disk's name.
-    ///
-    /// # Errors
-    /// [`DeviceError::Host`] if the size can't be found or the thread not be made.
-    pub fn new(
-        spawner: &Spawner,
-        file: File,
-        read_only: bool,
-        serial: &str,
-    ) -> Result<Self, DeviceError> {
-        let disk = Disk::new(file, read_only).map_err(|source| DeviceError::Host {
-            device: ThreadKind::Block.name(),
-            action: "find size of disk",
-            source,
-        })?;
-        let config = Config {
-            capacity: disk.sectors(),
-            // Header and status need a descriptor each.
-            seg_max: u32::from(QUEUE_SIZE) - 2,
-            blk_size: disk.block_size(),
-            max_range: MAX_RANGE,
-            max_ranges: MAX_RANGES,
-        };
-        let access = if read_only {
-            request::F_RO
-        } else {
-            request::F_FLUSH | request::F_DISCARD | request::F_WRITE_ZEROES
-        };
-        let description = Description {
-            device_id: request::DEVICE_ID,
-            features: request::F_SEG_MAX | request::F_BLK_SIZE | access | VIRTIO_F_EVENT_IDX,
-            queue_sizes: vec![QUEUE_SIZE],
-            config: config.bytes(),
-        };
-        let mut id = [0; ID_BYTES];
-        for (to, from) in id.iter_mut().zip(serial.bytes()) {
-            *to = from;
-        }
-        let backend = BlockBackend { disk, id };
-        let worker = Worker::spawn(spawner, ThreadKind::Block, 1, backend)?;
-        Ok(Self { description, worker })
+/// A disk over `file`, a regular file or block device, which must be open for writing
+/// unless `read_only`. Its size is that of `file` now. The first 20 bytes of `serial` are
+/// what the driver gets as the disk's name.
+///
+/// # Errors
+/// [`DeviceError::Host`] if the size can't be found or the thread not be made.
+pub fn device(
+    spawner: &Spawner,
+    file: File,
+    read_only: bool,
+    serial: &str,
+) -> Result<Worker, DeviceError> {
+    let disk = Disk::new(file, read_only).map_err(|source| DeviceError::Host {
+        device: ThreadKind::Block.name(),
+        action: "find size of disk",
+        source,
+    })?;
+    let config = Config {
+        capacity: disk.sectors(),
+        // Header and status need a descriptor each.
+        seg_max: u32::from(QUEUE_SIZE) - 2,
+        blk_size: disk.block_size(),
+        max_range: MAX_RANGE,
+        max_ranges: MAX_RANGES,
+    };
+    let access = if read_only {
+        request::F_RO
+    } else {
+        request::F_FLUSH | request::F_DISCARD | request::F_WRITE_ZEROES
+    };
+    let description = Description {
+        device_id: request::DEVICE_ID,
+        features: request::F_SEG_MAX | request::F_BLK_SIZE | access | VIRTIO_F_EVENT_IDX,
+        queue_sizes: vec![QUEUE_SIZE],
+        config: config.bytes(),
+    };
+    let mut id = [0; ID_BYTES];
+    for (to, from) in id.iter_mut().zip(serial.bytes()) {
+        *to = from;
     }
-}
-
-impl Device for Block {
-    fn description(&self) -> &Description {
-        &self.description
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        self.worker.activate(activation)
-    }
-
-    fn reset(&mut self) {
-        self.worker.reset();
-    }
+    let backend = BlockBackend { disk, id };
+    Worker::spawn(spawner, ThreadKind::Block, description, backend)
 }
 
 /// Why a request failed.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vm_memory::GuestMemoryMmap;
 
-use crate::device::{Activation, Description, Device, DeviceError};
+use crate::device::{Description, DeviceError};
 use crate::queue::Chain;
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 
@@ -32,58 +32,30 @@ const CHUNK: usize = 4096;
 /// the thread busy and the device from being reset. Linux sends less than a page at once.
 const MAX_REQUEST: usize = 64 << 10;
 
-/// A console.
-#[derive(Debug)]
-pub struct Console {
-    description: Description,
-    worker: Worker,
+/// A console that writes to `output`, which is made non-blocking (for everyone that shares the
+/// open file, so a pipe of its own is best). Adds the number of bytes dropped to `dropped`.
+///
+/// # Errors
+/// [`DeviceError::Host`] if `output` can't be made non-blocking or the thread not be made.
+pub fn device(
+    spawner: &Spawner,
+    output: File,
     dropped: Arc<AtomicU64>,
-}
-
-impl Console {
-    /// A console that writes to `output`, which is made non-blocking (for everyone that shares
-    /// the open file, so a pipe of its own is best).
-    ///
-    /// # Errors
-    /// [`DeviceError::Host`] if `output` can't be made non-blocking or the thread not be made.
-    pub fn new(spawner: &Spawner, output: File) -> Result<Self, DeviceError> {
-        fcntl_getfl(&output)
-            .and_then(|flags| fcntl_setfl(&output, flags | OFlags::NONBLOCK))
-            .map_err(|error| DeviceError::Host {
-                device: ThreadKind::Console.name(),
-                action: "make output non-blocking",
-                source: error.into(),
-            })?;
-        let description = Description {
-            device_id: DEVICE_ID,
-            features: 0,
-            queue_sizes: vec![QUEUE_SIZE; 2],
-            config: Vec::new(),
-        };
-        let dropped = Arc::default();
-        let backend = ConsoleBackend { output, dropped: Arc::clone(&dropped) };
-        let worker = Worker::spawn(spawner, ThreadKind::Console, 2, backend)?;
-        Ok(Self { description, worker, dropped })
-    }
-
-    /// Number of bytes of output dropped so far; goes on counting.
-    pub fn dropped(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.dropped)
-    }
-}
-
-impl Device for Console {
-    fn description(&self) -> &Description {
-        &self.description
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        self.worker.activate(activation)
-    }
-
-    fn reset(&mut self) {
-        self.worker.reset();
-    }
+) -> Result<Worker, DeviceError> {
+    fcntl_getfl(&output).and_then(|flags| fcntl_setfl(&output, flags | OFlags::NONBLOCK)).map_err(
+        |error| DeviceError::Host {
+            device: ThreadKind::Console.name(),
+            action: "make output non-blocking",
+            source: error.into(),
+        },
+    )?;
+    let description = Description {
+        device_id: DEVICE_ID,
+        features: 0,
+        queue_sizes: vec![QUEUE_SIZE; 2],
+        config: Vec::new(),
+    };
+    Worker::spawn(spawner, ThreadKind::Console, description, ConsoleBackend { output, dropped })
 }
 
 struct ConsoleBackend {
@@ -143,8 +115,8 @@ mod tests {
 
     fn console() -> (Driver, File, Arc<AtomicU64>) {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let console = Console::new(&spawner(), File::from(writer)).unwrap();
-        let dropped = console.dropped();
+        let dropped = Arc::default();
+        let console = device(&spawner(), File::from(writer), Arc::clone(&dropped)).unwrap();
         (Driver::ready(console), File::from(reader), dropped)
     }
 

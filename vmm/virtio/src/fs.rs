@@ -27,7 +27,7 @@ use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use vm_memory::GuestMemoryMmap;
 
-use crate::device::{Activation, Description, Device, DeviceError};
+use crate::device::{Description, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
 use crate::queue::{Descriptors, collect};
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
@@ -62,55 +62,31 @@ pub struct FsConfig {
     pub xattr: bool,
 }
 
-/// A shared directory.
-#[derive(Debug)]
-pub struct Fs {
-    description: Description,
-    worker: Worker,
-}
-
-impl Fs {
-    /// A device that serves `config.root`. Clears the process's umask.
-    ///
-    /// # Errors
-    /// [`DeviceError::Host`] if the directory or `/proc/self` can't be opened, or the thread
-    /// not be made.
-    pub fn new(spawner: &Spawner, config: &FsConfig) -> Result<Self, DeviceError> {
-        let share = Share::new(&config.root, config.xattr).map_err(|source| DeviceError::Host {
-            device: ThreadKind::Fs.name(),
-            action: "open shared directory",
-            source,
-        })?;
-        let mut space = vec![0; TAG_BYTES];
-        for (to, from) in space.iter_mut().zip(config.tag.bytes()) {
-            *to = from;
-        }
-        space.extend(1_u32.to_le_bytes());
-        let description = Description {
-            device_id: DEVICE_ID,
-            features: VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC,
-            queue_sizes: QUEUE_SIZES.to_vec(),
-            config: space,
-        };
-        let share = Arc::new(share);
-        let backend = FsBackend { server: Server::new(Arc::clone(&share)), share };
-        let worker = Worker::spawn(spawner, ThreadKind::Fs, QUEUE_SIZES.len(), backend)?;
-        Ok(Self { description, worker })
+/// A device that serves `config.root`. Clears the process's umask.
+///
+/// # Errors
+/// [`DeviceError::Host`] if the directory or `/proc/self` can't be opened, or the thread
+/// not be made.
+pub fn device(spawner: &Spawner, config: &FsConfig) -> Result<Worker, DeviceError> {
+    let share = Share::new(&config.root, config.xattr).map_err(|source| DeviceError::Host {
+        device: ThreadKind::Fs.name(),
+        action: "open shared directory",
+        source,
+    })?;
+    let mut space = vec![0; TAG_BYTES];
+    for (to, from) in space.iter_mut().zip(config.tag.bytes()) {
+        *to = from;
     }
-}
-
-impl Device for Fs {
-    fn description(&self) -> &Description {
-        &self.description
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        self.worker.activate(activation)
-    }
-
-    fn reset(&mut self) {
-        self.worker.reset();
-    }
+    space.extend(1_u32.to_le_bytes());
+    let description = Description {
+        device_id: DEVICE_ID,
+        features: VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC,
+        queue_sizes: QUEUE_SIZES.to_vec(),
+        config: space,
+    };
+    let share = Arc::new(share);
+    let backend = FsBackend { server: Server::new(Arc::clone(&share)), share };
+    Worker::spawn(spawner, ThreadKind::Fs, description, backend)
 }
 
 struct FsBackend {

@@ -27,6 +27,7 @@ pub mod device;
 mod fake_driver;
 pub mod fs;
 pub mod mmio;
+pub mod net;
 mod queue;
 pub mod rng;
 pub mod vsock;

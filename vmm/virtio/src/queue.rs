@@ -4,6 +4,8 @@
 //! bytes that it may read and those that it may write. [`Active::drain`](crate::worker::Active)
 //! is the usual way to get chains.
 
+use std::sync::atomic::{Ordering, fence};
+
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, VolatileSlice,
@@ -13,6 +15,9 @@ use vm_memory::{
 /// given many times, costs the host as many list entries and system-call vectors each. Linux
 /// never uses more than a queue's size, and no queue here is larger than 1024.
 pub(crate) const MAX_SEGMENTS: usize = 1024;
+
+/// Flag in the available ring: the driver wants no interrupts (§2.7.6).
+const NO_INTERRUPT: u16 = 1;
 
 /// What is wrong with a descriptor chain. The chain is given back unused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +167,45 @@ pub(crate) fn pop<'a>(
             Err(QueueError::Head(descriptors.head_index()))
         }
         next => Ok(next),
+    }
+}
+
+/// Gives back chains, each with the number of bytes written into it, all at once: the buffers
+/// of one packet must appear together (§5.1.6.4). Says whether the driver wants an interrupt.
+///
+/// # Errors
+/// [`QueueError`] if the queue is corrupt.
+pub(crate) fn push(
+    queue: &mut Queue,
+    memory: &GuestMemoryMmap,
+    used: &[(u16, u32)],
+) -> Result<bool, QueueError> {
+    let lost = |error| QueueError::Ring(virtio_queue::Error::GuestMemory(error));
+    let (old, size, ring) = (queue.next_used(), queue.size(), queue.used_ring());
+    let mut next = old;
+    for &(head, written) in used {
+        if head >= size {
+            return Err(QueueError::Head(head));
+        }
+        // §2.7.8: the entries follow two fields of 2 bytes.
+        let entry = GuestAddress(ring + 4 + 8 * u64::from(next % size));
+        let value = u64::from(written) << 32 | u64::from(head);
+        memory.write_obj(value.to_le(), entry).map_err(lost)?;
+        next = next.wrapping_add(1);
+    }
+    queue.set_next_used(next);
+    memory.store(next.to_le(), GuestAddress(ring + 2), Ordering::Release).map_err(lost)?;
+    // What the driver wants must be read after it can see the entries (§2.7.7.2).
+    fence(Ordering::SeqCst);
+    let load = |offset| {
+        let address = GuestAddress(queue.avail_ring() + offset);
+        memory.load(address, Ordering::Relaxed).map(u16::from_le).map_err(lost)
+    };
+    if queue.event_idx_enabled() {
+        let event = load(4 + 2 * u64::from(size))?;
+        Ok(next.wrapping_sub(event).wrapping_sub(1) < next.wrapping_sub(old))
+    } else {
+        Ok(load(0)? & NO_INTERRUPT == 0)
     }
 }
 

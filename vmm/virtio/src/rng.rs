@@ -3,7 +3,7 @@
 use rustix::rand::{GetRandomFlags, getrandom};
 use vm_memory::GuestMemoryMmap;
 
-use crate::device::{Activation, Description, Device, DeviceError};
+use crate::device::{Description, DeviceError};
 use crate::queue::Chain;
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 
@@ -22,41 +22,17 @@ const MAX_REQUEST: usize = 64 << 10;
 const CHUNK: usize = 1024;
 
 /// An entropy device.
-#[derive(Debug)]
-pub struct Rng {
-    description: Description,
-    worker: Worker,
-}
-
-impl Rng {
-    /// A new device with its sleeping thread.
-    ///
-    /// # Errors
-    /// [`DeviceError::Host`] if the thread can't be made.
-    pub fn new(spawner: &Spawner) -> Result<Self, DeviceError> {
-        let description = Description {
-            device_id: DEVICE_ID,
-            features: 0,
-            queue_sizes: vec![QUEUE_SIZE],
-            config: Vec::new(),
-        };
-        let worker = Worker::spawn(spawner, ThreadKind::Rng, 1, RngBackend)?;
-        Ok(Self { description, worker })
-    }
-}
-
-impl Device for Rng {
-    fn description(&self) -> &Description {
-        &self.description
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        self.worker.activate(activation)
-    }
-
-    fn reset(&mut self) {
-        self.worker.reset();
-    }
+///
+/// # Errors
+/// [`DeviceError::Host`] if the thread can't be made.
+pub fn device(spawner: &Spawner) -> Result<Worker, DeviceError> {
+    let description = Description {
+        device_id: DEVICE_ID,
+        features: 0,
+        queue_sizes: vec![QUEUE_SIZE],
+        config: Vec::new(),
+    };
+    Worker::spawn(spawner, ThreadKind::Rng, description, RngBackend)
 }
 
 struct RngBackend;
@@ -92,7 +68,7 @@ mod tests {
 
     #[test]
     fn buffers_are_filled() {
-        let mut driver = Driver::ready(Rng::new(&spawner()).unwrap());
+        let mut driver = Driver::ready(device(&spawner()).unwrap());
         let (first, second) = (driver.space(40), driver.space(5000));
         assert_eq!(driver.request(0, &[first, second]), 5040);
         let bytes = driver.bytes(second);
@@ -101,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_request_has_a_limit_and_needs_room() {
-        let mut driver = Driver::ready(Rng::new(&spawner()).unwrap());
+        let mut driver = Driver::ready(device(&spawner()).unwrap());
         let space = driver.space(1 << 20);
         assert_eq!(driver.request(0, &[space]), 64 << 10);
         let readable = driver.out(&[0; 64]);

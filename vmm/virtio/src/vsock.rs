@@ -23,7 +23,7 @@ use std::os::unix::net::UnixListener;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 
-use crate::device::{Activation, Description, Device, DeviceError};
+use crate::device::{Description, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
 use crate::queue::{Chain, ChainError};
 use crate::worker::{Active, Backend, FIRST_TOKEN, Spawner, ThreadKind, Worker, WorkerError};
@@ -61,61 +61,37 @@ pub struct VsockConfig {
     pub listener: UnixListener,
 }
 
-/// A socket device.
-#[derive(Debug)]
-pub struct Vsock {
-    description: Description,
-    worker: Worker,
-}
-
-impl Vsock {
-    /// A socket device; `on_ready` is called once, on the device's thread, when the guest says
-    /// that it is ready.
-    ///
-    /// # Errors
-    /// [`DeviceError::Host`] if the listener can't be used or the thread not be made.
-    pub fn new(
-        spawner: &Spawner,
-        config: VsockConfig,
-        on_ready: impl FnOnce() + Send + 'static,
-    ) -> Result<Self, DeviceError> {
-        let VsockConfig { guest_cid, ready_port, listener } = config;
-        listener.set_nonblocking(true).map_err(|source| DeviceError::Host {
-            device: ThreadKind::Vsock.name(),
-            action: "make listener non-blocking",
-            source,
-        })?;
-        let description = Description {
-            device_id: DEVICE_ID,
-            features: VIRTIO_F_EVENT_IDX,
-            queue_sizes: QUEUE_SIZES.to_vec(),
-            config: guest_cid.to_le_bytes().to_vec(),
-        };
-        let backend = VsockBackend {
-            mux: Mux::new(guest_cid, ready_port),
-            listener,
-            on_ready: Some(Box::new(on_ready)),
-            spare: None,
-            transmit_paused: false,
-            accept_paused: false,
-        };
-        let worker = Worker::spawn(spawner, ThreadKind::Vsock, QUEUE_SIZES.len(), backend)?;
-        Ok(Self { description, worker })
-    }
-}
-
-impl Device for Vsock {
-    fn description(&self) -> &Description {
-        &self.description
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        self.worker.activate(activation)
-    }
-
-    fn reset(&mut self) {
-        self.worker.reset();
-    }
+/// A socket device; `on_ready` is called once, on the device's thread, when the guest says
+/// that it is ready.
+///
+/// # Errors
+/// [`DeviceError::Host`] if the listener can't be used or the thread not be made.
+pub fn device(
+    spawner: &Spawner,
+    config: VsockConfig,
+    on_ready: impl FnOnce() + Send + 'static,
+) -> Result<Worker, DeviceError> {
+    let VsockConfig { guest_cid, ready_port, listener } = config;
+    listener.set_nonblocking(true).map_err(|source| DeviceError::Host {
+        device: ThreadKind::Vsock.name(),
+        action: "make listener non-blocking",
+        source,
+    })?;
+    let description = Description {
+        device_id: DEVICE_ID,
+        features: VIRTIO_F_EVENT_IDX,
+        queue_sizes: QUEUE_SIZES.to_vec(),
+        config: guest_cid.to_le_bytes().to_vec(),
+    };
+    let backend = VsockBackend {
+        mux: Mux::new(guest_cid, ready_port),
+        listener,
+        on_ready: Some(Box::new(on_ready)),
+        spare: None,
+        transmit_paused: false,
+        accept_paused: false,
+    };
+    Worker::spawn(spawner, ThreadKind::Vsock, description, backend)
 }
 
 struct VsockBackend {

@@ -24,7 +24,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use active::Stop;
 pub(crate) use active::{Active, Backend, FIRST_TOKEN, WorkerError};
 
-use crate::device::{Activation, DeviceError};
+use crate::device::{Activation, Description, Device, DeviceError};
 
 /// What a worker thread serves; each kind has its own seccomp filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ pub enum ThreadKind {
     Fs,
     /// The console: writes to one descriptor.
     Console,
+    /// A network device: reads and writes the queues of a tap.
+    Net,
 }
 
 impl ThreadKind {
@@ -50,6 +52,7 @@ impl ThreadKind {
             Self::Vsock => "vio-vsock",
             Self::Fs => "vio-fs",
             Self::Console => "vio-console",
+            Self::Net => "vio-net",
         }
     }
 
@@ -58,7 +61,7 @@ impl ThreadKind {
     fn stack_size(self) -> usize {
         match self {
             Self::Fs => 256 << 10,
-            Self::Block | Self::Vsock => 128 << 10,
+            Self::Block | Self::Vsock | Self::Net => 128 << 10,
             Self::Rng | Self::Console => 64 << 10,
         }
     }
@@ -88,11 +91,13 @@ impl std::fmt::Debug for Spawner {
     }
 }
 
-/// The owner's end of a worker thread. Dropping it ends the thread and waits for it.
+/// A device with the thread that serves it. Dropping it ends the thread and waits for it.
 #[derive(Debug)]
-pub(crate) struct Worker {
-    device: &'static str,
-    queues: usize,
+pub struct Worker {
+    name: &'static str,
+    description: Description,
+    /// Queues without which the device can't work: the first ones.
+    needed: usize,
     orders: Option<mpsc::Sender<Activation>>,
     stop: Arc<EventFd>,
     /// What `stop` says, for a thread that is busy.
@@ -103,18 +108,20 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Makes a sleeping thread for `backend`, which needs `queues` queues.
+    /// A device that is what `description` says, served by `backend` on a thread that sleeps
+    /// until the driver is ready.
     ///
     /// # Errors
     /// [`DeviceError::Host`] if there are no more threads or descriptors.
     pub(crate) fn spawn<B: Backend>(
         spawner: &Spawner,
         kind: ThreadKind,
-        queues: usize,
+        description: Description,
         mut backend: B,
     ) -> Result<Self, DeviceError> {
-        let device = kind.name();
-        let host = |action| move |source| DeviceError::Host { device, action, source };
+        let name = kind.name();
+        let needed = backend.needs().min(description.queue_sizes.len());
+        let host = |action| move |source| DeviceError::Host { device: name, action, source };
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("create stop event"))?;
         let stop = Arc::new(stop);
         let (orders, incoming) = mpsc::channel();
@@ -124,7 +131,7 @@ impl Worker {
         let stopping = Arc::default();
         let thread_stop = Stop { event: Arc::clone(&stop), soon: Arc::clone(&stopping) };
         let thread = std::thread::Builder::new()
-            .name(format!("{device}{number}"))
+            .name(format!("{name}{number}"))
             .stack_size(kind.stack_size())
             .spawn(move || {
                 let ready = prepare(kind);
@@ -136,18 +143,22 @@ impl Worker {
             })
             .map_err(host("start thread"))?;
         let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self { device, queues, orders, stop, stopping, stopped, thread, active: false })
+        let active = false;
+        Ok(Self { name, description, needed, orders, stop, stopping, stopped, thread, active })
+    }
+}
+
+impl Device for Worker {
+    fn description(&self) -> &Description {
+        &self.description
     }
 
     /// Wakes the thread to serve the driver.
-    ///
-    /// # Errors
-    /// [`DeviceError::Queues`] if the driver did not enable all queues, [`DeviceError::Host`]
-    /// if the thread is gone.
-    pub(crate) fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        let enabled = activation.queues.len();
-        if enabled != self.queues {
-            let (device, needed) = (self.device, self.queues);
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        let (device, needed, queues) = (self.name, self.needed, &activation.queues);
+        // A queue's index is its position, as long as the driver leaves out none before it.
+        let enabled = (0..).zip(queues).take_while(|(index, queue)| queue.index == *index).count();
+        if enabled < needed || enabled != queues.len() {
             return Err(DeviceError::Queues { device, enabled, needed });
         }
         // A worker that failed has not read the order to stop that the last reset gave it.
@@ -156,14 +167,14 @@ impl Worker {
         let sent = self.orders.as_ref().is_some_and(|orders| orders.send(activation).is_ok());
         if !sent {
             let source = io::Error::from(io::ErrorKind::BrokenPipe);
-            return Err(DeviceError::Host { device: self.device, action: "wake thread", source });
+            return Err(DeviceError::Host { device: self.name, action: "wake thread", source });
         }
         self.active = true;
         Ok(())
     }
 
     /// Puts the thread to sleep and waits until it no longer touches the guest's memory.
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         if std::mem::take(&mut self.active) {
             // Neither fails: the counter is far from its limit, and a thread that panicked has
             // dropped its end, so that the wait is over.

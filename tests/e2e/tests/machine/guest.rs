@@ -23,7 +23,7 @@ unbind() { echo $1 > /sys/bus/platform/drivers/virtio-mmio/unbind; }
 const APPLETS: &[&str] = &[
     "sh", "mount", "umount", "echo", "cat", "sleep", "poweroff", "reboot", "dd", "grep", "head",
     "ls", "dmesg", "chown", "chmod", "mkdir", "mknod", "mv", "rm", "ln", "stat", "sync", "touch",
-    "wc",
+    "wc", "ip", "ping", "nc", "md5sum",
 ];
 
 /// A root filesystem image whose first process runs `script`.

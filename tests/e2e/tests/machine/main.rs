@@ -12,5 +12,7 @@ mod guest;
 mod jail;
 mod kernels;
 mod linux;
+mod net;
 mod ready;
 mod share;
+mod tap;

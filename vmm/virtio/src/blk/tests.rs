@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::device::Device;
 use crate::fake_driver::{Driver, MEMORY, NEXT, Piece, WRITE, spawner};
 
 const SIZE: u64 = 1 << 20;
@@ -10,7 +11,8 @@ const SIZE: u64 = 1 << 20;
 fn disk(read_only: bool) -> (Driver, File) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(SIZE).unwrap();
-    let device = Block::new(&spawner(), file.try_clone().unwrap(), read_only, "cuddy-0").unwrap();
+    let device =
+        super::device(&spawner(), file.try_clone().unwrap(), read_only, "cuddy-0").unwrap();
     (Driver::ready(device), file)
 }
 
@@ -108,7 +110,7 @@ fn ranges_are_erased() {
 fn a_request_zeroes_no_more_than_one_range_may_have() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(2 << 30).unwrap();
-    let device = Block::new(&spawner(), file, false, "").unwrap();
+    let device = super::device(&spawner(), file, false, "").unwrap();
     assert_eq!(device.description().config[52..56], [1, 0, 0, 0]);
     let mut driver = Driver::ready(device);
     let range = |sectors: u32| [&[0; 8][..], &sectors.to_le_bytes(), &[0; 4]].concat();

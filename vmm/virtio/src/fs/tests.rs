@@ -52,7 +52,7 @@ impl Guest {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let root = folder.path().to_owned();
         let config = FsConfig { tag: "share".into(), root, xattr: true };
-        let driver = Driver::ready(Fs::new(&spawner(), &config).unwrap());
+        let driver = Driver::ready(super::device(&spawner(), &config).unwrap());
         let mut guest = Self { driver, folder, unique: 0 };
         guest.init();
         guest
@@ -270,7 +270,7 @@ fn a_reset_forgets_what_was_open() {
 #[test]
 fn a_missing_directory_is_an_error() {
     let config = FsConfig { tag: "x".into(), root: "/nonexistent/share".into(), xattr: false };
-    assert!(matches!(Fs::new(&spawner(), &config), Err(DeviceError::Host { .. })));
+    assert!(matches!(super::device(&spawner(), &config), Err(DeviceError::Host { .. })));
 }
 
 #[test]

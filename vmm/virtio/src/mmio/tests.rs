@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::fake_driver::{Driver, spawner};
-use crate::rng::Rng;
-use crate::worker::Spawner;
+use crate::rng;
+use crate::worker::{Spawner, Worker};
 
-fn rng() -> Rng {
-    Rng::new(&spawner()).unwrap()
+fn rng() -> Worker {
+    rng::device(&spawner()).unwrap()
 }
 
 /// A driver up to `FEATURES_OK`.
@@ -157,7 +157,7 @@ fn a_corrupt_ring_stops_only_until_reset() {
 #[test]
 fn a_worker_that_can_not_start_fails_the_device() {
     let spawner = Spawner::new(|_| Err(io::ErrorKind::PermissionDenied.into()));
-    let mut driver = Driver::ready(Rng::new(&spawner).unwrap());
+    let mut driver = Driver::ready(rng::device(&spawner).unwrap());
     driver.failed();
     driver.write(0x70, 0);
     assert_eq!(driver.status(), 0);
@@ -167,7 +167,7 @@ fn a_worker_that_can_not_start_fails_the_device() {
 fn configuration_reads_in_any_width_within_bounds() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(1 << 20).unwrap();
-    let disk = crate::blk::Block::new(&spawner(), file, true, "").unwrap();
+    let disk = crate::blk::device(&spawner(), file, true, "").unwrap();
     let mut driver = Driver::new(disk);
     let mut wide = [0; 8];
     driver.transport.read(0x100, &mut wide);

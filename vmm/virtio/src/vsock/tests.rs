@@ -40,7 +40,7 @@ impl Guest {
         let on_ready = move || {
             count.fetch_add(1, Ordering::SeqCst);
         };
-        let device = Vsock::new(&spawner(), config, on_ready).unwrap();
+        let device = super::device(&spawner(), config, on_ready).unwrap();
         let driver = Driver::ready(device);
         let mut guest =
             Self { driver, buffers: HashMap::new(), socket, ready, _folder: folder, forwarded: 0 };

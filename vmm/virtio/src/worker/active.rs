@@ -11,7 +11,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Activation, ActiveQueue, FailureReport, Interrupt};
-use crate::queue::{Chain, ChainError, Descriptors, QueueError, collect, pop};
+use crate::queue::{Chain, ChainError, Descriptors, QueueError, collect, pop, push};
 
 /// Token of the event that ends the loop. Queues have their position as token; a device's own
 /// descriptors have tokens from [`FIRST_TOKEN`] on.
@@ -53,6 +53,11 @@ impl WorkerError {
 
 /// The part of a device that runs on its worker thread.
 pub(crate) trait Backend: Send + 'static {
+    /// How many of the first queues a driver must have set up, at least.
+    fn needs(&self) -> usize {
+        usize::MAX
+    }
+
     /// The driver is ready.
     ///
     /// # Errors
@@ -104,7 +109,7 @@ pub(crate) struct Active {
     pub(crate) memory: GuestMemoryMmap,
     /// Features that the driver accepted.
     pub(crate) features: u64,
-    /// The queues, all that the device has.
+    /// The queues that the driver has set up: all that the device has, or the first ones.
     pub(crate) queues: Vec<ActiveQueue>,
     interrupt: Interrupt,
     epoll: Epoll,
@@ -132,6 +137,11 @@ impl Active {
         Ok(next.map(|descriptors| (descriptors.head_index(), collect(descriptors, memory))))
     }
 
+    /// Whether the device is to stop soon.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Gives back a chain into which the device wrote `written` bytes, and interrupts the
     /// driver if it asked for that.
     ///
@@ -143,13 +153,24 @@ impl Active {
         head: u16,
         written: usize,
     ) -> Result<(), WorkerError> {
-        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
         // A chain holds at most 4 GiB less one byte (§2.7.5.2), which virtio-queue enforces.
         let written = u32::try_from(written).unwrap_or(u32::MAX);
-        let wanted = queue
-            .add_used(&self.memory, head, written)
-            .and_then(|()| queue.needs_notification(&self.memory))
-            .map_err(|source| WorkerError::Queue { index: *index, source: source.into() })?;
+        self.complete_all(position, &[(head, written)])
+    }
+
+    /// Gives back several chains at once, each with the number of bytes written into it: the
+    /// driver sees all of them or none.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
+    pub(crate) fn complete_all(
+        &mut self,
+        position: usize,
+        used: &[(u16, u32)],
+    ) -> Result<(), WorkerError> {
+        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
+        let wanted = push(queue, &self.memory, used)
+            .map_err(|source| WorkerError::Queue { index: *index, source })?;
         if wanted {
             self.interrupt.signal_used().map_err(WorkerError::host("raise interrupt"))?;
         }
@@ -214,7 +235,7 @@ impl Active {
     ) -> Result<(), WorkerError> {
         self.notifications(position, false)?;
         for _ in 0..self.queues[position].queue.size() {
-            if self.stopping.load(Ordering::Relaxed) {
+            if self.stopping() {
                 return Ok(());
             }
             let Some(chain) = pop_raw(&mut self.queues[position], &self.memory)? else {
@@ -275,8 +296,9 @@ fn run<B: Backend>(backend: &mut B, active: &mut Active, stop: &Stop) -> Result<
         .watch(stop.event.as_raw_fd(), EventSet::IN, STOP_TOKEN)
         .map_err(WorkerError::host("watch stop event"))?;
     for (token, queue) in (0..).zip(&active.queues) {
+        // An edge saves reading the event, whose counter then only ever grows.
         active
-            .watch(queue.kick.as_raw_fd(), EventSet::IN, token)
+            .watch(queue.kick.as_raw_fd(), EventSet::IN | EventSet::EDGE_TRIGGERED, token)
             .map_err(WorkerError::host("watch queue"))?;
     }
     backend.start(active)?;
@@ -295,8 +317,6 @@ fn run<B: Backend>(backend: &mut B, active: &mut Active, stop: &Stop) -> Result<
                     return backend.ending(active);
                 }
                 Ok(position) if position < active.queues.len() => {
-                    // Empty if a handler has already read it; the queue is looked at anyway.
-                    let _ = active.queues[position].kick.read();
                     backend.kicked(active, position)?;
                 }
                 _ => backend.ready(active, event.data(), event.events())?,
@@ -311,7 +331,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::device::{Description, Device, DeviceError};
+    use crate::device::Description;
     use crate::fake_driver::{Driver, spawner};
     use crate::worker::{ThreadKind, Worker};
 
@@ -339,31 +359,15 @@ mod tests {
         }
     }
 
-    struct SlowDevice(Description, Worker);
-
-    impl Device for SlowDevice {
-        fn description(&self) -> &Description {
-            &self.0
-        }
-
-        fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-            self.1.activate(activation)
-        }
-
-        fn reset(&mut self) {
-            self.1.reset();
-        }
-    }
-
     #[test]
     fn a_full_queue_does_not_delay_a_reset() {
         let (started, begun) = mpsc::channel();
         let served = Arc::new(AtomicUsize::new(0));
         let backend = Slow { started, served: Arc::clone(&served) };
-        let worker = Worker::spawn(&spawner(), ThreadKind::Rng, 1, backend).unwrap();
         let (features, config) = (0, Vec::new());
         let description = Description { device_id: 4, features, queue_sizes: vec![16], config };
-        let mut driver = Driver::ready(SlowDevice(description, worker));
+        let device = Worker::spawn(&spawner(), ThreadKind::Rng, description, backend).unwrap();
+        let mut driver = Driver::ready(device);
         let piece = driver.space(16);
         for rounds in 1..3 {
             for _ in 0..8 {

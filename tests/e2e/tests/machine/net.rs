@@ -1,0 +1,172 @@
+//! Network devices: packets of all sizes in both directions, by the VMM and by the host's
+//! kernel, on one queue pair and on two, from boot on and attached later.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
+
+use vmm_api::{DeviceConfig, FdSlot, MachineEnd, NetConfig, Reply, Request, Window};
+
+use super::client::{Boot, DEADLINE, Output, Vmm};
+use super::guest::linux;
+use super::tap;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// Bytes that go each way.
+const AMOUNT: usize = 8 << 20;
+
+/// What a guest does with its interface: finds it, answers and sends packets of any size.
+const GUEST: &str = "ip addr add 10.9.0.2/24 dev eth0
+ip link set eth0 up
+echo address $(cat /sys/class/net/eth0/address) mtu $(cat /sys/class/net/eth0/mtu)
+ping -c 3 -W 20 10.9.0.1 | grep received
+ping -c 3 -W 20 -s 1400 10.9.0.1 | grep received
+nc 10.9.0.1 5000 < /dev/null | md5sum
+dd if=/dev/zero bs=64k count=128 2>/dev/null | nc 10.9.0.1 5001
+echo exchanged";
+
+/// Who moves the packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Vmm,
+    Kernel,
+}
+
+/// Descriptors of a network device on a tap with so many queues, taps first.
+fn descriptors(name: &str, queues: usize, by: By) -> Vec<OwnedFd> {
+    let mut fds: Vec<OwnedFd> = tap::new(name, queues).into_iter().map(OwnedFd::from).collect();
+    if by == By::Kernel {
+        fds.extend((0..queues).map(|_| OwnedFd::from(vhost())));
+    }
+    fds
+}
+
+fn vhost() -> File {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/vhost-net");
+    file.expect("/dev/vhost-net is missing: load the vhost_net module")
+}
+
+fn config(slots: &[FdSlot], queues: usize) -> DeviceConfig {
+    let (taps, vhost) = slots.split_at(queues);
+    DeviceConfig::Net(NetConfig::new(MAC, 1500, taps.to_vec(), vhost.to_vec()).unwrap())
+}
+
+/// A network device from boot on.
+fn device(boot: &mut Boot, queues: usize, by: By) -> DeviceConfig {
+    let slots: Vec<_> =
+        descriptors("tap0", queues, by).into_iter().map(|fd| boot.slot(fd)).collect();
+    config(&slots, queues)
+}
+
+/// The host's side: gives [`AMOUNT`] bytes on port 5000 and takes as many on port 5001, for so
+/// many guests one after another. Must be made in the tap's namespace.
+fn serve(rounds: usize) -> JoinHandle<()> {
+    let [give, take] = [5000, 5001].map(|port| TcpListener::bind(("10.9.0.1", port)).unwrap());
+    std::thread::spawn(move || {
+        for _ in 0..rounds {
+            let mut client = accept(&give);
+            client.write_all(&vec![7; AMOUNT]).unwrap();
+            drop(client);
+            let mut bytes = Vec::new();
+            accept(&take).read_to_end(&mut bytes).unwrap();
+            assert!(bytes.len() == AMOUNT && bytes.iter().all(|byte| *byte == 0), "bytes changed");
+        }
+    })
+}
+
+fn accept(listener: &TcpListener) -> TcpStream {
+    let client = listener.accept().unwrap().0;
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.set_write_timeout(Some(DEADLINE)).unwrap();
+    client
+}
+
+/// MD5 of what the host gives.
+const GIVEN: &str = "0060f6593824eacb6d4b9785b315167c";
+
+fn exchanged(text: &str) {
+    assert!(text.contains("address 02:00:00:00:00:09 mtu 1500"), "{text}");
+    assert_eq!(text.matches("3 packets received").count(), 2, "{text}");
+    assert!(text.contains(GIVEN), "{text}");
+}
+
+fn boots_with(queues: usize, by: By) {
+    tap::apart(|| {
+        let output = Output::new();
+        let script = format!("{GUEST}\npoweroff -f");
+        let boot = linux(&script, 128, &output).device(|boot| device(boot, queues, by));
+        let server = serve(1);
+        let mut vmm = Vmm::boot(&boot);
+        assert_eq!(vmm.end().0, MachineEnd::PowerOff, "{}", output.text());
+        exchanged(&output.text());
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn packets_go_both_ways_by_the_vmm() {
+    boots_with(1, By::Vmm);
+}
+
+#[test]
+fn a_tap_of_two_queues_works_with_one_cpu() {
+    boots_with(2, By::Vmm);
+}
+
+/// Attaches a device of two queue pairs to a guest of two CPUs, uses and detaches it, twice.
+fn comes_and_goes(by: By) {
+    let script = format!(
+        "echo 1 > /sys/devices/system/cpu/cpu1/online
+for round in 1 2; do
+echo waiting $round
+while ! bind LNRO0005:02 2>/dev/null || [ ! -e /sys/class/net/eth0 ]; do unbind LNRO0005:02 2>/dev/null; sleep 0.1; done
+ls -d /sys/class/net/eth0/queues/tx-1
+{GUEST}
+unbind LNRO0005:02
+[ -e /sys/class/net/eth0 ] || echo gone $round
+done
+while :; do sleep 1; done"
+    );
+    tap::apart(|| {
+        let output = Output::new();
+        let mut vmm = Vmm::boot(&linux(&script, 128, &output).vcpus(2));
+        let window = Window::try_from(2).unwrap();
+        for round in 1..3 {
+            output.wait_for(&format!("waiting {round}"));
+            let fds = descriptors("tap0", 2, by);
+            let server = serve(1);
+            let slots: Vec<_> = (0..).map(FdSlot).take(fds.len()).collect();
+            let attach = Request::Attach(config(&slots, 2));
+            assert_eq!(vmm.ask(&attach, &fds), Reply::Attached(window));
+            drop(fds);
+            output.wait_for(&format!("gone {round}"));
+            assert_eq!(vmm.ask(&Request::Detach(window), &[]), Reply::Done);
+            server.join().unwrap();
+        }
+        let text = output.text();
+        assert_eq!(text.matches("queues/tx-1\n").count(), 2, "{text}");
+        assert_eq!(text.matches(GIVEN).count(), 2, "{text}");
+        exchanged(text.split("waiting 2").next().unwrap());
+        vmm.ask(&Request::Stop, &[]);
+        assert_eq!(vmm.end().0, MachineEnd::Stopped);
+    });
+}
+
+#[test]
+fn a_device_comes_and_goes_by_the_vmm() {
+    comes_and_goes(By::Vmm);
+}
+
+#[test]
+fn descriptors_that_are_no_taps_are_refused() {
+    let output = Output::new();
+    let mut vmm = Vmm::boot(&linux("while :; do sleep 1; done", 128, &output));
+    let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+    let error = vmm.refused(&Request::Attach(config(&[FdSlot(0)], 1)), &[file()]);
+    assert!(error.message.contains("not that of a tap"), "{error:?}");
+    let error = vmm.refused(&Request::Attach(config(&[FdSlot(0)], 1)), &[]);
+    assert!(error.message.contains("slot 0 named"), "{error:?}");
+}

@@ -1,0 +1,247 @@
+//! The network device (§5.1): packets between the guest and a tap of the host.
+//!
+//! Each pair of queues has a queue of the tap to itself. Packets go straight between the
+//! guest's memory and the tap, one system call each, with the header in which both sides say
+//! what of segmentation and checksums is still to be done; the tap's kernel checks what the
+//! guest writes there. The driver's choice of offloads becomes the tap's.
+//!
+//! ```text
+//!   queue 0, 2, 4…  receive   ◄── readv  ── tap queue 0, 1, 2…
+//!   queue 1, 3, 5…  transmit  ── writev ──► the same
+//!   the last queue  control: number of pairs in use, offloads
+//! ```
+
+mod bits;
+mod control;
+mod receive;
+mod tap;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+
+use fuse_backend_rs::file_buf::FileVolatileSlice;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::device::{Description, DeviceError};
+use crate::mmio::VIRTIO_F_EVENT_IDX;
+use crate::queue::Chain;
+use crate::worker::{Active, Backend, FIRST_TOKEN, Spawner, ThreadKind, Worker, WorkerError};
+use bits::{F_CTRL_GUEST_OFFLOADS, F_CTRL_VQ, F_MQ, GUEST_OFFLOADS, HEADER, tap_offloads};
+use control::Command;
+use receive::{Receiver, Terms};
+use tap::Tap;
+pub use tap::TapCalls;
+
+/// Size of the data queues: as many packets as a tap holds back are in flight at most.
+const QUEUE_SIZE: u16 = 256;
+
+/// Size of the control queue. Linux has one command outstanding.
+const CONTROL_QUEUE_SIZE: u16 = 16;
+
+/// Most bytes around the payload of an Ethernet frame: two VLAN tags.
+const ETHERNET: usize = 14 + 2 * 4;
+
+/// Bytes of the largest frame, an IP packet that is still to be segmented. The attack: a packet
+/// of 4 GiB for which the host's kernel looks for memory.
+const MAX_FRAME: usize = ETHERNET + 65535;
+
+/// What a network device needs.
+#[derive(Debug)]
+pub struct NetConfig {
+    /// Hardware address.
+    pub mac: [u8; 6],
+    /// Largest packet without its Ethernet header, in bytes; 68 or more.
+    pub mtu: u16,
+    /// The tap's queues, at least one, with headers of 12 bytes before packets.
+    pub taps: Vec<File>,
+    /// How to make requests to them.
+    pub calls: TapCalls,
+}
+
+/// A network device with a pair of queues for each of the tap's.
+///
+/// # Errors
+/// [`DeviceError::Host`] if a descriptor is not a tap's or the thread can't be made.
+pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceError> {
+    let NetConfig { mac, mtu, taps, calls } = config;
+    let device = ThreadKind::Net.name();
+    let host = |action| move |source| DeviceError::Host { device, action, source };
+    let taps = taps.into_iter().map(|file| Tap::new(file, calls)).collect::<io::Result<Vec<_>>>();
+    let taps = taps.map_err(host("make tap non-blocking"))?;
+    let first = taps.first().ok_or_else(|| host("find a tap")(io::ErrorKind::NotFound.into()))?;
+    let features = offered(first, taps.len()).map_err(host("set offloads of tap"))?;
+    let mut queue_sizes = vec![QUEUE_SIZE; 2 * taps.len()];
+    queue_sizes.push(CONTROL_QUEUE_SIZE);
+    let pairs = u16::try_from(taps.len()).unwrap_or(u16::MAX);
+    let mut space = mac.to_vec();
+    for field in [bits::LINK_UP, pairs, mtu] {
+        space.extend(field.to_le_bytes());
+    }
+    let description =
+        Description { device_id: bits::DEVICE_ID, features, queue_sizes, config: space };
+    let receivers = taps.iter().map(|_| Receiver::default()).collect();
+    let backend = NetBackend { taps, receivers, mtu, offloads: 0 };
+    Worker::spawn(spawner, ThreadKind::Net, description, backend)
+}
+
+/// The features that a device over `pairs` queues of a tap has, which are more with newer
+/// kernels. Leaves the tap without offloads.
+fn offered(tap: &Tap, pairs: usize) -> io::Result<u64> {
+    let host = bits::F_CSUM | bits::F_HOST_TSO4 | bits::F_HOST_TSO6 | bits::F_HOST_USO;
+    let device = bits::F_MTU | bits::F_MAC | bits::F_MRG_RXBUF | bits::F_STATUS;
+    let control = F_CTRL_VQ | F_CTRL_GUEST_OFFLOADS;
+    let queues = bits::F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
+    let mut features = host | GUEST_OFFLOADS | device | control | queues;
+    if pairs > 1 {
+        features |= F_MQ;
+    }
+    if let Err(error) = tap.set_offloads(tap_offloads(features)) {
+        if error.kind() != io::ErrorKind::InvalidInput {
+            return Err(error);
+        }
+        features &= !bits::USO;
+    }
+    tap.set_offloads(0)?;
+    Ok(features)
+}
+
+struct NetBackend {
+    taps: Vec<Tap>,
+    receivers: Vec<Receiver>,
+    mtu: u16,
+    /// Offloads that the driver takes now, as feature bits.
+    offloads: u64,
+}
+
+impl Backend for NetBackend {
+    fn needs(&self) -> usize {
+        2
+    }
+
+    fn start(&mut self, active: &mut Active) -> Result<(), WorkerError> {
+        self.set_offloads(active.features & GUEST_OFFLOADS)
+            .map_err(WorkerError::host("set offloads of tap"))?;
+        // A driver that wants more pairs says so (§5.1.6.5.5).
+        self.use_pairs(active, 1).map_err(WorkerError::host("choose queues of tap"))
+    }
+
+    fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
+        if queue == self.control_queue(active.features) {
+            return self.control(active, queue);
+        }
+        if queue.is_multiple_of(2) {
+            self.receive(active, queue / 2)
+        } else {
+            self.send(active, queue)
+        }
+    }
+
+    fn ready(&mut self, active: &mut Active, token: u64, _: u32) -> Result<(), WorkerError> {
+        match usize::try_from(token - FIRST_TOKEN) {
+            Ok(pair) if self.taps.get(pair).is_some_and(Tap::in_use) => self.receive(active, pair),
+            _ => Ok(()),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.receivers.iter_mut().for_each(Receiver::clear);
+    }
+}
+
+impl NetBackend {
+    /// Position of the control queue: behind all pairs for drivers that know of pairs.
+    fn control_queue(&self, features: u64) -> usize {
+        if features & F_MQ != 0 { 2 * self.taps.len() } else { 2 }
+    }
+
+    fn set_offloads(&mut self, offloads: u64) -> io::Result<()> {
+        self.taps[0].set_offloads(tap_offloads(offloads))?;
+        self.offloads = offloads;
+        Ok(())
+    }
+
+    /// Has the host spread packets over the first `pairs` pairs, of which the driver must have
+    /// set up the queues.
+    fn use_pairs(&mut self, active: &Active, pairs: usize) -> io::Result<()> {
+        if pairs == 0 || pairs > self.taps.len() || 2 * pairs > active.queues.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (number, tap) in (0_u64..).zip(&mut self.taps) {
+            let wanted = usize::try_from(number).is_ok_and(|number| number < pairs);
+            tap.set_in_use(wanted)?;
+            if !wanted {
+                continue;
+            }
+            // A queue that is not in use can't be watched. One that has been stays watched.
+            let (events, token) = (EventSet::IN | EventSet::EDGE_TRIGGERED, FIRST_TOKEN + number);
+            match active.watch(tap.fd(), events, token) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                watched => watched?,
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, active: &mut Active, pair: usize) -> Result<(), WorkerError> {
+        let terms = Terms::new(active.features, self.mtu);
+        self.receivers[pair].receive(active, 2 * pair, &mut self.taps[pair], terms)
+    }
+
+    fn send(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
+        let tap = &mut self.taps[queue / 2];
+        active.drain(queue, |memory, chain| {
+            send_packet(tap, memory, chain);
+            0
+        })
+    }
+
+    fn control(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
+        active.notifications(queue, false)?;
+        for _ in 0..CONTROL_QUEUE_SIZE {
+            let Some((head, chain)) = active.pop(queue)? else {
+                match active.notifications(queue, true)? {
+                    true => continue,
+                    false => return Ok(()),
+                }
+            };
+            let written = match chain {
+                Ok(chain) => self.command(active, &chain),
+                Err(error) => {
+                    guest_warn!("net: command dropped: {error}");
+                    0
+                }
+            };
+            active.complete(queue, head, written)?;
+        }
+        active.kick_later(queue)
+    }
+
+    /// Carries out a command and says how many bytes the answer has.
+    fn command(&mut self, active: &Active, chain: &Chain) -> usize {
+        let done = match control::read(&active.memory, chain, active.features) {
+            Some(Command::Pairs(pairs)) => self.use_pairs(active, pairs.into()),
+            Some(Command::Offloads(offloads)) => self.set_offloads(offloads),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        };
+        if let Err(error) = &done {
+            guest_warn!("net: command refused: {error}");
+        }
+        let answer = if done.is_ok() { control::OK } else { control::ERROR };
+        usize::from(chain.writable.write_at(&active.memory, 0, &[answer]).is_ok())
+    }
+}
+
+/// Sends a packet, if it is one.
+fn send_packet(tap: &mut Tap, memory: &GuestMemoryMmap, chain: &Chain) {
+    let len = chain.readable.len();
+    if !(HEADER..=HEADER + MAX_FRAME).contains(&len) {
+        return guest_warn!("net: packet of {len} bytes dropped");
+    }
+    let Ok(slices) = chain.readable.slices(memory, 0, len) else { return };
+    let slices: Vec<_> = slices.iter().map(FileVolatileSlice::from_volatile_slice).collect();
+    tap.write(&slices);
+}
