@@ -1,7 +1,11 @@
-//! `-info`: what the runtime is, for containerd 2.0 and later.
+//! `-info`: what the runtime is and can do, for containerd 2.0 and later.
+
+use std::collections::HashMap;
 
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
+use protobuf::well_known_types::any::Any;
 use protobuf::{Message, MessageField};
+use serde_json::json;
 
 /// Version of this build.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -9,15 +13,100 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Name under which containerd's configuration knows the runtime.
 const NAME: &str = "io.containerd.cuddy.v2";
 
-/// Returns the answer for standard output. Features that are not announced count as absent.
+/// Type of [`features`] as containerd names it (its typeurl of the OCI `Features`).
+const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
+
+/// The annotation that tells containerd 2.2 and later which root filesystem mounts to leave to
+/// the runtime: EROFS layers and the disks to write to, which become disks of the machine.
+const ALLOW_MOUNTS: (&str, &str) =
+    ("containerd.io/runtime-allow-mounts", "mkdir/*,format/*,erofs,ext4");
+
+/// Words that the guest's agent knows as options of mounts; what is not among them goes to the
+/// filesystem. Those for the host (propagation outwards, mapped ids) are missing.
+const MOUNT_OPTIONS: [&str; 42] = [
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "exec",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "rw",
+    "slave",
+    "strictatime",
+    "suid",
+];
+
+/// Returns the answer for standard output.
 pub(crate) fn run() -> anyhow::Result<Vec<u8>> {
     let version = RuntimeVersion { version: VERSION.to_owned(), ..RuntimeVersion::default() };
+    let features = Any {
+        type_url: FEATURES.to_owned(),
+        value: features().to_string().into_bytes(),
+        ..Any::default()
+    };
+    let (key, value) = ALLOW_MOUNTS;
     let info = RuntimeInfo {
         name: NAME.to_owned(),
         version: MessageField::some(version),
+        features: MessageField::some(features),
+        annotations: HashMap::from([(key.to_owned(), value.to_owned())]),
         ..RuntimeInfo::default()
     };
     Ok(info.write_to_bytes()?)
+}
+
+/// What a container's configuration may ask for (OCI runtime specification, `features.md`).
+/// containerd's CRI plugin offers Kubernetes recursively read-only mounts because of `rro`. It
+/// would offer user namespaces if mounts could be mapped to ids.
+fn features() -> serde_json::Value {
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.1",
+        "mountOptions": MOUNT_OPTIONS,
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "cgroup": {
+                "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": false,
+            },
+            "seccomp": { "enabled": true },
+            "apparmor": { "enabled": false },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": false } },
+        },
+    })
 }
 
 #[cfg(test)]
@@ -25,8 +114,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn info_names_the_runtime() {
+    fn info_names_the_runtime_and_what_it_can_do() {
         let info = RuntimeInfo::parse_from_bytes(&run().unwrap()).unwrap();
         assert_eq!((info.name.as_str(), info.version.version.as_str()), (NAME, VERSION));
+        assert!(info.annotations[ALLOW_MOUNTS.0].split(',').any(|kind| kind == "erofs"));
+        let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
+        let options = features["mountOptions"].as_array().unwrap();
+        assert!(options.contains(&json!("rro")) && !options.contains(&json!("rshared")));
+        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
     }
 }
