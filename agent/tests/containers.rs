@@ -241,7 +241,7 @@ async fn bad_specifications_are_refused_and_leave_nothing() {
         ("/process/cwd", json!("relative"), "cwd"),
         ("/process/rlimits", json!([{"type": "RLIMIT_X", "hard": 1, "soft": 1}]), "RLIMIT_X"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "NOTIFY"),
-        ("/process/apparmorProfile", json!("cri-containerd"), "AppArmor"),
+        ("/process/apparmorProfile", json!("cri-containerd"), "apparmorProfile"),
         ("/linux/resources", json!({"memory": {"limit": 100, "swap": 50}}), "below memory limit"),
         ("/process/user/umask", json!(0o1777), "umask"),
     ] {

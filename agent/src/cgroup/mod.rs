@@ -7,7 +7,7 @@ mod limits;
 mod stats;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -99,10 +99,10 @@ fn read(directory: &Path, file: &str) -> Result<String, CgroupError> {
 
 fn write(directory: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
     let path = directory.join(file);
-    std::fs::write(&path, value).map_err(|source| CgroupError::Write {
-        path,
-        value: value.to_owned(),
-        source,
+    // Never created: what is not there is a limit that this kernel lacks.
+    let opened = File::options().write(true).open(&path);
+    opened.and_then(|mut file| file.write_all(value.as_bytes())).map_err(|source| {
+        CgroupError::Write { path, value: value.to_owned(), source }
     })
 }
 

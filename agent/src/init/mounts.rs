@@ -12,6 +12,7 @@ use rustix::mount::{
 
 use super::copy_up::copy_up;
 use super::mount_options::{IDMAP, Options, RDONLY, parse};
+use super::premade::Premade;
 use super::rooted::{Create, Rooted, is_directory};
 use super::user_namespace;
 use crate::control::Failure;
@@ -24,10 +25,10 @@ type Result<T> = std::result::Result<T, String>;
 pub(super) fn mount_all(
     spec: &Spec,
     rootfs: &Rooted,
-    cgroup: &Path,
+    (cgroup, premade): (&Path, &mut Premade),
 ) -> std::result::Result<(), Failure> {
     for mount in &spec.mounts {
-        mount_one(spec, rootfs, cgroup, mount).map_err(|reason| {
+        mount_one(spec, rootfs, (cgroup, premade), mount).map_err(|reason| {
             let source = mount.source.as_deref().unwrap_or(Path::new(&mount.kind));
             Failure::configuration(format_args!(
                 "error mounting {source:?} to rootfs at {:?}: {reason}",
@@ -38,7 +39,12 @@ pub(super) fn mount_all(
     Ok(())
 }
 
-fn mount_one(spec: &Spec, rootfs: &Rooted, cgroup: &Path, mount: &Mount) -> Result<()> {
+fn mount_one(
+    spec: &Spec,
+    rootfs: &Rooted,
+    (cgroup, premade): (&Path, &mut Premade),
+    mount: &Mount,
+) -> Result<()> {
     let mut options = parse(&mount.options);
     if options.copy_up && mount.kind != "tmpfs" {
         return Err("tmpcopyup is for tmpfs only".to_owned());
@@ -47,7 +53,10 @@ fn mount_one(spec: &Spec, rootfs: &Rooted, cgroup: &Path, mount: &Mount) -> Resu
     if mount.destination == Path::new("/dev") && options.bind.is_none() {
         options.own.set &= !RDONLY;
     }
-    let detached = detached(spec, cgroup, mount, &options)?;
+    let detached = match premade.take(&mount.kind).filter(|_| options.bind.is_none()) {
+        Some(premade) => premade,
+        None => detached(spec, cgroup, mount, &options)?,
+    };
     let create = if is_directory(&detached).map_err(doing("look at the source"))? {
         Create::Directory
     } else {

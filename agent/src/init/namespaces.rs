@@ -8,11 +8,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::failure::Context;
+use super::premade::{self, Premade};
 use super::user_namespace;
 use crate::boot::bring_up_loopback;
 use crate::control::Failure;
 use crate::oci::linux::Namespace;
-use crate::oci::{Linux, NamespaceType};
+use crate::oci::{Linux, NamespaceType, Spec};
 use crate::sys::process;
 
 /// The `CLONE_NEW…` flag of a kind.
@@ -30,14 +31,17 @@ const fn flag(kind: NamespaceType) -> libc::c_int {
     }
 }
 
-/// Enters the namespaces of a container to be made, up to the fork.
-pub(super) fn enter(linux: &Linux) -> Result<(), Failure> {
+/// Enters the namespaces of a container to be made, up to the fork. Returns what it may mount of
+/// those that it shares.
+pub(super) fn enter(spec: &Spec) -> Result<Premade, Failure> {
+    let linux = &spec.linux;
     let mut joined = open_joined(linux)?;
     joined.sort_by_key(|(kind, _)| *kind);
     for (kind, file) in &joined {
         process::setns(file.as_fd(), flag(*kind))
             .with_context(|| format!("join the {kind:?} namespace"))?;
     }
+    let premade = premade::make(spec)?;
     if linux.is_new(NamespaceType::User) {
         user_namespace::enter_new(linux)?;
     } else if linux.namespace(NamespaceType::User).is_some() {
@@ -69,7 +73,7 @@ pub(super) fn enter(linux: &Linux) -> Result<(), Failure> {
         // As runc: a network of one's own has at least a working loopback.
         bring_up_loopback().context("bring up loopback")?;
     }
-    Ok(())
+    Ok(premade)
 }
 
 /// Makes the cgroup namespace, when this process is in the container's cgroup.

@@ -2,11 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use super::apparmor::Confinement;
 use super::failure::Context;
+use super::premade::Premade;
 use super::{
-    Channel, capabilities, credentials, devices, hooks, masks, mounts, namespaces, program,
-    rlimits, root, scheduling, seccomp, stdio, terminal, uts,
+    Channel, Inherited, capabilities, credentials, devices, hooks, masks, mounts, namespaces,
+    program, rlimits, root, scheduling, seccomp, stdio, terminal, uts,
 };
 use crate::control::{Command, Failure, Order, Report};
 use crate::oci::Process;
@@ -16,9 +16,9 @@ use crate::sys;
 pub(super) fn become_workload(
     channel: &mut Channel,
     order: &Order,
-    streams: Vec<OwnedFd>,
-    confinement: Option<&Confinement>,
+    inherited: Inherited,
 ) -> Result<(), Failure> {
+    let Inherited { streams, confinement, mut premade } = inherited;
     let process = &order.process;
     if !process.selinux_label.is_empty() {
         return Err(Failure::configuration("selinuxLabel: the guest has no SELinux policy"));
@@ -30,7 +30,7 @@ pub(super) fn become_workload(
         // A kernel without keys has none to leak.
         let _ = sys::process::join_new_session_keyring(&format!("_ses.{}", order.container_id));
         namespaces::enter_new_cgroup(&order.spec.linux)?;
-        build_container(order)?;
+        build_container(order, &mut premade)?;
     }
     attach_streams(channel, order, streams)?;
     rlimits::apply(&process.rlimits)?;
@@ -52,11 +52,11 @@ pub(super) fn become_workload(
 }
 
 /// Mounts, devices and root of a container to be made.
-fn build_container(order: &Order) -> Result<(), Failure> {
+fn build_container(order: &Order, premade: &mut Premade) -> Result<(), Failure> {
     let spec = &order.spec;
     root::prepare(spec)?;
     let rootfs = root::open(&spec.root.path)?;
-    mounts::mount_all(spec, &rootfs, &order.cgroup)?;
+    mounts::mount_all(spec, &rootfs, (&order.cgroup, premade))?;
     devices::create_all(spec, &rootfs)?;
     hooks::run_create_container(order)?;
     uts::set_names(spec)?;

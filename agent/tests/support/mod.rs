@@ -99,7 +99,7 @@ impl Agent {
         for applet in [
             "sh", "cat", "echo", "sleep", "id", "ls", "mount", "hostname", "head", "dd", "stat",
             "touch", "mkdir", "tty", "stty", "grep", "test", "true", "readlink", "env", "awk",
-            "tr", "wc", "ps", "kill", "mknod", "chmod", "nproc", "tail", "seq",
+            "tr", "wc", "ps", "kill", "mknod", "chmod", "nproc", "tail", "seq", "cut",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
