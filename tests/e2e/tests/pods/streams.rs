@@ -1,0 +1,138 @@
+//! Logs, exec, attach and port-forward.
+
+use std::time::{Duration, Instant};
+
+use harness::cri::log::{Stream, text};
+use harness::cri::{ContainerSpec, PodSpec};
+use harness::eventually;
+use tonic::Code;
+
+use crate::{any_handler, each_handler};
+
+#[test]
+fn logs_are_whole_and_can_be_rotated() {
+    any_handler(|node| {
+        let gate = tempfile::tempdir().unwrap();
+        let pod = node.run(PodSpec::new("logs"));
+        let script = "head -c 50000 /dev/zero | tr '\\0' x; echo; seq 1 2000; printf unfinished; \
+                      until [ -e /gate/open ]; do sleep 0.1; done; echo; echo last >&2";
+        let spec = ContainerSpec::shell("main", script).mount(gate.path(), "/gate");
+        let container = node.cri.start_new(&pod, spec);
+        let lines = || text(&container.log, Stream::Stdout);
+        eventually("all lines are there", || lines().contains("\n2000\n"));
+        let rotated = container.log.with_extension("old");
+        std::fs::rename(&container.log, &rotated).unwrap();
+        node.cri.reopen_log(&container);
+        assert!(container.log.exists());
+        std::fs::write(gate.path().join("open"), "").unwrap();
+        assert_eq!(node.cri.exited(&container).exit_code, 0);
+        eventually("the last line is there", || !text(&container.log, Stream::Stderr).is_empty());
+        assert_eq!(text(&container.log, Stream::Stderr), "last\n");
+        let all = text(&rotated, Stream::Stdout) + &lines();
+        let (long, rest) = all.split_once('\n').unwrap();
+        assert!(long.len() == 50_000 && long.bytes().all(|byte| byte == b'x'));
+        let numbers: String = (1..=2000).map(|n| format!("{n}\n")).collect();
+        assert_eq!(rest, numbers + "unfinished\n");
+        node.cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn exec_sync_tells_output_and_code_and_keeps_its_time() {
+    each_handler(|node| {
+        let (pod, container) = node.idle("exec-sync");
+        let cri = &node.cri;
+        let done = cri.exec_sync(&container, &["sh", "-c", "echo out; echo err >&2; exit 9"]);
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (9, "out\n", "err\n"));
+        let refused = cri.try_exec_sync(&container, &["/no/such/program"], 10).unwrap_err();
+        assert!(refused.message().contains("no such file"), "{refused:?}");
+        let begin = Instant::now();
+        let late = cri.try_exec_sync(&container, &["sleep", "4444"], 2).unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+        assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+        eventually("the late process is gone", || !cri.sh(&container, "ps").contains("sleep 4444"));
+        node.cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn exec_streams_both_ways() {
+    each_handler(|node| {
+        let (pod, container) = node.idle("exec");
+        let mut apart = node.cri.exec(
+            &container,
+            &["sh", "-c", "read line; echo \"got $line\"; echo err >&2; exit 3"],
+            false,
+            true,
+        );
+        apart.write(b"something\n");
+        assert_eq!(apart.finish(), 3);
+        assert_eq!(
+            (apart.output().as_str(), &apart.stderr[..]),
+            ("got something\n", &b"err\n"[..])
+        );
+
+        let mut terminal = node.cri.exec(&container, &["sh"], true, true);
+        terminal.resize(132, 43);
+        terminal.write(b"stty size; echo and''more\n");
+        terminal.until("andmore");
+        assert!(terminal.output().contains("43 132"), "{}", terminal.output());
+        terminal.write(b"exit 5\n");
+        assert_eq!(terminal.finish(), 5);
+        node.cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn attach_reaches_the_containers_own_process() {
+    each_handler(|node| {
+        let pod = node.run(PodSpec::new("attach"));
+        let script = "while read line; do echo \"got $line\"; [ \"$line\" != end ] || exit 6; done";
+        let container = node.cri.start_new(&pod, ContainerSpec::shell("main", script).stdin());
+        let mut session = node.cri.attach(&container, false, true);
+        session.write(b"one\n");
+        session.until("got one\n");
+        session.write(b"end\n");
+        session.until("got end\n");
+        assert_eq!(node.cri.exited(&container).exit_code, 6);
+        assert_eq!(text(&container.log, Stream::Stdout), "got one\ngot end\n");
+
+        let script = "stty -echo; echo on; while read line; do stty size; done";
+        let spec = ContainerSpec::shell("terminal", script).stdin().tty();
+        let container = node.cri.start_new(&pod, spec);
+        eventually("it runs", || text(&container.log, Stream::Stdout).contains("on\n"));
+        let mut session = node.cri.attach(&container, true, true);
+        session.resize(111, 37);
+        eventually("the size arrives", || {
+            session.write(b"\n");
+            session.until("\n");
+            session.output().contains("37 111")
+        });
+        session.hang_up();
+        node.cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn port_forward_reaches_the_pods_loopback() {
+    each_handler(|node| {
+        let cri = &node.cri;
+        let pod = node.run(PodSpec::new("forward"));
+        for (name, address, port) in [("four", "127.0.0.1", 8004), ("six", "::1", 8006)] {
+            let script = format!("while :; do nc -l -s {address} -p {port} -e cat; done");
+            cri.start_new(&pod, ContainerSpec::shell(name, &script));
+        }
+        let probe = cri.start_new(&pod, ContainerSpec::idle("probe"));
+        for port in [8004_u16, 8006] {
+            let hex = format!(":{port:04X} ");
+            let listens = || cri.sh(&probe, "cat /proc/net/tcp /proc/net/tcp6").contains(&hex);
+            eventually("the server listens", listens);
+            let mut forward = cri.port_forward(&pod, port);
+            forward.write(b"through\n");
+            forward.until("through\n");
+        }
+        let refused = cri.port_forward(&pod, 9999).finish().unwrap_err();
+        assert!(refused.contains("9999"), "{refused}");
+        cri.remove_pod(&pod);
+    });
+}
