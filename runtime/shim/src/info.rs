@@ -23,7 +23,7 @@ const ALLOW_MOUNTS: (&str, &str) =
 
 /// Words that the guest's agent knows as options of mounts; what is not among them goes to the
 /// filesystem. Those for the host (propagation outwards, mapped ids) are missing.
-const MOUNT_OPTIONS: [&str; 42] = [
+const MOUNT_OPTIONS: &[&str] = &[
     "atime",
     "bind",
     "defaults",
@@ -94,7 +94,7 @@ fn features() -> serde_json::Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
-        "mountOptions": MOUNT_OPTIONS,
+        "mountOptions": MOUNT_OPTIONS.as_slice(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "cgroup": {
