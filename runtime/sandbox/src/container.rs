@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -91,6 +92,8 @@ pub struct ProcessView {
     pub bundle: String,
     /// Process id on the host.
     pub pid: u32,
+    /// When its container was made.
+    pub created: SystemTime,
     /// State.
     pub status: Status,
     /// Where its streams go.
@@ -201,6 +204,7 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Container {
     pub(crate) role: Role,
+    pub(crate) created: SystemTime,
     pub(crate) bundle: String,
     /// Process id that callers are told: the machine's, or that of the mark.
     pub(crate) pid: u32,
@@ -224,6 +228,7 @@ impl Container {
     pub(crate) fn new(role: Role, request: &CreateRequest, pid: u32, streams: Streams) -> Self {
         Self {
             role,
+            created: SystemTime::now(),
             bundle: request.bundle.to_string_lossy().into_owned(),
             pid,
             mark: None,
@@ -272,10 +277,12 @@ impl Container {
 
     pub(crate) fn view(&mut self, target: &Target) -> Result<ProcessView, Error> {
         let (bundle, pid, paused) = (self.bundle.clone(), self.pid, self.paused);
+        let created = self.created;
         let process = self.process(target)?;
         Ok(ProcessView {
             bundle,
             pid,
+            created,
             status: process.status(paused),
             stdio: process.stdio.clone(),
         })
@@ -284,8 +291,6 @@ impl Container {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     fn process(state: ProcessState) -> Process {

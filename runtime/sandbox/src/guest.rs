@@ -180,8 +180,20 @@ impl Guest {
     /// # Errors
     /// What the agent answered.
     pub async fn stats(&self, id: &ContainerId) -> Result<Files, Error> {
-        let answer = self.containers().stats(within(ASK), &named(id)).await;
-        let answer = answer.map_err(|error| explain("reading the container's metrics", error))?;
+        self.files(&named(id)).await
+    }
+
+    /// Reads the cgroup files of all containers together.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn pod_stats(&self) -> Result<Files, Error> {
+        self.files(&RpcContainer::default()).await
+    }
+
+    async fn files(&self, of: &RpcContainer) -> Result<Files, Error> {
+        let answer = self.containers().stats(within(ASK), of).await;
+        let answer = answer.map_err(|error| explain("reading metrics", error))?;
         Ok(answer.files)
     }
 

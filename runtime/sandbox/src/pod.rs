@@ -30,6 +30,34 @@ pub struct Pod {
     pub pid_namespace: bool,
 }
 
+/// A file that all containers of a pod see, unless they have one of their own there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFile {
+    /// Where they see it.
+    pub destination: &'static str,
+    /// What is in it.
+    pub text: String,
+}
+
+/// Adds mounts of a pod's files, by destination and place on the host, to a configuration that
+/// has none there; they are as writable as its root.
+pub(crate) fn add_files(spec: &mut Value, files: &[(&'static str, PathBuf)]) {
+    let read_only = spec.pointer("/root/readonly") == Some(&Value::Bool(true));
+    let Some(spec) = spec.as_object_mut() else { return };
+    let mounts = spec.entry("mounts").or_insert_with(|| Value::Array(Vec::new()));
+    let Some(mounts) = mounts.as_array_mut() else { return };
+    for (destination, source) in files {
+        if mounts.iter().any(|mount| mount["destination"] == **destination) {
+            continue;
+        }
+        let access = if read_only { "ro" } else { "rw" };
+        mounts.push(serde_json::json!({
+            "destination": destination, "type": "bind", "source": source.to_string_lossy(),
+            "options": ["rbind", "rprivate", access],
+        }));
+    }
+}
+
 /// Whether a configuration is that of a pod's sandbox container.
 pub fn is_sandbox(spec: &Value) -> bool {
     let annotation = |key: &&str| spec.get("annotations")?.get(*key)?.as_str();
@@ -92,6 +120,17 @@ mod tests {
         assert_eq!(pod.cgroup.as_deref(), Some("/kubepods/pod1/abc"));
         assert_eq!((pod.oom_score_adj, pod.pid_namespace), (Some(-998), true));
         assert_eq!(pod.sysctls["net.ipv4.ip_unprivileged_port_start"], "0");
+    }
+
+    #[test]
+    fn file_of_the_pod_gives_way_to_the_containers_own() {
+        let mut spec =
+            json!({"root": {"readonly": true}, "mounts": [{"destination": "/etc/hosts"}]});
+        let files = [("/etc/hosts", "/s/hosts".into()), ("/etc/hostname", "/s/hostname".into())];
+        add_files(&mut spec, &files);
+        assert_eq!(spec["mounts"].as_array().unwrap().len(), 2);
+        assert_eq!(spec["mounts"][1]["source"], "/s/hostname");
+        assert_eq!(spec["mounts"][1]["options"][2], "ro");
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub(crate) struct Owner {
     steps: Steps,
     /// The pod's cgroup on the host, once the machine was started in it.
     cgroup: Option<Cgroup>,
+    /// What all containers see, by destination and place on the host.
+    files: Vec<(&'static str, PathBuf)>,
     /// What the machine is worth to the host's OOM killer, if a container has said so.
     score: Option<i32>,
     /// Why the machine is being ended, where that is not its own doing.
@@ -157,6 +159,7 @@ impl Sandbox {
             events,
             steps: steps.clone(),
             cgroup: None,
+            files: Vec::new(),
             score: None,
             blame: None,
             close_when_empty: false,
@@ -305,6 +308,14 @@ impl Sandbox {
     /// The guest's reason.
     pub async fn stats(&self, id: ContainerId) -> Result<Files, Error> {
         self.ask(|owner, reply| owner.stats(id, reply)).await
+    }
+
+    /// The cgroup files of all containers together; of a machine that is over there are none.
+    ///
+    /// # Errors
+    /// The guest's reason.
+    pub async fn pod_stats(&self) -> Result<Files, Error> {
+        self.ask(|owner, reply| owner.pod_stats(reply)).await
     }
 
     /// Ends the sandbox when it has no container; while it has, [`Shutdown`] says what then.

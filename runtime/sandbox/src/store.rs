@@ -1,9 +1,9 @@
 //! The directory of a sandbox on the host, `/run/cuddy/<namespace>/<sandbox id>/`: what is in
 //! it, and how all of it is undone without any help of the sandbox's processes.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,6 +81,43 @@ impl StateDir {
     /// The shared directory's part for one container.
     pub fn container(&self, id: &ContainerId) -> PathBuf {
         self.share().join(id.as_str())
+    }
+
+    /// The file of the pod that its containers see at `destination`, with new content.
+    ///
+    /// # Errors
+    /// What the filesystem answered.
+    pub fn write_file(&self, destination: &str, text: &str) -> io::Result<PathBuf> {
+        let directory = self.0.join("etc");
+        DirBuilder::new().mode(0o755).recursive(true).create(&directory)?;
+        let name = Path::new(destination).file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let path = directory.join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+        Ok(path)
+    }
+
+    /// Notes which daemon the sandbox belongs to, by the address of its socket.
+    ///
+    /// # Errors
+    /// What the filesystem answered.
+    pub fn set_owner(&self, address: &str) -> io::Result<()> {
+        std::fs::write(self.0.join("owner"), address)
+    }
+
+    /// The daemon that the sandbox belongs to, if it is not the one at `address` and a process
+    /// of the sandbox still lives.
+    pub fn foreign_owner(&self, address: &str) -> Option<String> {
+        let owner = std::fs::read_to_string(self.0.join("owner")).ok()?;
+        if owner == address {
+            return None;
+        }
+        let entries = journal::read(&self.0.join("journal")).unwrap_or_default();
+        let lives = entries.iter().any(|entry| match entry {
+            Entry::Process { pid, started } => spawn::start_time(*pid) == Some(*started),
+            _ => false,
+        });
+        lives.then_some(owner)
     }
 
     /// Makes the directory, for its owner's eyes only, and opens its journal.
@@ -292,6 +329,18 @@ mod tests {
         state.wait_closed(limit).unwrap();
         // Gone, and only to be reaped.
         assert!(child.try_wait().unwrap().is_some());
+    }
+
+    #[test]
+    fn sandbox_of_another_daemon_is_told_as_long_as_it_lives() {
+        let (_dir, state) = state();
+        let mut journal = state.create().unwrap();
+        state.set_owner("/run/a.sock").unwrap();
+        assert_eq!(state.foreign_owner("/run/b.sock"), None);
+        let started = spawn::start_time(std::process::id()).unwrap();
+        journal.add(&Entry::Process { pid: std::process::id(), started }).unwrap();
+        assert_eq!(state.foreign_owner("/run/a.sock"), None);
+        assert_eq!(state.foreign_owner("/run/b.sock").unwrap(), "/run/a.sock");
     }
 
     #[test]

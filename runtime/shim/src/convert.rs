@@ -116,6 +116,7 @@ mod tests {
         let view = ProcessView {
             bundle: "/b".into(),
             pid: 9,
+            created: UNIX_EPOCH,
             status: Status::Stopped(exit),
             stdio: created.stdio,
         };

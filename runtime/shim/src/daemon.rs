@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use sandbox::journal::Entry;
 use sandbox::sandbox::Identity;
@@ -16,7 +17,9 @@ use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
 
 use crate::bootstrap::flags::Flags;
+use crate::listen::Inherited;
 use crate::publish::{self, Publisher};
+use crate::sandbox_api::SandboxService;
 use crate::task::TaskService;
 use crate::{listen, logger, start};
 
@@ -28,19 +31,19 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until the end.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
-    let listener = listen::inherited().context("taking over the listener")?;
+    let inherited = listen::inherited().context("taking over the listener")?;
     logger::install(Path::new("log"), &flags.id, flags.debug);
     // The bundle is removed while the daemon may still live.
     std::env::set_current_dir("/").context("leaving the bundle")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(flags, listener));
+    let served = runtime.block_on(serve(flags, inherited));
     if let Err(error) = &served {
         log::error!("{error:#}");
     }
     served
 }
 
-async fn serve(flags: &Flags, listener: UnixListener) -> anyhow::Result<()> {
+async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     let namespace = Namespace::new(&flags.namespace)?;
     let id = SandboxId::new(&flags.id)?;
     note_process(&StateDir::new(&namespace, &id)).context("writing the journal")?;
@@ -51,8 +54,11 @@ async fn serve(flags: &Flags, listener: UnixListener) -> anyhow::Result<()> {
     let publisher = tokio::spawn(publisher.run(ended));
     let socket = Some(flags.socket.clone().into());
     let sandbox = Sandbox::start(Identity { namespace, id: id.clone(), socket }, events_tx);
-    let mut server = server(TaskService::new(sandbox.clone(), id), listener)?;
+    let Inherited { listener, lock } = inherited;
+    let mut server = server(&sandbox, &id, listener)?;
     server.start().await.context("serving")?;
+    // Whoever was about to start another daemon finds this one.
+    drop(lock);
     sandbox.closed().await;
     let _gone = end.send(());
     if tokio::time::timeout(FAREWELL, publisher).await.is_err() {
@@ -67,11 +73,12 @@ fn note_process(state: &StateDir) -> std::io::Result<()> {
     state.create()?.add(&Entry::Process { pid, started })
 }
 
-fn server(service: TaskService, listener: UnixListener) -> anyhow::Result<Server> {
+fn server(sandbox: &Sandbox, id: &SandboxId, listener: UnixListener) -> anyhow::Result<Server> {
     let listener = tokio::net::UnixListener::from_std(listener).context("taking the listener")?;
-    let service = Arc::new(service);
+    let service = Arc::new(TaskService::new(sandbox.clone(), id.clone()));
     let mut services = create_task(service.clone());
     services.extend(create_task(service).into_values().map(|task| (TASK_V2.to_owned(), task)));
-    let server = Server::new().register_service(services);
+    let pods = create_sandbox(Arc::new(SandboxService::new(sandbox.clone(), id.clone())));
+    let server = Server::new().register_service(services).register_service(pods);
     Ok(server.add_listener(Listener::new(listen::callers(listener))))
 }

@@ -34,7 +34,10 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let namespace = Namespace::new(&flags.namespace)?;
     let state = StateDir::new(&namespace, &SandboxId::new(&group)?);
     let socket = socket_of(&bundle);
-    if group == flags.id {
+    if state.foreign_owner(&flags.address).is_some() {
+        // Another daemon's sandbox of the same name.
+        remove_dead(socket.as_deref());
+    } else if group == flags.id {
         // Containerd calls this for a daemon that has said goodbye, too.
         state
             .wait_closed(CLOSING)

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 /// Longest path of a Unix socket (`sun_path` of 108 bytes, its zero byte, and Go's margin).
 const MAX_PATH: usize = 106;
 
-/// Number of the listener's descriptor in the daemon.
-const INHERITED: i32 = 3;
+/// Numbers of the listener's and the lock's descriptors in the daemon.
+const INHERITED: [i32; 2] = [3, 4];
 
 /// Where the shim of a sandbox listens: the same for all of its containers, unlike any other's.
 pub(crate) fn socket_path(dir: &str, containerd: &str, namespace: &str, group: &str) -> PathBuf {
@@ -31,8 +31,15 @@ pub(crate) fn socket_path(dir: &str, containerd: &str, namespace: &str, group: &
 /// What became of an attempt to listen.
 #[derive(Debug)]
 pub(crate) enum Listening {
-    /// The socket is new and has no server yet.
-    Fresh(UnixListener),
+    /// The socket is new and has no server yet. Nobody else decides what becomes of a socket of
+    /// its directory as long as any descriptor of the lock is open: it goes to the server, which
+    /// closes it when it serves.
+    Fresh {
+        /// The socket.
+        listener: UnixListener,
+        /// The lock.
+        lock: OwnedFd,
+    },
     /// A living shim has it.
     Taken,
 }
@@ -62,7 +69,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<Listening> {
         bound => bound?,
     };
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(Listening::Fresh(listener))
+    Ok(Listening::Fresh { listener, lock: lock.into() })
 }
 
 /// Whether somebody listens on the socket `path`.
@@ -70,19 +77,32 @@ pub(crate) fn answers(path: &Path) -> bool {
     UnixStream::connect(path).is_ok()
 }
 
-/// The listener that `start` left to the daemon.
+/// What `start` left to the daemon.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    /// The socket.
+    pub(crate) listener: UnixListener,
+    /// To be closed when it is served.
+    pub(crate) lock: OwnedFd,
+}
+
+/// Takes over what `start` left to the daemon.
 ///
 /// # Errors
 /// When descriptor 3 is no socket: the daemon was not called by `start`.
-pub(crate) fn inherited() -> io::Result<UnixListener> {
-    // SAFETY: nothing else of this process owns the descriptor: it was open before `main`, and
-    // this function is called once.
-    let fd = unsafe { OwnedFd::from_raw_fd(INHERITED) };
-    rustix::net::sockopt::socket_type(fd.as_fd())?;
-    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-    let listener = UnixListener::from(fd);
+pub(crate) fn inherited() -> io::Result<Inherited> {
+    let [listener, lock] = INHERITED.map(|number| {
+        // SAFETY: nothing else of this process owns the descriptors: they were open before
+        // `main`, and this function is called once.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    });
+    rustix::net::sockopt::socket_type(listener.as_fd())?;
+    for fd in [&listener, &lock] {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    let listener = UnixListener::from(listener);
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    Ok(Inherited { listener, lock })
 }
 
 /// Callers of this process's own user; others are turned away.
@@ -120,13 +140,32 @@ mod tests {
     fn living_shim_is_joined_and_a_dead_one_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s/socket");
-        let Listening::Fresh(first) = listen(&path).unwrap() else { panic!("not fresh") };
+        let Listening::Fresh { listener, lock } = listen(&path).unwrap() else { panic!("taken") };
+        drop(lock);
         assert!(matches!(listen(&path).unwrap(), Listening::Taken));
-        drop(first);
+        drop(listener);
         assert!(!answers(&path));
-        assert!(matches!(listen(&path).unwrap(), Listening::Fresh(_)));
+        assert!(matches!(listen(&path).unwrap(), Listening::Fresh { .. }));
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn second_start_waits_until_the_first_ones_server_lets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s/socket");
+        let Listening::Fresh { listener, lock } = listen(&path).unwrap() else { panic!("taken") };
+        let (done, finished) = std::sync::mpsc::channel();
+        let second = std::thread::spawn(move || {
+            let taken = matches!(listen(&path).unwrap(), Listening::Taken);
+            done.send(taken).unwrap();
+        });
+        let early = finished.recv_timeout(std::time::Duration::from_millis(100));
+        assert!(early.is_err(), "it did not wait");
+        drop(lock);
+        assert!(finished.recv().unwrap());
+        second.join().unwrap();
+        drop(listener);
     }
 
     #[test]

@@ -14,7 +14,9 @@ mod info;
 mod listen;
 mod logger;
 mod oom_file;
+mod pod_config;
 mod publish;
+mod sandbox_api;
 mod start;
 mod task;
 

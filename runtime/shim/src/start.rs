@@ -2,6 +2,7 @@
 //! output and error reach containerd as one stream, so nothing else may be printed.
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -39,9 +40,15 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let state = StateDir::new(&namespace, &sandbox);
     let listening =
         listen::listen(&socket).with_context(|| format!("listening on {}", socket.display()))?;
-    if let Listening::Fresh(listener) = listening {
+    if let Listening::Fresh { listener, lock } = listening {
+        if let Some(owner) = state.foreign_owner(&flags.address) {
+            let _left = std::fs::remove_file(&socket);
+            bail!("sandbox {sandbox} of namespace {namespace} belongs to the daemon at {owner:?}");
+        }
         let daemon = Daemon { flags, params: &params, sandbox: &sandbox, socket: &socket };
-        if let Err(error) = prepare(&state, &socket).and_then(|()| daemon.spawn(listener)) {
+        let fds = [listener.into(), lock];
+        let prepared = prepare(&state, &socket, &flags.address);
+        if let Err(error) = prepared.and_then(|()| daemon.spawn(&fds)) {
             let _left = std::fs::remove_file(&socket);
             let _left = state.destroy();
             return Err(error);
@@ -65,7 +72,7 @@ fn read_config(bundle: &Path) -> anyhow::Result<Value> {
 }
 
 /// Clears what a daemon that died has left, and notes what this one will leave.
-fn prepare(state: &StateDir, socket: &Path) -> anyhow::Result<()> {
+fn prepare(state: &StateDir, socket: &Path, containerd: &str) -> anyhow::Result<()> {
     let path = state.path().display();
     // Its journal names the socket, which has just been made anew under the same name.
     if state.path().exists() {
@@ -76,6 +83,7 @@ fn prepare(state: &StateDir, socket: &Path) -> anyhow::Result<()> {
         cleared.with_context(|| format!("clearing {path}"))?;
     }
     let mut journal = state.create().with_context(|| format!("making {path}"))?;
+    state.set_owner(containerd).with_context(|| format!("writing in {path}"))?;
     journal.add(&Entry::File { path: socket.to_owned() }).context("writing the journal")
 }
 
@@ -87,8 +95,8 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    /// Starts the daemon: this binary again, with the listener as descriptor 3.
-    fn spawn(&self, listener: std::os::unix::net::UnixListener) -> anyhow::Result<()> {
+    /// Starts the daemon: this binary again, with the listener and the lock as descriptors 3 and 4.
+    fn spawn(&self, fds: &[OwnedFd]) -> anyhow::Result<()> {
         let binary = std::env::current_exe().context("finding the shim's binary")?;
         if !binary.is_file() {
             bail!("the shim's binary {} is gone", binary.display());
@@ -101,7 +109,20 @@ impl Daemon<'_> {
         }
         command.arg("daemon").env(TTRPC_ADDRESS, &self.params.ttrpc_address);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let started = sandbox::spawn::spawn(command, &[listener.into()]);
-        started.map(drop).with_context(|| format!("starting {}", binary.display()))
+        let started = sandbox::spawn::spawn(command, fds);
+        let daemon = started.with_context(|| format!("starting {}", binary.display()))?;
+        protect(daemon.id());
+        Ok(())
+    }
+}
+
+/// Makes the daemon a little less precious than containerd to the OOM killer, as containerd's own
+/// shims are. Without the right to do so it stays as precious.
+fn protect(daemon: u32) {
+    let containerd = std::os::unix::process::parent_id();
+    let score = std::fs::read_to_string(format!("/proc/{containerd}/oom_score_adj"));
+    let score = score.ok().and_then(|score| score.trim().parse::<i32>().ok());
+    if let Some(score) = score {
+        let _kept = sandbox::cgroup::set_oom_score(daemon, score.saturating_add(1).min(1000));
     }
 }

@@ -3,107 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 
+mod host;
+
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use containerd_shim_protos::api::{
     ConnectRequest, CreateTaskRequest, DeleteResponse, PidsRequest, ShutdownRequest, StateRequest,
 };
-use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
-use containerd_shim_protos::shim_async::TaskClient;
 use containerd_shim_protos::types::mount::Mount;
+use host::{Host, code};
 use protobuf::Message;
-use ttrpc::r#async::Client;
-use ttrpc::r#async::transport::Socket;
+use ttrpc::Code;
 use ttrpc::context::Context;
-use ttrpc::{Code, Error};
-
-/// Deadline for what takes milliseconds.
-const SOON: Duration = Duration::from_secs(30);
-
-/// A host with one bundle, in a directory of its own.
-struct Host {
-    dir: tempfile::TempDir,
-}
-
-impl Host {
-    fn new() -> Self {
-        let host = Self { dir: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(host.bundle()).unwrap();
-        std::fs::write(host.path("config.toml"), "vmm = '/nonexistent/cuddy-vmm'\n").unwrap();
-        host
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn bundle(&self) -> PathBuf {
-        self.path("bundle")
-    }
-
-    fn shim(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-cuddy-v2"));
-        command.args(["-namespace", "test", "-id", "web", "-address"]).arg(self.path("containerd"));
-        command.args(arguments).current_dir(self.bundle());
-        command.env("CUDDY_RUN", self.path("run")).env("CUDDY_CONFIG", self.path("config.toml"));
-        command.env_remove("TTRPC_ADDRESS");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), input).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    /// Starts the daemon as containerd 2.3 does, which also says where its socket shall be.
-    fn start(&self) -> String {
-        let params = BootstrapParams {
-            instance_id: "web".into(),
-            namespace: "test".into(),
-            socket_dir: Some(self.path("s").display().to_string()),
-            ..BootstrapParams::default()
-        };
-        let output = self.shim(&["start"], &params.write_to_bytes().unwrap());
-        assert!(output.status.success(), "{output:?}");
-        assert!(output.stderr.is_empty(), "{output:?}");
-        let result = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
-        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
-        result.address
-    }
-
-    fn socket(address: &str) -> &Path {
-        Path::new(address.strip_prefix("unix://").unwrap())
-    }
-
-    async fn connect(address: &str) -> TaskClient {
-        let stream = tokio::net::UnixStream::connect(Self::socket(address)).await.unwrap();
-        TaskClient::new(Client::new(Socket::new(stream)))
-    }
-
-    /// Waits until the process is gone, with a deadline.
-    fn gone(pid: u32) {
-        let end = Instant::now() + SOON;
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        while proc.exists() && Instant::now() < end {
-            std::thread::yield_now();
-        }
-        assert!(!proc.exists(), "process {pid} is still there");
-    }
-
-    fn nothing_left(&self) {
-        assert!(!self.path("run/test").exists());
-        let sockets = std::fs::read_dir(self.path("s")).unwrap().count();
-        assert_eq!(sockets, 0);
-    }
-}
-
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> (Code, String) {
-    match result.unwrap_err() {
-        Error::RpcStatus(status) => (status.code(), status.message().to_owned()),
-        other => panic!("{other}"),
-    }
-}
 
 #[tokio::test]
 async fn daemon_serves_and_leaves_nothing_after_shutdown() {
@@ -212,4 +124,24 @@ fn info_needs_no_names_and_touches_nothing() {
     let output = command.arg("-info").stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     assert!(!output.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn sandbox_of_the_same_name_under_another_daemon_is_left_alone() {
+    let mut host = Host::new();
+    let address = host.start();
+    let client = Host::connect(&address).await;
+    let request = ConnectRequest { id: "web".into(), ..ConnectRequest::default() };
+    let shim = client.connect(Context::default(), &request).await.unwrap().shim_pid;
+    host.containerd = "another";
+    let output = host.shim(&["start"], b"");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("belongs to the daemon at") && text.contains("containerd"), "{text}");
+    assert!(host.shim(&["delete"], b"").status.success());
+    let connected = client.connect(Context::default(), &request).await.unwrap();
+    assert_eq!(connected.shim_pid, shim);
+    host.containerd = "containerd";
+    assert!(host.shim(&["delete"], b"").status.success());
+    Host::gone(shim);
 }

@@ -65,6 +65,12 @@ impl Owner {
         self.run(work, |_, outcome| answer(reply, outcome));
     }
 
+    pub(super) fn pod_stats(&self, reply: Reply<Files>) {
+        let Ok(booted) = self.booted() else { return answer(reply, Ok(Files::default())) };
+        let work = async move { booted.guest.pod_stats().await };
+        self.run(work, |_, outcome| answer(reply, outcome));
+    }
+
     pub(super) fn stats(&mut self, id: ContainerId, reply: Reply<Files>) {
         let container = match self.container(&id) {
             Ok(container) => container,

@@ -85,6 +85,7 @@ impl Owner {
     ) -> Result<(Work, Boot), Error> {
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
         namespaces::translate(&mut host_spec, |pid| self.holder(pid));
+        pod::add_files(&mut host_spec, &self.files);
         let boot = self.boot(pod)?;
         self.careful |= plan.is_written_by_guest();
         let owner = self.stdio_owner(&request.id);

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::{Booted, Owner, Phase, Reply, Sandbox, Slot, answer, boot};
 use crate::container::{Container, CreateRequest, ProcessState, Role, StdioPaths, Target};
 use crate::events::{EventKind, Exit};
+use crate::pod::PodFile;
 use crate::spec::namespaces::Holder;
 use crate::stdio::{self, Streams};
 use crate::{ContainerId, Error, Pod};
@@ -25,15 +26,33 @@ impl Sandbox {
     ///
     /// # Errors
     /// As [`Sandbox::create`].
-    pub async fn hold(&self, id: ContainerId, pod: Pod) -> Result<u32, Error> {
+    pub async fn hold(&self, id: ContainerId, pod: Pod, files: Vec<PodFile>) -> Result<u32, Error> {
         let stdio = StdioPaths::default();
         let request = CreateRequest { id, bundle: "".into(), rootfs: Vec::new(), stdio };
         let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: true };
-        self.ask(move |owner, reply| owner.create_pod(request, (role, pod), reply)).await
+        self.ask(move |owner, reply| {
+            if let Err(error) = owner.write_files(&files) {
+                return answer(reply, Err(error));
+            }
+            owner.create_pod(request, (role, pod), reply);
+        })
+        .await
     }
 }
 
 impl Owner {
+    /// Makes the files of the pod, for containers to come.
+    fn write_files(&mut self, files: &[PodFile]) -> Result<(), Error> {
+        for file in files {
+            let made = self.state.write_file(file.destination, &file.text);
+            let path = made.map_err(|error| {
+                Error::failed(&format!("making the pod's {}", file.destination), &error)
+            })?;
+            self.files.push((file.destination, path));
+        }
+        Ok(())
+    }
+
     /// Boots the machine and takes note of the pod.
     pub(super) fn create_pod(
         &mut self,

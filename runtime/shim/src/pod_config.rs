@@ -1,0 +1,159 @@
+//! What containerd tells the Sandbox service of a pod: CRI's `PodSandboxConfig` → the core's
+//! [`Pod`] and the files that a node's agent would find on the host (pure, but for the node's own
+//! files that stand in for what is not said).
+
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code"
+)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/mod.rs"));
+}
+
+use std::path::PathBuf;
+
+use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
+use generated::pod::{DNSConfig, NamespaceMode, PodSandboxConfig};
+use protobuf::Message;
+use sandbox::pod::PodFile;
+use sandbox::sizing::Limits;
+use sandbox::{Error, Pod};
+
+/// Oom score of a sandbox in containerd's own controller.
+const OOM_SCORE_ADJ: i32 = -998;
+
+/// Reads a request.
+///
+/// # Errors
+/// [`Error::Invalid`] when its options are not a pod's configuration.
+pub(crate) fn read(request: &CreateSandboxRequest) -> Result<(Pod, Vec<PodFile>), Error> {
+    let config = PodSandboxConfig::parse_from_bytes(&request.options.value).map_err(|error| {
+        Error::Invalid(format!("the options are no configuration of a pod: {error}"))
+    })?;
+    let files = files(&config, &request.sandbox_id);
+    Ok((pod(config, request), files))
+}
+
+fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
+    let linux = config.linux.unwrap_or_default();
+    let resources = &linux.resources;
+    let positive = |value: i64| u64::try_from(value).ok().filter(|&value| value > 0);
+    let pid = linux.security_context.namespace_options.pid.enum_value_or_default();
+    Pod {
+        limits: Limits {
+            cpu_quota_us: positive(resources.cpu_quota),
+            cpu_period_us: positive(resources.cpu_period),
+            memory_bytes: positive(resources.memory_limit_in_bytes),
+        },
+        hostname: Some(config.hostname).filter(|name| !name.is_empty()),
+        cgroup: cgroup(&linux.cgroup_parent, &request.sandbox_id),
+        sysctls: linux.sysctls.into_iter().collect(),
+        network: Some(PathBuf::from(&request.netns_path)).filter(|path| path.is_absolute()),
+        oom_score_adj: Some(OOM_SCORE_ADJ),
+        pid_namespace: pid != NamespaceMode::NODE,
+    }
+}
+
+/// The cgroup that containerd's own controller would use below `parent`.
+fn cgroup(parent: &str, id: &str) -> Option<String> {
+    let last = parent.rsplit('/').next().unwrap_or_default();
+    if last.ends_with(".slice") {
+        return Some(format!("{last}:cri-containerd:{id}"));
+    }
+    (!parent.is_empty()).then(|| format!("{}/{id}", parent.trim_end_matches('/')))
+}
+
+/// The files that containerd's own controller makes for its containers.
+fn files(config: &PodSandboxConfig, id: &str) -> Vec<PodFile> {
+    let node = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let hostname = if config.hostname.is_empty() { id } else { &config.hostname };
+    let resolv = match config.dns_config.as_ref() {
+        Some(dns) if *dns != DNSConfig::default() => resolv_conf(dns),
+        _ => node("/etc/resolv.conf"),
+    };
+    let file = |destination, text| PodFile { destination, text };
+    vec![
+        file("/etc/hostname", format!("{hostname}\n")),
+        file("/etc/hosts", node("/etc/hosts")),
+        file("/etc/resolv.conf", resolv),
+    ]
+}
+
+/// resolv.conf(5).
+fn resolv_conf(dns: &DNSConfig) -> String {
+    let list = |word: &str, entries: &[String]| match entries {
+        [] => String::new(),
+        entries => format!("{word} {}\n", entries.join(" ")),
+    };
+    let servers = dns.servers.iter().map(|server| format!("nameserver {server}\n"));
+    list("search", &dns.searches) + &servers.collect::<String>() + &list("options", &dns.options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generated::pod::{
+        LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption,
+    };
+    use super::*;
+
+    fn request(config: &PodSandboxConfig) -> CreateSandboxRequest {
+        let mut request = CreateSandboxRequest {
+            sandbox_id: "abc".into(),
+            netns_path: "/run/netns/x".into(),
+            ..CreateSandboxRequest::default()
+        };
+        request.options.mut_or_insert_default().value = config.write_to_bytes().unwrap();
+        request
+    }
+
+    #[test]
+    fn configuration_becomes_a_pod_with_its_files() {
+        let mut config = PodSandboxConfig { hostname: "web-0".into(), ..Default::default() };
+        config.dns_config = Some(DNSConfig {
+            servers: vec!["10.0.0.10".into()],
+            searches: vec!["a.b".into(), "b".into()],
+            options: vec!["ndots:5".into()],
+            ..Default::default()
+        })
+        .into();
+        let mut linux =
+            LinuxPodSandboxConfig { cgroup_parent: "/kubepods/pod1".into(), ..Default::default() };
+        linux.sysctls.insert("net.core.somaxconn".into(), "99".into());
+        linux.resources.mut_or_insert_default().memory_limit_in_bytes = 64 << 20;
+        config.linux = Some(linux).into();
+        let (pod, files) = read(&request(&config)).unwrap();
+        assert_eq!(pod.limits.memory_bytes, Some(64 << 20));
+        assert_eq!(pod.limits.cpu_quota_us, None);
+        assert_eq!(pod.cgroup.as_deref(), Some("/kubepods/pod1/abc"));
+        assert_eq!(pod.network, Some("/run/netns/x".into()));
+        assert_eq!(pod.sysctls["net.core.somaxconn"], "99");
+        assert!(pod.pid_namespace);
+        assert_eq!((files[0].destination, files[0].text.as_str()), ("/etc/hostname", "web-0\n"));
+        assert_eq!(files[2].text, "search a.b b\nnameserver 10.0.0.10\noptions ndots:5\n");
+    }
+
+    #[test]
+    fn processes_of_the_node_are_the_guests() {
+        let options = NamespaceOption { pid: NamespaceMode::NODE.into(), ..Default::default() };
+        let context = LinuxSandboxSecurityContext {
+            namespace_options: Some(options).into(),
+            ..Default::default()
+        };
+        let linux =
+            LinuxPodSandboxConfig { security_context: Some(context).into(), ..Default::default() };
+        let config = PodSandboxConfig { linux: Some(linux).into(), ..Default::default() };
+        assert!(!read(&request(&config)).unwrap().0.pid_namespace);
+    }
+
+    #[test]
+    fn both_cgroup_drivers_are_known() {
+        let slice = "/kubepods.slice/kubepods-pod1.slice";
+        assert_eq!(cgroup(slice, "a").unwrap(), "kubepods-pod1.slice:cri-containerd:a");
+        assert_eq!(cgroup("", "a"), None);
+    }
+}
