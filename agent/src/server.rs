@@ -4,8 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent_api::{RPC_PORT, STREAM_PORT};
+use agent_api::{FORWARD_PORT, RPC_PORT, STREAM_PORT};
 
+use crate::forward;
 use crate::rpc;
 use crate::sandbox::Sandbox;
 use crate::socket::{Connection, Listener};
@@ -23,18 +24,28 @@ pub(crate) struct Listeners {
     pub(crate) rpc: Listener,
     /// Process streams.
     pub(crate) streams: Listener,
+    /// Connections to the guest's loopback.
+    pub(crate) forward: Listener,
 }
 
 impl Listeners {
     /// The vsock ports of agent-api.
     pub(crate) fn vsock() -> io::Result<Self> {
-        Ok(Self { rpc: Listener::vsock(RPC_PORT)?, streams: Listener::vsock(STREAM_PORT)? })
+        Ok(Self {
+            rpc: Listener::vsock(RPC_PORT)?,
+            streams: Listener::vsock(STREAM_PORT)?,
+            forward: Listener::vsock(FORWARD_PORT)?,
+        })
     }
 
-    /// `rpc.sock` and `streams.sock` in a directory.
+    /// `rpc.sock`, `streams.sock` and `forward.sock` in a directory.
     pub(crate) fn unix(directory: &Path) -> io::Result<Self> {
-        let streams = Listener::unix(&directory.join("streams.sock"))?;
-        Ok(Self { rpc: Listener::unix(&directory.join("rpc.sock"))?, streams })
+        let listen = |name| Listener::unix(&directory.join(name));
+        Ok(Self {
+            rpc: listen("rpc.sock")?,
+            streams: listen("streams.sock")?,
+            forward: listen("forward.sock")?,
+        })
     }
 }
 
@@ -45,6 +56,7 @@ impl Listeners {
 pub(crate) async fn serve(listeners: Listeners, sandbox: Arc<Sandbox>) -> ttrpc::Result<()> {
     let streams = Arc::clone(sandbox.streams());
     tokio::spawn(stdio::accept_streams(listeners.streams, streams));
+    tokio::spawn(forward::serve(listeners.forward));
     let mut server = ttrpc::r#async::Server::new()
         .add_listener(ttrpc::r#async::transport::Listener::new(listeners.rpc));
     for service in rpc::services(&sandbox) {

@@ -152,6 +152,11 @@ impl Object {
         if self.kind == Kind::Route { route::distance(self) } else { 0 }
     }
 
+    /// Whether it is a route that the kernel makes together with an address.
+    pub fn is_consequence(&self) -> bool {
+        self.kind == Kind::Route && route::is_by_kernel(self)
+    }
+
     /// Makes it, in place of one with its identity.
     ///
     /// # Errors
@@ -194,8 +199,8 @@ impl Object {
     }
 }
 
-/// All objects of the socket's network namespace, in their canonical form and in the order of
-/// [`Kind::ALL`].
+/// All objects of the socket's network namespace, in their canonical form, in the order of
+/// [`Kind::ALL`] and then in the kernel's: an interface's first address is its primary one.
 ///
 /// # Errors
 /// What the kernel answered.
@@ -210,8 +215,6 @@ pub fn objects(socket: &mut Socket) -> io::Result<Vec<Object>> {
             all.extend(own.filter_map(|body| Object::parse(kind, body)?.canonical()));
         }
     }
-    all.sort();
-    all.dedup();
     Ok(all)
 }
 

@@ -3,6 +3,7 @@
 
 mod container;
 mod health;
+mod network;
 mod process;
 mod sandbox;
 mod status;
@@ -12,7 +13,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use agent_api::types::Empty;
-use agent_api::{container_ttrpc, health_ttrpc, process_ttrpc, sandbox_ttrpc, storage_ttrpc};
+use agent_api::{
+    container_ttrpc, health_ttrpc, network_ttrpc, process_ttrpc, sandbox_ttrpc, storage_ttrpc,
+};
 use ttrpc::r#async::Service;
 
 use crate::error::{Error, Result};
@@ -24,6 +27,7 @@ pub(crate) fn services(sandbox: &Arc<Sandbox>) -> Vec<HashMap<String, Service>> 
         health_ttrpc::create_health(Arc::new(health::HealthService)),
         sandbox_ttrpc::create_sandbox(Arc::new(sandbox::SandboxService)),
         storage_ttrpc::create_storage(Arc::new(storage::StorageService::default())),
+        network_ttrpc::create_network(Arc::new(network::NetworkService::default())),
         container_ttrpc::create_container(Arc::new(container::ContainerService(Arc::clone(
             sandbox,
         )))),

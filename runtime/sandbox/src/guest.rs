@@ -2,6 +2,7 @@
 //! Unix socket that leads to the guest's vsock ports.
 
 mod dial;
+mod network;
 mod storage;
 
 use std::path::{Path, PathBuf};

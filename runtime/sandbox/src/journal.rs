@@ -30,6 +30,13 @@ pub enum Entry {
         /// Where.
         path: PathBuf,
     },
+    /// Taps and filters in a network namespace.
+    Network {
+        /// Where the namespace is, if it still is.
+        path: PathBuf,
+        /// What tells it from a later one at the same place.
+        inode: u64,
+    },
     /// A cgroup of the sandbox's processes.
     Cgroup {
         /// Its directory.

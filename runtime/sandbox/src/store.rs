@@ -19,6 +19,9 @@ pub const ROOT_VARIABLE: &str = "CUDDY_RUN";
 /// Longest time that a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 
+/// Most bytes of the file of steps, some 300 of them.
+const MAX_TIMELINE: u64 = 16 << 10;
+
 /// The directory of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
@@ -61,6 +64,24 @@ impl StateDir {
     /// people; its modification time says when that was.
     pub fn ready(&self) -> PathBuf {
         self.0.join("ready-us")
+    }
+
+    /// Where the sandbox's steps are noted, see [`Self::step`].
+    pub fn timeline(&self) -> PathBuf {
+        self.0.join("timeline")
+    }
+
+    /// Notes that the sandbox got as far as `what`, for those who ask where time goes: a line
+    /// `NANOSECONDS WHAT`, of the monotonic clock. Steps beyond [`MAX_TIMELINE`] bytes are not
+    /// noted: a pod may start containers for years.
+    pub fn step(&self, what: &str) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let line = format!("{} {what}\n", now.tv_sec * 1_000_000_000 + now.tv_nsec);
+        let noted = OpenOptions::new().append(true).create(true).open(self.timeline());
+        // A picture may lack it; the pod must not.
+        let _noted = noted.and_then(|mut file| {
+            if file.metadata()?.len() < MAX_TIMELINE { file.write_all(line.as_bytes()) } else { Ok(()) }
+        });
     }
 
     /// A file that is there while the sandbox ends in order, which a flush may delay.
@@ -219,6 +240,9 @@ impl StateDir {
                 Entry::Process { .. } => Ok(()),
                 Entry::File { path } => absent_is_fine(std::fs::remove_file(path)),
                 Entry::Mount { path } => mounts::detach_below(path),
+                Entry::Network { path, inode } => {
+                    network::undo(path, *inode).map_err(std::io::Error::other)
+                }
                 // A logger that has not noticed its end yet may still be in it: the pod's owner
                 // removes it then, with the pod's own cgroup.
                 Entry::Cgroup { path } => {

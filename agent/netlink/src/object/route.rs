@@ -136,3 +136,8 @@ pub(super) fn distance(route: &Object) -> u8 {
     let gateway = [RTA_GATEWAY, RTA_VIA].iter().any(|&kind| route.attributes.get(kind).is_some());
     u8::from(gateway)
 }
+
+/// Whether the kernel made it for an address.
+pub(super) fn is_by_kernel(route: &Object) -> bool {
+    route.byte(PROTOCOL) == BY_KERNEL
+}

@@ -17,7 +17,7 @@ use crate::events::Exit;
 use crate::guest::Guest;
 use crate::machine::{self, End, Launch, Machine};
 use crate::store::StateDir;
-use crate::{Config, ContainerId, Error, ExecId, Pod, sizing};
+use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
 
 /// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
 const LAST_WORD: Duration = Duration::from_millis(500);
@@ -239,8 +239,16 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     let vcpus = launch.shape.vcpus().into();
     let made = state.create().and_then(|_| state.create_share());
     made.map_err(|error| Error::failed(&format!("making {}", state.path().display()), &error))?;
+    state.step("boot");
+    let network = network::begin(pod.network.as_deref(), &state, vcpus);
     let machine = Arc::new(machine::launch(launch).await?);
-    let took = machine.ready(limit).await?;
+    state.step("vmm");
+    let ready = async {
+        let took = machine.ready(limit).await?;
+        state.step(&format!("ready {}", machine.boot_us().unwrap_or_default()));
+        Ok(took)
+    };
+    let (took, network) = tokio::try_join!(ready, network.attach(&machine))?;
     log::info!("machine {} ready after {took} us", machine.pid());
     if let Err(error) = std::fs::write(state.ready(), format!("{took}\n")) {
         log::warn!("writing {}: {error}", state.ready().display());
@@ -250,6 +258,11 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     let mut configuration = configuration(hostname, vcpus)?;
     configuration.sysctls.extend(pod.sysctls.clone());
     guest.configure(&configuration).await?;
+    state.step("configured");
+    if let Some(network) = network {
+        network.connect(&machine, &guest).await?;
+        state.step("network");
+    }
     Ok(Booted { machine, guest })
 }
 

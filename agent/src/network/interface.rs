@@ -1,0 +1,118 @@
+//! An interface of the pod: the device in a window, with the name and all settings of the host's
+//! interface behind it.
+
+use std::collections::BTreeMap;
+
+use netlink::{Link, LinkChange, Socket, links};
+
+use crate::error::{Error, Result};
+use crate::window::Window;
+
+/// The class of devices that interfaces are.
+const CLASS: &str = "net";
+
+/// Flags that are taken over beside [`Link::UP`].
+const CHOSEN: u32 = Link::NOARP | Link::ALL_MULTICAST | Link::MULTICAST | Link::PROMISCUOUS;
+
+const PARAMETERS: &str = "/proc/sys/net";
+
+/// An interface as it shall be.
+#[derive(Debug)]
+pub(crate) struct Interface {
+    /// Where its device is.
+    pub(crate) window: Window,
+    /// Its name.
+    pub(crate) name: String,
+    /// Hardware address.
+    pub(crate) mac: [u8; 6],
+    /// Largest packet in bytes.
+    pub(crate) mtu: u32,
+    /// Length of the transmit queue in packets.
+    pub(crate) tx_queue_length: u32,
+    /// `IFF_*`.
+    pub(crate) flags: u32,
+    /// Files below /proc/sys/net, with `*` for the name, and what belongs into them.
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+fn all(socket: &mut Socket) -> Result<Vec<Link>> {
+    links(socket).map_err(Error::io("list interfaces"))
+}
+
+fn change(socket: &mut Socket, index: u32, what: &str, change: &LinkChange) -> Result<()> {
+    change.apply(socket, index).map_err(Error::io(what.to_owned()))
+}
+
+impl Interface {
+    /// The number of its device, which appears if it has not before.
+    ///
+    /// # Errors
+    /// There is none in the window.
+    pub(super) fn find(&self, socket: &mut Socket) -> Result<u32> {
+        let present = self.window.device(CLASS);
+        let name = present.map_or_else(|| self.window.bind(CLASS), Ok)?;
+        let link = all(socket)?.into_iter().find(|link| link.name == name);
+        link.map(|link| link.index).ok_or(Error::State("the window's interface is gone"))
+    }
+
+    /// Gives it all but its name.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn set_up(&self, socket: &mut Socket, index: u32) -> Result<()> {
+        let link = all(socket)?.into_iter().find(|link| link.index == index);
+        let link = link.ok_or(Error::State("the window's interface is gone"))?;
+        let what = format!("set up {}", self.name);
+        let mut first = LinkChange::default().no_own_address();
+        if link.mac != Some(self.mac) {
+            first = first.mac(self.mac);
+        }
+        if link.mtu != self.mtu {
+            first = first.mtu(self.mtu);
+        }
+        if link.tx_queue_length != self.tx_queue_length {
+            first = first.tx_queue_length(self.tx_queue_length);
+        }
+        change(socket, index, &what, &first)?;
+        self.set_parameters();
+        if (link.flags ^ self.flags) & (CHOSEN | Link::UP) == 0 {
+            return Ok(());
+        }
+        let flags = LinkChange::default().flags(self.flags, CHOSEN | Link::UP);
+        change(socket, index, &what, &flags)
+    }
+
+    fn set_parameters(&self) {
+        for (file, value) in &self.parameters {
+            let path = format!("{PARAMETERS}/{}", file.replace('*', &self.name));
+            let same = std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value);
+            if !same && let Err(error) = std::fs::write(&path, value) {
+                log::warn!("set {path} to {value}: {error}");
+            }
+        }
+    }
+}
+
+/// Gives interfaces their names. Two that swap names would be in each other's way: those that
+/// change get a name of their window's first.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn rename(socket: &mut Socket, interfaces: &[(u32, &Interface)]) -> Result<()> {
+    let now = all(socket)?;
+    let has_name = |index: u32, name: &str| now.iter().any(|l| l.index == index && l.name == name);
+    let other: Vec<_> =
+        interfaces.iter().filter(|(index, new)| !has_name(*index, &new.name)).collect();
+    let down = LinkChange::default().flags(0, Link::UP);
+    for (index, new) in &other {
+        let between = format!("w{}", new.window.name().replace("LNRO0005:", ""));
+        change(socket, *index, "set an interface down", &down)?;
+        let to = LinkChange::default().name(&between);
+        change(socket, *index, "rename an interface", &to)?;
+    }
+    for (index, new) in &other {
+        let what = format!("rename an interface to {}", new.name);
+        change(socket, *index, &what, &LinkChange::default().name(&new.name))?;
+    }
+    Ok(())
+}

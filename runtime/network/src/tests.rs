@@ -1,0 +1,238 @@
+//! In network namespaces that the tests themselves make; they need root.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A namespace with a `lo` that is up and a veth pair: `eth0` in it, the other end in one of its
+/// own, which stands for the node.
+struct Pair {
+    pod: String,
+    node: String,
+}
+
+fn run(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+impl Pair {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = |what: &str| format!("{what}-{}-{number}", std::process::id());
+        let pair = Self { pod: name("pod"), node: name("node") };
+        let (pod, node) = (&pair.pod, &pair.node);
+        run(&format!(
+            "ip netns add {pod}; ip netns add {node}; \
+             ip -n {pod} link add eth0 type veth peer name veth0 netns {node} && \
+             ip -n {node} addr add 10.7.0.1/24 dev veth0 && ip -n {node} link set veth0 up && \
+             ip -n {pod} addr add 10.7.0.2/24 dev eth0 && ip -n {pod} link set lo up && \
+             ip -n {pod} addr add fd07::2/64 dev eth0 nodad && \
+             ip -n {pod} link set eth0 addrgenmode none mtu 1400 up && \
+             ip -n {pod} route add default via 10.7.0.1 mtu 1300 initcwnd 20"
+        ));
+        pair
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.pod)
+    }
+
+    fn open(&self) -> Network {
+        Network::open(Netns::open(Path::new(&self.path())).unwrap()).unwrap()
+    }
+
+    fn ip(&self, arguments: &str) -> String {
+        run(&format!("ip -n {} {arguments}", self.pod))
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for name in [&self.pod, &self.node] {
+            let _left = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// Reads frames of a tap until one satisfies; all reads have one deadline.
+fn frame(tap: &OwnedFd, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        assert!(Instant::now() < deadline, "no such frame");
+        let mut fds = [rustix::event::PollFd::new(tap, rustix::event::PollFlags::IN)];
+        let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&second)).unwrap();
+        let mut buffer = vec![0; 4096];
+        let Ok(length) = rustix::io::read(tap, &mut buffer) else { continue };
+        let frame = buffer[12..length].to_vec();
+        if wanted(&frame) {
+            return frame;
+        }
+    }
+}
+
+#[test]
+fn packets_pass_by_the_namespaces_own_stack_in_both_directions() {
+    let pair = Pair::new();
+    let mut network = pair.open();
+    let plan = network.scan().unwrap();
+    let [eth0] = plan.interfaces.as_slice() else { panic!("{plan:?}") };
+    assert_eq!((eth0.link.name.as_str(), eth0.link.mtu), ("eth0", 1400));
+    let ports = network.connect(&eth0.link, 1).unwrap();
+    let [tap] = ports.taps.as_slice() else { panic!("{ports:?}") };
+    // The node asks who has the pod's address: the guest sees it, the namespace does not answer.
+    let node = Netns::open(Path::new(&format!("/run/netns/{}", pair.node))).unwrap();
+    let socket = node.enter("binding", || std::net::UdpSocket::bind("10.7.0.1:0")).unwrap();
+    socket.send_to(b"to the guest", "10.7.0.2:9").unwrap();
+    let is_question =
+        |frame: &[u8]| frame[12..14] == [8, 6] && frame[21] == 1 && frame[38..42] == [10, 7, 0, 2];
+    let question = frame(tap, is_question);
+    let mut answer = vec![0; 12];
+    answer.extend_from_slice(&question[6..12]);
+    answer.extend_from_slice(&eth0.mac);
+    answer.extend_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    answer.extend_from_slice(&eth0.mac);
+    answer.extend_from_slice(&[10, 7, 0, 2]);
+    answer.extend_from_slice(&question[22..32]);
+    rustix::io::write(tap, &answer).unwrap();
+    // It knows the guest now by the guest's own answer.
+    let datagram = frame(tap, |frame| frame.ends_with(b"to the guest"));
+    assert_eq!(datagram[..6], eth0.mac);
+}
+
+#[test]
+fn nothing_is_left_and_addresses_stay() {
+    let pair = Pair::new();
+    let before = pair.ip("-o addr; ip link");
+    let state = |what: &str| pair.ip(what).lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
+    let addresses = state("-o addr");
+    let mut network = pair.open();
+    let plan = network.scan().unwrap();
+    let ports = network.connect(&plan.interfaces[0].link, 1).unwrap();
+    assert!(pair.ip("link").contains("cuddy"));
+    assert_eq!(network.scan().unwrap(), plan, "what is ours is not seen");
+    let index = plan.interfaces[0].link.index;
+    assert!(pair.ip("link").contains(&format!("cuddy{index}")));
+    let tc = || {
+        run(&format!(
+            "tc -n {} qdisc show; tc -n {} filter show dev eth0 ingress",
+            pair.pod, pair.pod
+        ))
+    };
+    assert!(tc().contains("clsact") && tc().contains("mirred"), "{}", tc());
+    drop(ports);
+    drop(network);
+    assert!(!tc().contains("clsact") && !tc().contains("mirred"), "{}", tc());
+    assert!(!pair.ip("link").contains("cuddy"));
+    assert_eq!(state("-o addr"), addresses, "{before}");
+}
+
+#[test]
+fn crash_is_undone_by_path_and_others_filters_stay() {
+    let pair = Pair::new();
+    run(&format!(
+        "tc -n {pod} qdisc add dev eth0 clsact && \
+         tc -n {pod} filter add dev eth0 egress u32 match u32 0 0 flowid 1:1",
+        pod = pair.pod
+    ));
+    let mut network = pair.open();
+    let inode = network.netns().inode();
+    let plan = network.scan().unwrap();
+    let ports = network.connect(&plan.interfaces[0].link, 1).unwrap();
+    std::mem::forget(network);
+    let filters = || run(&format!("tc -n {} filter show dev eth0 ingress", pair.pod));
+    assert!(filters().contains("mirred"));
+    undo(Path::new(&pair.path()), inode + 1).unwrap();
+    assert!(filters().contains("mirred"), "another namespace at the path is not touched");
+    undo(Path::new(&pair.path()), inode).unwrap();
+    undo(Path::new(&pair.path()), inode).unwrap();
+    assert!(!filters().contains("mirred"));
+    assert!(!pair.ip("link").contains("cuddy"));
+    let others = run(&format!("tc -n {} filter show dev eth0 egress", pair.pod));
+    assert!(others.contains("u32"), "{others}");
+    drop(ports);
+    undo(Path::new("/run/netns/none"), 1).unwrap();
+}
+
+#[test]
+fn plan_has_what_the_namespace_has_and_what_changes_is_told() {
+    let pair = Pair::new();
+    run(&format!(
+        "ip -n {pod} neigh add 10.7.0.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent && \
+         ip -n {pod} rule add from 10.7.0.2 table 100 && \
+         ip netns exec {pod} sysctl -qw net.ipv4.conf.eth0.arp_filter=1",
+        pod = pair.pod
+    ));
+    let mut network = pair.open();
+    let plan = network.scan().unwrap();
+    let kinds = |kind| plan.objects.iter().filter(|object| object.kind() == kind).count();
+    assert_eq!(kinds(Kind::Neighbour), 1, "{plan:?}");
+    assert_eq!(kinds(Kind::Rule), 1, "{plan:?}");
+    // One of each family; the default route and one for each address.
+    assert_eq!((kinds(Kind::Address), kinds(Kind::Route)), (2, 3), "{plan:?}");
+    let parameters = &plan.interfaces[0].parameters;
+    assert_eq!(parameters.get("ipv4/conf/*/arp_filter").map(String::as_str), Some("1"));
+    assert!(!parameters.contains_key("ipv6/conf/*/mtu"), "{parameters:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut watch = network.watch().unwrap();
+        pair.ip("addr add 10.8.0.2/24 dev eth0");
+        let news = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
+        news.unwrap().unwrap();
+        let now = network.scan().unwrap();
+        assert_eq!(now.objects.len(), plan.objects.len() + 2, "an address and its route");
+        pair.ip("link add dummy0 type veth peer name other0");
+        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap().unwrap();
+        assert_eq!(network.scan().unwrap().interfaces.len(), 3);
+    });
+}
+
+#[test]
+fn own_namespace_and_what_is_none_are_refused() {
+    let own = Netns::open(Path::new("/proc/self/ns/net"));
+    assert!(matches!(own, Err(Error::Own(_))), "{own:?}");
+    let none = Netns::open(Path::new("/run/netns/none"));
+    assert!(matches!(none, Err(Error::Gone(_))), "{none:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(Netns::open(file.path()), Err(Error::Gone(_))));
+}
+
+#[test]
+fn every_port_of_loopback_is_ours_and_nothing_else() {
+    let pair = Pair::new();
+    let network = pair.open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _context = runtime.enter();
+    // Somebody serves in the namespace, at an address of the pod.
+    let own = network.netns().enter("listening", || TcpListener::bind("10.7.0.2:8080")).unwrap();
+    let listeners = network.listen().unwrap();
+    let dial = |address: &'static str| {
+        network.netns().enter("dialling", move || std::net::TcpStream::connect(address))
+    };
+    for address in ["127.0.0.1:80", "127.0.0.1:8080", "127.1.2.3:65535", "[::1]:443"] {
+        let mut client = dial(address).unwrap();
+        let (stream, local) = runtime.block_on(listeners.accept()).unwrap();
+        assert_eq!(local.to_string(), address);
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.write_all(b"from the guest").unwrap();
+        drop(stream);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "from the guest");
+    }
+    let client = dial("10.7.0.2:8080").unwrap();
+    let (accepted, _) = own.accept().unwrap();
+    assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+    assert!(dial("10.7.0.2:81").is_err(), "refused as before");
+    assert!(dial("[fd07::2]:81").is_err(), "refused as before");
+    drop(listeners);
+    assert!(dial("127.0.0.1:80").is_err(), "gone with its owner");
+}

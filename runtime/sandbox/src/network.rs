@@ -1,0 +1,168 @@
+//! The pod's network: joining the guest to the interfaces of the pod's network namespace, following
+//! their changes, and carrying connections from the namespace's loopback to the guest's.
+//!
+//! ```text
+//!  begin (taps are made while the guest boots) ──► attach (devices into windows) ──► connect (the
+//!  guest configures them) ──► a task follows changes until the machine's end
+//! ```
+
+mod follow;
+mod forward;
+mod request;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use network::{Interface, Listeners, Netns, Network, Plan, Ports, Watch};
+use tokio::task::JoinHandle;
+use vmm_api::{DeviceConfig, FdSlot, NetConfig, Window};
+
+use crate::guest::Guest;
+use crate::journal::Entry;
+use crate::machine::Machine;
+use crate::store::StateDir;
+use crate::{Error, error::chain};
+
+/// Most queue pairs of an interface: each costs a thread of the VMM, and more than these are more
+/// than a pod's traffic fills.
+const MAX_QUEUES: usize = 4;
+
+/// Limit of packets that a device tells its driver, which must never lower it again: the
+/// interface's own limit is set by the agent, and may be raised later.
+const DEVICE_MTU: u16 = 65535;
+
+fn wrong(error: network::Error) -> Error {
+    match error {
+        network::Error::Gone(_) | network::Error::Own(_) => Error::Invalid(chain(&error)),
+        network::Error::Io { .. } => Error::Failed(chain(&error)),
+    }
+}
+
+/// Work that blocks in the kernel, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::failed("working on the pod's network", &error)))
+}
+
+/// A network namespace whose interfaces have taps, before the machine has them.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    network: Network,
+    watch: Watch,
+    listeners: Option<Listeners>,
+    plan: Plan,
+    ports: BTreeMap<u32, Ports>,
+    queues: usize,
+}
+
+/// The same, being made.
+#[derive(Debug)]
+pub(crate) struct Pending(Option<JoinHandle<Result<Option<Prepared>, Error>>>);
+
+/// Begins to prepare the network namespace at `path` for a machine with so many CPUs; without one
+/// the guest has only its loopback.
+pub(crate) fn begin(path: Option<&Path>, state: &StateDir, cpus: u32) -> Pending {
+    let Some(path) = path.map(Path::to_owned) else { return Pending(None) };
+    let state = state.clone();
+    let queues = usize::try_from(cpus).map_or(1, |cpus| cpus.clamp(1, MAX_QUEUES));
+    Pending(Some(tokio::task::spawn_blocking(move || Prepared::make(&path, &state, queues))))
+}
+
+impl Prepared {
+    fn make(path: &Path, state: &StateDir, queues: usize) -> Result<Option<Self>, Error> {
+        let netns = match Netns::open(path) {
+            Err(error @ network::Error::Own(_)) => {
+                log::warn!("{error}: the guest has only its loopback");
+                return Ok(None);
+            }
+            netns => netns.map_err(wrong)?,
+        };
+        let entry = Entry::Network { path: path.to_owned(), inode: netns.inode() };
+        let noted = state.journal().and_then(|mut journal| journal.add(&entry));
+        noted.map_err(|error| Error::failed("writing the journal", &error))?;
+        let mut network = Network::open(netns).map_err(wrong)?;
+        // Before the first look: what changes from now on is seen later.
+        let watch = network.watch().map_err(wrong)?;
+        let plan = network.scan().map_err(wrong)?;
+        for (name, reason) in &plan.left_out {
+            log::info!("the guest does not get interface {name}: {reason}");
+        }
+        let mut ports = BTreeMap::new();
+        for Interface { link, .. } in &plan.interfaces {
+            ports.insert(link.index, network.connect(link, queues).map_err(wrong)?);
+        }
+        let listeners = forward::listen(&network);
+        Ok(Some(Self { network, watch, listeners, plan, ports, queues }))
+    }
+}
+
+/// A network namespace whose interfaces are devices of the machine.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    network: Network,
+    watch: Watch,
+    listeners: Option<Listeners>,
+    plan: Plan,
+    windows: BTreeMap<u32, Window>,
+    queues: usize,
+}
+
+impl Pending {
+    /// Puts the interfaces into windows of the machine, whose guest may still be booting.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no namespace; otherwise what the host or VMM refused.
+    pub(crate) async fn attach(self, machine: &Machine) -> Result<Option<Attached>, Error> {
+        let Some(work) = self.0 else { return Ok(None) };
+        let prepared = work
+            .await
+            .unwrap_or_else(|error| Err(Error::failed("preparing the pod's network", &error)))?;
+        let Some(prepared) = prepared else { return Ok(None) };
+        let Prepared { network, watch, listeners, plan, mut ports, queues } = prepared;
+        let mut windows = BTreeMap::new();
+        for interface in &plan.interfaces {
+            let index = interface.link.index;
+            if let Some(ports) = ports.remove(&index) {
+                windows.insert(index, attach(machine, interface, ports).await?);
+            }
+        }
+        Ok(Some(Attached { network, watch, listeners, plan, windows, queues }))
+    }
+}
+
+impl Attached {
+    /// Lets the guest configure its interfaces; from then on changes are followed, and connections
+    /// forwarded, until the machine's end.
+    ///
+    /// # Errors
+    /// What the guest answered.
+    pub(crate) async fn connect(self, machine: &Arc<Machine>, guest: &Guest) -> Result<(), Error> {
+        guest.apply_network(&request::describe(&self.plan, &self.windows)).await?;
+        let Self { network, watch, listeners, plan, windows, queues } = self;
+        if let Some(listeners) = listeners {
+            tokio::spawn(forward::serve(listeners, guest.clone(), Arc::clone(machine)));
+        }
+        let (machine, guest) = (Arc::clone(machine), guest.clone());
+        let known = follow::Known { plan, windows, queues };
+        tokio::spawn(follow::run(network, watch, known, (machine, guest)));
+        Ok(())
+    }
+}
+
+/// Puts an interface into a window.
+async fn attach(machine: &Machine, interface: &Interface, ports: Ports) -> Result<Window, Error> {
+    let Ports { taps, vhost } = ports;
+    let slots = |from: usize, count: usize| -> Result<Vec<FdSlot>, Error> {
+        let all = (from..from + count).map(|slot| u8::try_from(slot).map(FdSlot));
+        all.collect::<Result<_, _>>().map_err(|_| Error::Invalid("too many queues".into()))
+    };
+    let (queues, kernel) = (slots(0, taps.len())?, slots(taps.len(), vhost.len())?);
+    let device = NetConfig::new(interface.mac, DEVICE_MTU, queues, kernel)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", interface.link.name)))?;
+    let fds: Vec<OwnedFd> = taps.into_iter().chain(vhost).collect();
+    machine.attach(DeviceConfig::Net(device), fds).await
+}
