@@ -28,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub struct Life {
     /// Microseconds from the VMM's start until the agent served.
     pub ready_us: Option<u64>,
+    /// How much of it the guest's own boot took, from its first instruction on.
+    pub boot_us: Option<u64>,
     /// How the machine ended.
     pub end: Option<End>,
 }
@@ -90,6 +92,12 @@ impl Machine {
                 self.console.last_lines()
             ))),
         }
+    }
+
+    /// How long the guest took from its first instruction until its agent was ready, in
+    /// microseconds, once that is known.
+    pub fn boot_us(&self) -> Option<u64> {
+        self.life.borrow().boot_us
     }
 
     /// Waits until the machine is over.

@@ -1,8 +1,8 @@
 //! The directory of a sandbox on the host, `/run/cuddy/<namespace>/<sandbox id>/`: what is in
 //! it, and how all of it is undone without any help of the sandbox's processes.
 
-use std::fs::{DirBuilder, Permissions};
-use std::io;
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,7 +80,11 @@ impl StateDir {
         let noted = OpenOptions::new().append(true).create(true).open(self.timeline());
         // A picture may lack it; the pod must not.
         let _noted = noted.and_then(|mut file| {
-            if file.metadata()?.len() < MAX_TIMELINE { file.write_all(line.as_bytes()) } else { Ok(()) }
+            if file.metadata()?.len() < MAX_TIMELINE {
+                file.write_all(line.as_bytes())
+            } else {
+                Ok(())
+            }
         });
     }
 

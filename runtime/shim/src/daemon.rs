@@ -46,7 +46,9 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
 async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     let namespace = Namespace::new(&flags.namespace)?;
     let id = SandboxId::new(&flags.id)?;
-    note_process(&StateDir::new(&namespace, &id)).context("writing the journal")?;
+    let state = StateDir::new(&namespace, &id);
+    note_process(&state).context("writing the journal")?;
+    state.step("shim");
     let (events_tx, events) = mpsc::channel(publish::QUEUE);
     let address = std::env::var(start::TTRPC_ADDRESS).unwrap_or_default();
     let publisher = Publisher { address, namespace: namespace.clone(), events };

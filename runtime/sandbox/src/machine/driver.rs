@@ -164,7 +164,10 @@ impl Driver {
         match event {
             Event::GuestReady { since_exec_us, since_boot_us } => {
                 log::info!("guest ready: {since_exec_us} us from exec, {since_boot_us} us of boot");
-                self.life.send_modify(|life| life.ready_us = Some(*since_exec_us));
+                self.life.send_modify(|life| {
+                    life.ready_us = Some(*since_exec_us);
+                    life.boot_us = Some(*since_boot_us);
+                });
             }
             // The story of the end, which follows, says why.
             Event::Panicked => log::warn!("guest kernel panic"),
