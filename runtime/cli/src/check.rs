@@ -7,6 +7,8 @@ mod cgroup;
 mod containerd;
 mod containerd_config;
 mod containerd_process;
+mod containerd_runtime;
+mod crio;
 mod devices;
 mod filesystems;
 mod installation;
@@ -86,6 +88,7 @@ pub(crate) fn run(places: &Places) -> Report {
     let containerd = containerd_process::find();
     checks.push(shim::check(&containerd));
     checks.push(containerd::check(&containerd));
-    checks.push(containerd_config::check(&containerd, places.containerd_config.as_deref()));
+    checks.extend(containerd_config::check(&containerd, places.containerd_config.as_deref()));
+    checks.extend(crio::check());
     Report::new(checks, kvm.probe)
 }

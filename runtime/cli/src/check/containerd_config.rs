@@ -12,10 +12,12 @@ use toml::{Table, Value};
 use super::Check;
 use super::containerd::release;
 use super::containerd_process::Containerd;
+use super::containerd_runtime;
 
 const TOPIC: &str = "containerd-config";
 const DEFAULT: &str = "/etc/containerd/config.toml";
-const RUNTIME_TYPE: &str = "io.containerd.cuddy.v2";
+/// What makes containerd execute Cuddy's shim.
+pub(super) const RUNTIME_TYPE: &str = "io.containerd.cuddy.v2";
 /// The CRI plugin in files of version 1.
 const CRI_V1: &str = "cri";
 /// In files of version 2; also its name in `disabled_plugins` of every later version.
@@ -27,18 +29,22 @@ const MAX_FILES: usize = 256;
 
 /// A configuration file that was read and parsed.
 #[derive(Debug)]
-struct File {
-    path: PathBuf,
-    table: Table,
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) table: Table,
 }
 
-pub(super) fn check(containerd: &Containerd, chosen: Option<&Path>) -> Check {
+pub(super) fn check(containerd: &Containerd, chosen: Option<&Path>) -> Vec<Check> {
     let root = chosen.or(containerd.config.as_deref()).unwrap_or(Path::new(DEFAULT));
     let release = containerd.version.as_deref().and_then(release);
     match load(root) {
-        Ok(files) => evaluate(root, &files, release),
+        Ok(files) => {
+            let mut checks = vec![evaluate(root, &files, release)];
+            checks.extend(containerd_runtime::check(&files, release));
+            checks
+        }
         Err(problem) => {
-            Check::failed(TOPIC, problem, "Correct the file; containerd refuses it too.")
+            vec![Check::failed(TOPIC, problem, "Correct the file; containerd refuses it too.")]
         }
     }
 }
@@ -114,7 +120,11 @@ fn evaluate(root: &Path, files: &[File], release: Option<(u32, u32)>) -> Check {
         );
     }
     let place = place(root, files);
-    let snippet = snippet(version, &place, root);
+    let alone = version <= 2 && !files.iter().any(|file| has_runtimes(&file.table));
+    let mut snippet = snippet(version, &place, root);
+    if alone {
+        snippet += &runc_too(version);
+    }
     if let Some(file) = files.iter().find(|file| in_other_section(&file.table)) {
         return Check::warning(
             TOPIC,
@@ -140,11 +150,12 @@ fn default_version(release: Option<(u32, u32)>) -> i64 {
 }
 
 /// A file without the key is of version 1.
-fn version(table: &Table) -> i64 {
+pub(super) fn version(table: &Table) -> i64 {
     table.get("version").and_then(Value::as_integer).unwrap_or(1)
 }
 
-fn cri_section(version: i64) -> &'static str {
+/// Name of the CRI plugin that keeps the runtimes in files of a version.
+pub(super) fn cri_section(version: i64) -> &'static str {
     match version {
         ..=1 => CRI_V1,
         2 => CRI_V2,
@@ -199,6 +210,22 @@ fn snippet(version: i64, place: &Path, root: &Path) -> String {
          runtime_type = \"{RUNTIME_TYPE}\"\n  \
          privileged_without_host_devices = true",
         place.display()
+    )
+}
+
+fn has_runtimes(table: &Table) -> bool {
+    ["plugins", cri_section(version(table)), "containerd", "runtimes"]
+        .iter()
+        .try_fold(table, |table, key| table.get(*key)?.as_table())
+        .is_some()
+}
+
+/// containerd 1.x drops its own entry for ordinary pods as soon as another one is named.
+fn runc_too(version: i64) -> String {
+    format!(
+        "\n[plugins.\"{}\".containerd.runtimes.runc]\n  \
+         runtime_type = \"io.containerd.runc.v2\"",
+        cri_section(version)
     )
 }
 

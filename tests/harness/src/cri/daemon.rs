@@ -6,7 +6,7 @@ use std::process::Command;
 use super::network::{BRIDGE, conflist};
 use super::{Cri, api};
 use crate::containerd::Containerd;
-use crate::ctr::{Done, RUNTIME};
+use crate::ctr::Done;
 use crate::{eventually, host};
 
 /// The image that a node's configuration names for sandboxes; nothing of it runs in a microVM.
@@ -14,6 +14,12 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
 
 /// Where Debian has the plug-ins.
 const PLUGINS: &str = "/usr/lib/cni";
+
+/// What administrators install; the tests' daemons have it word for word.
+const DROP_IN_V2: &str = include_str!("../../../../deploy/containerd/config-v2.toml");
+const DROP_IN_V3: &str = include_str!("../../../../deploy/containerd/config-v3.toml");
+const DROP_IN_SHIM: &str =
+    include_str!("../../../../deploy/containerd/config-v3-sandboxer-shim.toml");
 
 /// What CRI's containers and images are in.
 const NAMESPACE: &str = "k8s.io";
@@ -74,9 +80,9 @@ impl Daemon {
         });
         let cri = Cri::connect(&containerd.path("containerd.sock"));
         let daemon = Self { containerd, cri };
+        daemon.await_network();
         daemon.import("busybox");
         daemon.import("pause");
-        daemon.await_network();
         daemon
     }
 
@@ -258,25 +264,13 @@ fn configuration(network: &Path, major: u32) -> String {
         );
         (server, cri)
     };
-    let runtime = |name: &str, sandboxer: &str| {
-        format!(
-            "[{cri}.containerd.runtimes.{name}]\n\
-             runtime_type = '{RUNTIME}'\n\
-             privileged_without_host_devices = true\n\
-             pod_annotations = ['dev.cuddy.*']\n\
-             container_annotations = ['dev.cuddy.*']\n\
-             {sandboxer}"
-        )
+    let drop_ins = if major < 2 {
+        // The lab has no systemd.
+        DROP_IN_V2.replace("SystemdCgroup = true", "SystemdCgroup = false")
+    } else {
+        format!("{DROP_IN_V3}{DROP_IN_SHIM}")
     };
-    let shim =
-        if major < 2 { String::new() } else { runtime("cuddy-sandbox", "sandboxer = 'shim'\n") };
-    format!(
-        "{server}\
-         [{cri}.containerd]\n\
-         default_runtime_name = 'cuddy'\n\
-         {}{shim}\
-         [{cri}.containerd.runtimes.runc]\n\
-         runtime_type = 'io.containerd.runc.v2'\n",
-        runtime("cuddy", "")
-    )
+    let drop_ins = drop_ins.lines().filter(|line| !line.starts_with("version"));
+    let drop_ins = drop_ins.collect::<Vec<_>>().join("\n");
+    format!("{server}[{cri}.containerd]\ndefault_runtime_name = 'cuddy'\n{drop_ins}\n")
 }

@@ -1,0 +1,135 @@
+use super::*;
+
+const DROP_IN_V2: &str = include_str!("../../../../../deploy/containerd/config-v2.toml");
+const DROP_IN_V3: &str = include_str!("../../../../../deploy/containerd/config-v3.toml");
+const DROP_IN_SHIM: &str =
+    include_str!("../../../../../deploy/containerd/config-v3-sandboxer-shim.toml");
+
+fn file(name: &str, text: &str) -> File {
+    File { path: name.into(), table: text.parse().unwrap() }
+}
+
+fn judge_text(text: &str, release: Release) -> Check {
+    check(&[file("config.toml", text)], Some(release)).unwrap()
+}
+
+/// The version 3 drop-in with something else in the place of a part of it.
+fn changed(from: &str, to: &str, release: Release) -> Check {
+    assert!(DROP_IN_V3.contains(from));
+    judge_text(&DROP_IN_V3.replace(from, to), release)
+}
+
+#[test]
+fn the_drop_ins_are_as_they_should_be_for_their_versions() {
+    for release in [(1, 6), (1, 7), (2, 0), (2, 1), (2, 2), (2, 3)] {
+        let check = judge_text(DROP_IN_V2, release);
+        assert_eq!(check.status, Status::Ok, "{release:?}: {check:?}");
+    }
+    for release in [(2, 0), (2, 1), (2, 2), (2, 3)] {
+        let check = judge_text(DROP_IN_V3, release);
+        assert_eq!(check, Check::ok(TOPIC, "cuddy as it should be"), "{release:?}");
+    }
+    for release in [(2, 1), (2, 2), (2, 3)] {
+        let both = [file("a", DROP_IN_V3), file("b", DROP_IN_SHIM)];
+        let check = check(&both, Some(release)).unwrap();
+        assert_eq!(check, Check::ok(TOPIC, "cuddy and cuddy-sandbox as it should be"));
+    }
+}
+
+#[test]
+fn who_has_no_such_runtime_hears_nothing() {
+    assert!(check(&[file("config.toml", "version = 3\n")], Some((2, 1))).is_none());
+    assert!(check(&[], None).is_none());
+}
+
+#[test]
+fn a_misspelled_key_and_a_type_that_does_not_exist_are_found() {
+    let check = changed("pod_annotations", "pod_anotations", (2, 1));
+    assert_eq!(check.status, Status::Warning);
+    assert!(check.action.unwrap().contains("\"pod_annotations\""));
+    let check = changed("cuddy.v2\"", "cuddy.v1\"", (2, 1));
+    assert_eq!(check.status, Status::Failed);
+    assert!(check.found.contains("io.containerd.cuddy.v1 does not exist"), "{check:?}");
+}
+
+#[test]
+fn the_controller_has_to_fit_the_version() {
+    let shim = |release| judge_text(DROP_IN_SHIM, release);
+    assert!(shim((2, 0)).found.contains("forgets sandboxes"));
+    assert!(shim((1, 7)).found.contains("1.7 ignores \"sandboxer\""));
+    let check = changed("\"podsandbox\"", "\"pod\"", (2, 1));
+    assert_eq!(check.status, Status::Failed);
+}
+
+#[test]
+fn devices_of_the_node_and_every_annotation_are_too_much() {
+    let check = changed("devices = true", "devices = false", (2, 1));
+    assert!(check.found.contains("the node's devices"), "{check:?}");
+    let check = changed("pod_annotations = [\"dev.cuddy.*\"]", "pod_annotations = ['*']", (2, 1));
+    assert_eq!(check.status, Status::Warning);
+    let check = changed("pod_annotations = [\"dev.cuddy.*\"]", "pod_annotations = 'x'", (2, 1));
+    assert_eq!(check.status, Status::Failed);
+}
+
+#[test]
+fn a_shim_that_is_not_there_is_named() {
+    let with_path = "devices = true\n  runtime_path = '/no/such/shim'";
+    let check = changed("devices = true", with_path, (2, 1));
+    assert_eq!(check.status, Status::Failed);
+    assert!(check.found.contains("/no/such/shim"));
+}
+
+#[test]
+fn images_are_unpacked_for_the_runtimes_snapshotter() {
+    let with = "devices = true\n  snapshotter = 'erofs'";
+    assert_eq!(changed("devices = true", with, (2, 3)).status, Status::Ok);
+    let check = changed("devices = true", with, (2, 1));
+    let action = check.action.unwrap();
+    assert!(action.contains("runtime_platforms.cuddy"), "{action}");
+    let section = action.split_once('\n').unwrap().1;
+    let complete = DROP_IN_V3.replace("devices = true", with) + section;
+    assert_eq!(judge_text(&complete, (2, 1)).status, Status::Ok);
+    assert!(changed("devices = true", with, (1, 6)).found.contains("ignores \"snapshotter\""));
+}
+
+#[test]
+fn older_versions_replace_what_newer_ones_merge() {
+    let main = "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = 'x'\n";
+    let files = [file("main", main), file("drop-in", DROP_IN_V2)];
+    let old = check(&files, Some((1, 7))).unwrap();
+    assert_eq!(old.status, Status::Warning);
+    assert!(old.found.contains("drop-in replaces what main says"), "{old:?}");
+    assert_eq!(check(&files, Some((2, 1))).unwrap().status, Status::Ok);
+    let files = [file("first", DROP_IN_V2), file("last", main)];
+    let hidden = check(&files, Some((1, 6))).unwrap();
+    assert_eq!(hidden.status, Status::Failed);
+    assert!(hidden.found.contains("last hides the runtime"), "{hidden:?}");
+}
+
+#[test]
+fn older_versions_need_an_entry_for_ordinary_pods() {
+    let (ours, _) = DROP_IN_V2.split_once("# ---- to here").unwrap();
+    let check = judge_text(ours, (1, 6));
+    assert_eq!(check.status, Status::Failed);
+    assert!(check.found.contains("ordinary pods have no runtime"), "{check:?}");
+    assert_eq!(judge_text(ours, (2, 1)).status, Status::Ok);
+}
+
+#[test]
+fn the_cluster_files_name_each_other() {
+    let class = include_str!("../../../../../deploy/kubernetes/runtimeclass.yaml");
+    let value = |key: &str| {
+        let lines = class.lines().filter_map(|line| line.trim().strip_prefix(key));
+        lines.map(str::trim).next().unwrap()
+    };
+    assert_eq!(value("handler:"), "cuddy");
+    let drop_in = file("config.toml", DROP_IN_V3);
+    assert!(runtimes(&drop_in.table).any(|(name, _)| name == value("handler:")));
+    let examples = [
+        include_str!("../../../../../deploy/kubernetes/examples/pod.yaml"),
+        include_str!("../../../../../deploy/kubernetes/examples/web.yaml"),
+        include_str!("../../../../../deploy/kubernetes/examples/shared-processes.yaml"),
+    ];
+    let named = format!("runtimeClassName: {}\n", value("name:"));
+    assert!(examples.iter().all(|example| example.contains(&named)));
+}
