@@ -101,9 +101,9 @@ fn write(directory: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
     let path = directory.join(file);
     // Never created: what is not there is a limit that this kernel lacks.
     let opened = File::options().write(true).open(&path);
-    opened.and_then(|mut file| file.write_all(value.as_bytes())).map_err(|source| {
-        CgroupError::Write { path, value: value.to_owned(), source }
-    })
+    opened
+        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .map_err(|source| CgroupError::Write { path, value: value.to_owned(), source })
 }
 
 /// Makes the pod's cgroup and lets every controller limit what is below it.

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::events::{Exit, Mount};
+use crate::hooks::Hooks;
 use crate::mark::Mark;
 use crate::stats::Files;
 use crate::stdio::Streams;
@@ -215,6 +216,8 @@ pub(crate) struct Container {
     pub(crate) paused: bool,
     pub(crate) deleting: bool,
     pub(crate) rootfs: Option<Rootfs>,
+    /// What the host runs at its start and end.
+    pub(crate) hooks: Option<Hooks>,
     /// Metrics as they were at exit.
     pub(crate) last_stats: Option<Files>,
     /// OOM kills that were reported.
@@ -237,6 +240,7 @@ impl Container {
             paused: false,
             deleting: false,
             rootfs: None,
+            hooks: None,
             last_stats: None,
             oom_kills: 0,
             init_exit: None,

@@ -4,6 +4,7 @@
 //!
 //! Start reading at [`sandbox`]: the owner task that everything else serves.
 
+mod apparmor;
 pub mod cgroup;
 pub mod config;
 pub mod console;
@@ -11,12 +12,12 @@ pub mod container;
 pub mod error;
 pub mod events;
 pub mod guest;
+pub mod hooks;
 pub mod ids;
 pub mod journal;
 pub mod machine;
 pub mod mark;
 pub mod mounts;
-mod network;
 pub mod pod;
 pub mod sandbox;
 pub mod sizing;

@@ -5,6 +5,7 @@
 //! root filesystem, or finds one in its image, and opens it. The guest has devices of its own.
 
 mod attributes;
+mod idmap;
 pub(crate) mod table;
 
 use std::ffi::CString;
@@ -14,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+pub use self::idmap::{IdMaps, IdRange};
 use crate::events::Mount;
 
 /// mount(2) takes one page of options, its final zero byte included.
@@ -28,6 +30,8 @@ pub struct Options {
     pub recursive: bool,
     /// Whether these can't be written either.
     pub all_read_only: bool,
+    /// Owners that files are shown with; none: their own.
+    pub ids: Option<IdMaps>,
     /// Options for the filesystem.
     pub data: Vec<String>,
 }
@@ -39,6 +43,7 @@ impl Options {
             flags: MountFlags::empty(),
             recursive: false,
             all_read_only: false,
+            ids: None,
             data: Vec::new(),
         };
         for option in options {
@@ -79,10 +84,15 @@ impl Options {
 /// # Errors
 /// What the kernel answered.
 pub fn mount(mount: &Mount, target: &Path, stage: &Path) -> io::Result<()> {
-    let options = Options::parse(&mount.options);
+    let mut options = Options::parse(&mount.options);
+    options.ids = IdMaps::take(&mut options.data)?;
     if mount.fstype == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind") {
         return bind(Path::new(&mount.source), target, &options, stage);
     }
+    let maps = options.ids.take();
+    // Dropped when the overlay has taken over what it needs of them.
+    let _layers =
+        maps.map(|maps| idmap::Layers::mount(stage, &mut options.data, &maps)).transpose()?;
     let (directory, data) = compact(&options.data);
     let text = CString::new(data)?;
     let call = || {
@@ -119,7 +129,11 @@ pub fn bind(source: &Path, target: &Path, options: &Options, stage: &Path) -> io
     } else {
         File::create(stage)?;
     }
-    let bound = bind_once(source, stage, options.recursive).and_then(|()| {
+    let first = match &options.ids {
+        Some(maps) => idmap::bind(source, stage, options.recursive, maps),
+        None => bind_once(source, stage, options.recursive),
+    };
+    let bound = first.and_then(|()| {
         let apart = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change(stage, apart)?;
         attributes::restrict(stage, options.all_read_only)?;

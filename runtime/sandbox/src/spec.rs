@@ -3,11 +3,15 @@
 //! the shared directory and rewritten. The JSON stays untyped, so that what this code does not
 //! know reaches the agent unchanged.
 
+mod hooks;
+mod linux;
 mod mounts;
 pub mod namespaces;
 
 use serde_json::{Map, Value};
 
+pub use self::linux::translate_resources;
+pub(crate) use self::mounts::forget_ids;
 pub use self::mounts::{Bind, ReadOnly};
 use crate::{ContainerId, Error};
 
@@ -21,10 +25,6 @@ pub struct GuestSpec {
     /// What was left out, in plain words.
     pub notes: Vec<String>,
 }
-
-/// Character devices that are the same in every Linux: memory devices (major 1), terminals (5),
-/// and `/dev/net/tun` and `/dev/fuse` (10).
-const COMMON_DEVICES: [u64; 3] = [1, 5, 10];
 
 /// Translates the configuration of `container`, whose root filesystem is at `root` in the guest.
 /// Its namespaces are the guest's already, by [`namespaces::translate`].
@@ -44,12 +44,10 @@ pub fn translate(host: Value, container: &ContainerId, root: &str) -> Result<Gue
     if let Some(oci_root) = oci_root.as_object_mut() {
         oci_root.insert("path".into(), root.into());
     }
-    if spec.remove("hooks").is_some_and(|hooks| has_content(&hooks)) {
-        notes.push("hooks are not run".into());
-    }
-    let binds = mounts::translate(&mut spec, container)?;
+    let mut binds = mounts::translate(&mut spec, container)?;
+    binds.extend(hooks::translate(&mut spec, container));
     if let Some(Value::Object(linux)) = spec.get_mut("linux") {
-        translate_linux(linux, container, &mut notes)?;
+        linux::translate(linux, container, &mut notes)?;
     }
     // Without a namespace of its own the container has the pod's name, which the guest has already.
     if !makes_namespace(&spec, "uts") {
@@ -92,75 +90,9 @@ fn has_content(value: &Value) -> bool {
 }
 
 fn translate_process(process: &mut Map<String, Value>, notes: &mut Vec<String>) {
-    for (key, name) in [("apparmorProfile", "AppArmor profile"), ("selinuxLabel", "SELinux label")]
-    {
-        if let Some(value) = process.remove(key).filter(has_content) {
-            notes.push(format!("{name} {value} is not applied in the guest"));
-        }
-    }
-}
-
-fn translate_linux(
-    linux: &mut Map<String, Value>,
-    container: &ContainerId,
-    notes: &mut Vec<String>,
-) -> Result<(), Error> {
-    if linux.get("seccomp").and_then(|s| s.get("listenerPath")).is_some_and(has_content) {
-        let reason = "seccomp notification (listenerPath) can't reach from a guest to the host";
-        return Err(Error::Invalid(reason.into()));
-    }
-    linux.insert("cgroupsPath".into(), format!("/cuddy/{container}").into());
-    for (key, name) in [("mountLabel", "SELinux mount label"), ("intelRdt", "Intel RDT class")] {
-        if linux.remove(key).is_some_and(|value| has_content(&value)) {
-            notes.push(format!("{name} is not applied in the guest"));
-        }
-    }
-    if let Some(devices) = linux.get_mut("devices").and_then(Value::as_array_mut) {
-        devices.retain(|device| keep_device(device, notes));
-    }
-    if let Some(Value::Object(resources)) = linux.get_mut("resources") {
-        translate_resources(resources, notes);
-    }
-    Ok(())
-}
-
-fn keep_device(device: &Value, notes: &mut Vec<String>) -> bool {
-    let major = device.get("major").and_then(Value::as_u64);
-    let kind = device.get("type").and_then(Value::as_str).unwrap_or_default();
-    let keep = match kind {
-        // Disks are attached, and get the guest's numbers.
-        "p" | "b" => true,
-        "c" | "u" => major.is_some_and(|major| COMMON_DEVICES.contains(&major)),
-        _ => false,
-    };
-    if !keep {
-        let path = device.get("path").and_then(Value::as_str).unwrap_or_default();
-        notes.push(format!("device {path:?} of the host is not passed to the guest"));
-    }
-    keep
-}
-
-/// Takes out of the resources what names the host's CPUs, memory nodes and devices.
-pub fn translate_resources(resources: &mut Map<String, Value>, notes: &mut Vec<String>) {
-    if let Some(Value::Object(cpu)) = resources.get_mut("cpu") {
-        for key in ["cpus", "mems"] {
-            if cpu.remove(key).is_some_and(|value| has_content(&value)) {
-                notes.push(format!("cpuset {key} of the host is not applied in the guest"));
-            }
-        }
-    }
-    for key in ["network", "rdma"] {
-        if resources.remove(key).is_some_and(|value| has_content(&value)) {
-            notes.push(format!("resource {key} is not applied in the guest"));
-        }
-    }
-    if let Some(Value::Object(io)) = resources.get_mut("blockIO") {
-        let of_devices = io.keys().filter(|key| key.contains("Device")).cloned();
-        for key in of_devices.collect::<Vec<_>>() {
-            if io.remove(&key).is_some_and(|value| has_content(&value)) {
-                notes.push(format!("{key} names devices of the host and is not applied"));
-            }
-        }
+    // Kubernetes writes one for every container of a host with SELinux.
+    if let Some(value) = process.remove("selinuxLabel").filter(has_content) {
+        notes.push(format!("SELinux label {value} is not applied in the guest"));
     }
 }
 

@@ -22,7 +22,7 @@ const ALLOW_MOUNTS: (&str, &str) =
     ("containerd.io/runtime-allow-mounts", "mkdir/*,format/*,erofs,ext4");
 
 /// Words that the guest's agent knows as options of mounts; what is not among them goes to the
-/// filesystem. Those for the host (propagation outwards, mapped ids) are missing.
+/// filesystem. Those of propagation outwards are missing.
 const MOUNT_OPTIONS: &[&str] = &[
     "atime",
     "bind",
@@ -30,6 +30,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "dev",
     "diratime",
     "exec",
+    "idmap",
     "noatime",
     "nodev",
     "nodiratime",
@@ -45,6 +46,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rdiratime",
     "relatime",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -88,8 +90,8 @@ pub(crate) fn run() -> anyhow::Result<Vec<u8>> {
 }
 
 /// What a container's configuration may ask for (OCI runtime specification, `features.md`).
-/// containerd's CRI plugin offers Kubernetes recursively read-only mounts because of `rro`. It
-/// would offer user namespaces if mounts could be mapped to ids.
+/// containerd's CRI plugin offers Kubernetes recursively read-only mounts because of `rro`, and
+/// user namespaces because mounts can be mapped to ids.
 fn features() -> serde_json::Value {
     json!({
         "ociVersionMin": "1.0.0",
@@ -101,10 +103,10 @@ fn features() -> serde_json::Value {
                 "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": false,
             },
             "seccomp": { "enabled": true },
-            "apparmor": { "enabled": false },
+            "apparmor": { "enabled": true },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
     })
 }
@@ -121,6 +123,6 @@ mod tests {
         let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
         let options = features["mountOptions"].as_array().unwrap();
         assert!(options.contains(&json!("rro")) && !options.contains(&json!("rshared")));
-        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     }
 }

@@ -10,12 +10,13 @@ use super::delete::take_from_guest;
 use super::{Booted, Owner, Reply, Slot, answer, boot};
 use crate::container::{Container, CreateRequest, Role, Target};
 use crate::events::EventKind;
+use crate::hooks::{Hooks, Moment};
 use crate::mark::Mark;
 use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
 use crate::storage::{Plan, Rootfs, Site};
 use crate::store::StateDir;
-use crate::{ContainerId, Error, Pod, cgroup, pod, spec};
+use crate::{ContainerId, Error, Pod, apparmor, cgroup, pod, spec};
 
 /// Least time between two reports of want of memory in one container. The attack: a guest that
 /// counts up without end, and so fills containerd's events and logs.
@@ -28,11 +29,13 @@ struct Work {
     plan: Plan,
     state: StateDir,
     owner: stdio::Owner,
+    hooks: Option<Hooks>,
 }
 
 struct Made {
     booted: Booted,
     rootfs: Rootfs,
+    hooks: Option<Hooks>,
     streams: Streams,
 }
 
@@ -84,13 +87,14 @@ impl Owner {
         pod: Pod,
     ) -> Result<(Work, Boot), Error> {
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
+        let hooks = Hooks::from_spec(&host_spec, request.id.as_str(), &request.bundle)?;
         namespaces::translate(&mut host_spec, |pid| self.holder(pid));
         pod::add_files(&mut host_spec, &self.files);
         let boot = self.boot(pod)?;
         self.careful |= plan.is_written_by_guest();
         let owner = self.stdio_owner(&request.id);
         let state = self.state.clone();
-        Ok((Work { request, host_spec, plan, state, owner }, boot))
+        Ok((Work { request, host_spec, plan, state, owner, hooks }, boot))
     }
 
     fn created(&mut self, request: CreateRequest, outcome: Result<Made, Error>, reply: Reply<u32>) {
@@ -113,6 +117,7 @@ impl Owner {
         let mut container = Container::new(Role::Guest, &request, pid, made.streams);
         container.mark = mark;
         container.rootfs = Some(made.rootfs);
+        container.hooks = made.hooks;
         self.present(request, container, reply);
         self.watch_oom(&id, &made.booted.guest);
         self.watch_exit(Target { container: id, exec: None }, &made.booted.guest);
@@ -159,7 +164,7 @@ impl Owner {
         log::warn!("whoever asked for container {id} has gone: it is removed");
         let (state, removed) = (self.state.clone(), id.clone());
         let work = async move {
-            let Made { booted, rootfs, streams } = made;
+            let Made { booted, rootfs, streams, .. } = made;
             drop(streams);
             let let_go = take_from_guest(&removed, Some(rootfs), &booted).await;
             (let_go, state.destroy_container(&removed))
@@ -193,24 +198,31 @@ type Boot = watch::Receiver<Option<Result<Booted, Error>>>;
 
 /// Makes the container in the guest; undoes everything on failure.
 async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
-    let Work { request, host_spec, plan, state, owner } = work;
+    let Work { request, host_spec, plan, state, owner, hooks } = work;
     let id = request.id;
     let mut rootfs = None;
     let streams = async {
+        state.step("create");
         let site = Site { container: &id, state: &state, booted: &booted };
         let rootfs = rootfs.insert(Rootfs::prepare(plan, site).await?);
         let mut guest_spec = spec::translate(host_spec, &id, &rootfs.guest_path)?;
         rootfs.show(&mut guest_spec, &request.bundle, site).await?;
+        state.step("rootfs");
+        guest_spec.notes.extend(apparmor::carry(&mut guest_spec.spec)?);
         for note in &guest_spec.notes {
             log::info!("container {id}: {note}");
         }
+        if let Some(hooks) = &hooks {
+            hooks.run(Moment::Create, booted.machine.pid()).await?;
+        }
         let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.guest).await?;
         booted.guest.create(&id, &guest_spec.spec, ids).await?;
+        state.step("created");
         Ok(streams)
     }
     .await;
     match (streams, rootfs) {
-        (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, streams }),
+        (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, hooks, streams }),
         (Err(error), Some(rootfs)) => {
             if let Err(left) = rootfs.undo(&booted).await {
                 log::warn!("cleaning up after container {id}: {left}");

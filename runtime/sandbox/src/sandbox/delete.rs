@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::{Booted, Owner, Reply, Shutdown, Slot, answer};
 use crate::container::Target;
 use crate::events::{EventKind, Exit};
+use crate::hooks::Moment;
 use crate::storage::Rootfs;
 use crate::{ContainerId, Error};
 
@@ -42,9 +43,10 @@ impl Owner {
                 return Err(Error::State(format!("container {:?} is being deleted", id.as_str())));
             }
             container.deleting = true;
-            Ok((exit.unwrap_or_else(never_started), container.rootfs.take()))
+            let (rootfs, hooks) = (container.rootfs.take(), container.hooks.take());
+            Ok((exit.unwrap_or_else(never_started), rootfs, hooks))
         });
-        let (exit, rootfs) = match accepted {
+        let (exit, rootfs, hooks) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
@@ -55,7 +57,12 @@ impl Owner {
                 Some(booted) => take_from_guest(&asked, rootfs, &booted).await,
                 None => Ok(()),
             };
-            (let_go, state.destroy_container(&asked))
+            let undone = state.destroy_container(&asked);
+            if let Some(hooks) = hooks {
+                // The state of a stopped container has no process id.
+                note(hooks.run(Moment::Stopped, 0).await);
+            }
+            (let_go, undone)
         };
         self.run(work, move |owner, (let_go, undone)| {
             owner.careful |= let_go.is_err();

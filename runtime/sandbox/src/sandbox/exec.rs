@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::container::{ExecRequest, Process, ProcessState, StdioPaths, Target};
 use crate::events::{EventKind, Exit};
+use crate::hooks::Moment;
 use crate::stdio::Streams;
-use crate::{Error, spec};
+use crate::{Error, apparmor, spec};
 
 /// Exit status of a process that could not be started, as a shell has it.
 const NOT_STARTED: u32 = 127;
@@ -19,7 +20,8 @@ impl Owner {
     pub(super) fn exec(&mut self, request: ExecRequest) -> Result<(), Error> {
         let ExecRequest { target, mut process, stdio } = request;
         let exec = self.accept_exec(&target)?;
-        let notes = spec::translate_exec(&mut process)?;
+        let mut notes = spec::translate_exec(&mut process)?;
+        notes.extend(apparmor::check(&mut process)?);
         notes.iter().for_each(|note| log::info!("exec {exec}: {note}"));
         let mut added = Process::new(stdio, Streams::none());
         added.oci = Some(process);
@@ -49,7 +51,10 @@ impl Owner {
             Err(error) => return answer(reply, Err(error)),
         };
         let owner = self.stdio_owner(&target.container);
-        let asked = target.clone();
+        let (asked, state) = (target.clone(), self.state.clone());
+        let container = self.container(&target.container).ok();
+        let hooks = container.and_then(|container| container.hooks.clone());
+        let hooks = hooks.filter(|_| target.exec.is_none());
         let work = async move {
             let mut streams = None;
             if let Some((process, stdio)) = start {
@@ -58,6 +63,12 @@ impl Owner {
                 booted.guest.exec(&asked, &process, ids).await?;
             }
             booted.guest.start(&asked).await?;
+            if asked.exec.is_none() {
+                state.step("started");
+            }
+            if let Some(hooks) = hooks {
+                hooks.run(Moment::Started, booted.machine.pid()).await?;
+            }
             Ok(streams)
         };
         self.run(work, move |owner, outcome| {

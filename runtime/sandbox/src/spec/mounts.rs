@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::mounts::{IdMaps, IdRange};
 use crate::{ContainerId, Error};
 
 /// A path of the host that the container sees.
@@ -23,6 +24,8 @@ pub struct Bind {
     pub read_only: ReadOnly,
     /// Whether mounts that the host makes below it later are seen (`HostToContainer`).
     pub follows: bool,
+    /// Owners that its files are shown with; none: their own.
+    pub ids: Option<IdMaps>,
 }
 
 /// How much of a bind mount can't be written.
@@ -39,16 +42,17 @@ pub enum ReadOnly {
 /// Rewrites the sources of bind mounts for `container`; what the host has to show there.
 ///
 /// # Errors
-/// [`Error::Invalid`] for mounts that shall propagate to the host, and for mapped ids.
+/// [`Error::Invalid`] for mounts that shall propagate to the host, and for ids mapped in part.
 pub(super) fn translate(
     spec: &mut Map<String, Value>,
     container: &ContainerId,
 ) -> Result<Vec<Bind>, Error> {
     let mut binds = Vec::new();
+    let of_container = spec.get("linux").map(id_maps).transpose()?.flatten();
     let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut);
     for (mount, entry) in mounts.into_iter().flatten().enumerate() {
         let Some(entry) = entry.as_object_mut() else { continue };
-        let Some(bind) = bind(mount, entry)? else { continue };
+        let Some(bind) = bind(mount, entry, of_container.as_ref())? else { continue };
         let source = format!("{}/{container}/mounts/{mount}", agent_api::SHARE_DIR);
         entry.insert("source".into(), source.into());
         binds.push(bind);
@@ -56,7 +60,11 @@ pub(super) fn translate(
     Ok(binds)
 }
 
-fn bind(mount: usize, entry: &Map<String, Value>) -> Result<Option<Bind>, Error> {
+fn bind(
+    mount: usize,
+    entry: &Map<String, Value>,
+    of_container: Option<&IdMaps>,
+) -> Result<Option<Bind>, Error> {
     let options = entry.get("options").and_then(Value::as_array);
     let has = |name: &str| options.is_some_and(|list| list.iter().any(|o| o == name));
     let bind = entry.get("type").is_some_and(|t| t == "bind") || has("bind") || has("rbind");
@@ -70,14 +78,11 @@ fn bind(mount: usize, entry: &Map<String, Value>) -> Result<Option<Bind>, Error>
              (Bidirectional, rshared); HostToContainer (rslave) and none can be had"
         )));
     }
-    let mapped =
-        |key: &str| entry.get(key).and_then(Value::as_array).is_some_and(|m| !m.is_empty());
-    if has("idmap") || has("ridmap") || mapped("uidMappings") || mapped("gidMappings") {
-        return Err(Error::Invalid(format!(
-            "bind mount at {destination:?}: ids of the host's files can't be mapped for a guest \
-             (idmap, uidMappings)"
-        )));
-    }
+    let in_entry = Value::Object(entry.clone());
+    let ids = match id_maps(&in_entry)? {
+        None if has("idmap") || has("ridmap") => of_container.cloned(),
+        own => own,
+    };
     let read_only = match (has("rro"), has("ro")) {
         (true, _) => ReadOnly::All,
         (false, true) => ReadOnly::Itself,
@@ -90,7 +95,34 @@ fn bind(mount: usize, entry: &Map<String, Value>) -> Result<Option<Bind>, Error>
         recursive: has("rbind"),
         read_only,
         follows: has("rslave") || has("slave"),
+        ids,
     }))
+}
+
+/// `uidMappings` and `gidMappings` of a mount or of a container.
+fn id_maps(holder: &Value) -> Result<Option<IdMaps>, Error> {
+    let list = |key: &str| -> Result<Vec<IdRange>, Error> {
+        let given = holder.get(key).cloned().unwrap_or_default();
+        let list: Option<Vec<IdRange>> = serde_json::from_value(given)
+            .map_err(|error| Error::Invalid(format!("{key} of config.json: {error}")))?;
+        Ok(list.unwrap_or_default())
+    };
+    let (uids, gids) = (list("uidMappings")?, list("gidMappings")?);
+    match (uids.is_empty(), gids.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some(IdMaps { uids, gids })),
+        _ => Err(Error::Invalid("uidMappings and gidMappings need each other".into())),
+    }
+}
+
+/// What is shown with other owners already is not mapped once more.
+pub(crate) fn forget_ids(entry: &mut Value) {
+    let Some(entry) = entry.as_object_mut() else { return };
+    entry.remove("uidMappings");
+    entry.remove("gidMappings");
+    if let Some(options) = entry.get_mut("options").and_then(Value::as_array_mut) {
+        options.retain(|option| option != "idmap" && option != "ridmap");
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +157,7 @@ mod tests {
             recursive: true,
             read_only: ReadOnly::Itself,
             follows: false,
+            ids: None,
         };
         let file = Bind {
             mount: 2,
@@ -133,6 +166,7 @@ mod tests {
             recursive: false,
             read_only: ReadOnly::Nothing,
             follows: false,
+            ids: None,
         };
         let all_of_it = Bind {
             mount: 3,
@@ -141,6 +175,7 @@ mod tests {
             recursive: true,
             read_only: ReadOnly::All,
             follows: true,
+            ids: None,
         };
         assert_eq!(found, [data, file, all_of_it]);
     }
@@ -152,10 +187,32 @@ mod tests {
                 {"destination": "/csi", "type": "bind", "source": "/x", "options": options},
             ]})
         };
-        for (option, word) in [("rshared", "Bidirectional"), ("ridmap", "idmap")] {
-            let error = binds(&mut bind(json!(["rbind", option]))).unwrap_err().to_string();
-            assert!(error.contains("/csi") && error.contains(word), "{error}");
-        }
+        let error = binds(&mut bind(json!(["rbind", "rshared"]))).unwrap_err().to_string();
+        assert!(error.contains("/csi") && error.contains("Bidirectional"), "{error}");
         assert!(binds(&mut bind(json!(["rbind", "rprivate"]))).is_ok());
+    }
+    #[test]
+    fn owners_are_those_of_the_mount_or_of_the_container() {
+        let map = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 9}]);
+        let bind = |extra: Value| {
+            let mut entry = json!({"destination": "/d", "type": "bind", "source": "/x"});
+            entry.as_object_mut().unwrap().append(&mut extra.as_object().unwrap().clone());
+            let linux = json!({"uidMappings": map(7), "gidMappings": map(8)});
+            let mut spec = json!({"mounts": [entry], "linux": linux});
+            let first = |found: Vec<Bind>| found[0].ids.clone();
+            let found = binds(&mut spec).map(first);
+            forget_ids(&mut spec["mounts"][0]);
+            (found, spec["mounts"][0].take())
+        };
+        let host =
+            |ids: &Option<IdMaps>| ids.as_ref().map(|ids| (ids.uids[0].host, ids.gids[0].host));
+        assert_eq!(bind(json!({})).0, Ok(None));
+        let (own, entry) = bind(json!({"uidMappings": map(1), "gidMappings": map(2)}));
+        assert_eq!(host(&own.unwrap()), Some((1, 2)));
+        assert!(entry.get("uidMappings").is_none());
+        let (shared, entry) = bind(json!({"options": ["rbind", "ridmap", "ro"]}));
+        assert_eq!(host(&shared.unwrap()), Some((7, 8)));
+        assert_eq!(entry["options"], json!(["rbind", "ro"]));
+        assert!(bind(json!({"uidMappings": map(1)})).0.is_err());
     }
 }

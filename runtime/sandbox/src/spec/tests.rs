@@ -40,7 +40,6 @@ fn name_of_the_pod_is_set_only_where_it_can_be() {
 fn what_can_not_apply_in_a_guest_is_dropped_with_a_note_each() {
     let guest = translated(json!({
         "process": {"apparmorProfile": "cri-containerd.apparmor.d", "selinuxLabel": "a:b"},
-        "hooks": {"prestart": [{"path": "/bin/hook"}]},
         "linux": {
             "mountLabel": "x",
             "devices": [
@@ -53,18 +52,19 @@ fn what_can_not_apply_in_a_guest_is_dropped_with_a_note_each() {
             },
         },
     }));
-    assert_eq!(guest.notes.len(), 7, "{:#?}", guest.notes);
+    assert_eq!(guest.notes.len(), 5, "{:#?}", guest.notes);
     assert_eq!(guest.spec["linux"]["devices"].as_array().unwrap().len(), 1);
     assert_eq!(guest.spec["linux"]["resources"]["cpu"], json!({"quota": 1000}));
     assert_eq!(guest.spec["linux"]["resources"]["blockIO"], json!({"weight": 10}));
-    assert!(guest.spec.get("hooks").is_none());
-    assert!(guest.spec["process"].get("apparmorProfile").is_none());
+    assert!(guest.spec["process"].get("selinuxLabel").is_none());
+    // Whether the guest can have it only a look at the host tells.
+    assert_eq!(guest.spec["process"]["apparmorProfile"], "cri-containerd.apparmor.d");
 }
 
 #[test]
 fn empty_hooks_and_labels_are_not_worth_a_note() {
     let guest = translated(json!({
-        "process": {"apparmorProfile": ""}, "hooks": {"prestart": []}, "linux": {"mountLabel": ""},
+        "process": {"selinuxLabel": ""}, "hooks": {"prestart": []}, "linux": {"mountLabel": ""},
     }));
     assert!(guest.notes.is_empty(), "{:?}", guest.notes);
 }

@@ -13,7 +13,7 @@ use super::follow::Follower;
 use super::{Rootfs, Site, memory};
 use crate::guest::GuestMount;
 use crate::mounts::{self, Options, table};
-use crate::spec::{Bind, GuestSpec, ReadOnly};
+use crate::spec::{self, Bind, GuestSpec, ReadOnly};
 use crate::{Error, storage::devices};
 
 /// Character devices that every Linux has under the same number (kernel's `admin-guide/devices`):
@@ -58,8 +58,11 @@ impl Rootfs {
                 continue;
             };
             match shown {
-                Shown::Shared => {}
-                Shown::Partly => make_writable(entry),
+                Shown::Shared => spec::forget_ids(entry),
+                Shown::Partly => {
+                    spec::forget_ids(entry);
+                    make_writable(entry);
+                }
                 Shown::At(path) => entry["source"] = path.into(),
             }
         }
@@ -116,6 +119,7 @@ impl Rootfs {
         let source = source.canonicalize()?;
         let mut options = Options::parse(&[]);
         options.recursive = bind.recursive;
+        options.ids.clone_from(&bind.ids);
         options.all_read_only = bind.read_only == ReadOnly::All;
         options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
         let table = table::read()?;

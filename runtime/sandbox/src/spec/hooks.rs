@@ -1,0 +1,79 @@
+//! `hooks` of a configuration (pure): the host runs the kinds that belong to it, see
+//! [`hooks`](crate::hooks); the others run in the guest. The program of a createContainer hook is
+//! the host's by the specification, so it is shown to the guest; that of a startContainer hook is
+//! the container's.
+
+use serde_json::{Map, Value};
+
+use super::mounts::{Bind, ReadOnly};
+use crate::ContainerId;
+
+/// Kinds that run in the guest.
+const OF_THE_GUEST: [&str; 2] = ["createContainer", "startContainer"];
+
+/// Leaves the guest's hooks; returns the programs of the host to be shown to it.
+pub(super) fn translate(spec: &mut Map<String, Value>, container: &ContainerId) -> Vec<Bind> {
+    // Numbers behind those of the mounts are free.
+    let first = spec.get("mounts").and_then(Value::as_array).map_or(0, Vec::len);
+    let Some(Value::Object(hooks)) = spec.get_mut("hooks") else { return Vec::new() };
+    hooks.retain(|kind, _| OF_THE_GUEST.contains(&kind.as_str()));
+    let programs = hooks.get_mut("createContainer").and_then(Value::as_array_mut);
+    let programs = programs.into_iter().flatten().filter_map(Value::as_object_mut);
+    let show = |(number, hook): (usize, &mut Map<String, Value>)| {
+        let path = hook.get("path")?.as_str()?.to_owned();
+        let mount = first + number;
+        let shown = format!("{}/{container}/mounts/{mount}", agent_api::SHARE_DIR);
+        hook.insert("path".into(), shown.into());
+        let named = hook.get("args").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        if !named {
+            hook.insert("args".into(), vec![path.clone()].into());
+        }
+        Some(Bind {
+            mount,
+            source: path.clone().into(),
+            destination: path.into(),
+            recursive: false,
+            read_only: ReadOnly::All,
+            follows: false,
+            ids: None,
+        })
+    };
+    programs.enumerate().filter_map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn programs_of_the_host_are_shown_to_the_guest() {
+        let mut spec = json!({
+            "mounts": [{"destination": "/proc"}],
+            "hooks": {
+                "prestart": [{"path": "/host"}],
+                "createContainer": [{"path": "/usr/bin/one"},
+                    {"path": "/usr/bin/two", "args": ["2"], "timeout": 3}],
+                "startContainer": [{"path": "/bin/inside"}],
+                "poststop": null,
+            },
+        });
+        let web = ContainerId::new("web").unwrap();
+        let binds = translate(spec.as_object_mut().unwrap(), &web);
+        let shown: Vec<_> = binds.iter().map(|bind| (bind.mount, bind.source.clone())).collect();
+        assert_eq!(shown, [(1, "/usr/bin/one".into()), (2, "/usr/bin/two".into())]);
+        assert!(binds.iter().all(|bind| bind.read_only == ReadOnly::All));
+        let share = "/run/cuddy/share/web/mounts";
+        assert_eq!(
+            spec["hooks"],
+            json!({
+                "createContainer": [
+                    {"path": format!("{share}/1"), "args": ["/usr/bin/one"]},
+                    {"path": format!("{share}/2"), "args": ["2"], "timeout": 3},
+                ],
+                "startContainer": [{"path": "/bin/inside"}],
+            })
+        );
+    }
+}
