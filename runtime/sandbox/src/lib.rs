@@ -18,6 +18,7 @@ pub mod journal;
 pub mod machine;
 pub mod mark;
 pub mod mounts;
+mod network;
 pub mod pod;
 pub mod sandbox;
 pub mod sizing;
