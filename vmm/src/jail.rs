@@ -178,8 +178,15 @@ fn change_root(root: &OwnedFd, content: Option<Content>) -> Result<(), JailError
     rustix::process::chdir("/").map_err(step("go to the new root"))
 }
 
+/// The most that the host allows anybody (`fs.nr_open`). A host that does not say allows what
+/// Linux does by default.
+fn host_files() -> u64 {
+    let told = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    told.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(MAX_FILES_WITH_SHARE)
+}
+
 fn limit_resources(share: bool) -> Result<(), JailError> {
-    let files = if share { MAX_FILES_WITH_SHARE } else { MAX_FILES };
+    let files = if share { MAX_FILES_WITH_SHARE.min(host_files()) } else { MAX_FILES };
     let limit = |current| Rlimit { current: Some(current), maximum: Some(current) };
     // Memory of a guest must not end up in a core file.
     rustix::process::setrlimit(Resource::Core, limit(0)).map_err(step("forbid core files"))?;

@@ -143,12 +143,19 @@ impl Vcpu {
     /// Runs the guest whenever the gate is open, until it closes for good or the guest ends.
     fn serve(&mut self) -> Option<MachineEnd> {
         while self.gate.pass() {
+            self.tell_of_pause();
             if let ControlFlow::Break(end) = self.run_until_kicked() {
                 return Some(end);
             }
             self.fd.set_kvm_immediate_exit(0);
         }
         None
+    }
+
+    /// Tells the guest's watchdogs that it may have stood still. A guest that has not switched
+    /// kvm-clock on has none that could be told, and KVM refuses.
+    fn tell_of_pause(&self) {
+        let _ = self.fd.kvmclock_ctrl();
     }
 
     /// Runs the guest; continues when somebody wants this thread to look at the gate.

@@ -80,13 +80,16 @@ impl Maker<'_> {
         config: &NetConfig,
         descriptors: &mut Descriptors,
     ) -> Result<Worker, CatalogError> {
-        let taps = config.queues().iter().map(|slot| descriptors.take(*slot).map(File::from));
-        let taps = taps.collect::<Result<Vec<_>, _>>()?;
+        let mut take = |slots: &[FdSlot]| {
+            let files = slots.iter().map(|slot| descriptors.take(*slot).map(File::from));
+            files.collect::<Result<Vec<_>, _>>()
+        };
+        let (taps, vhost) = (take(config.queues())?, take(config.vhost())?);
         for tap in &taps {
             tap::check(tap).map_err(CatalogError::Tap)?;
         }
         let (mac, mtu, calls) = (config.mac(), config.mtu(), tap::CALLS);
-        Ok(net::device(self.spawner, net::NetConfig { mac, mtu, taps, calls })?)
+        Ok(net::device(self.spawner, net::NetConfig { mac, mtu, taps, vhost, calls })?)
     }
 
     fn vsock(&self, slot: FdSlot, descriptors: &mut Descriptors) -> Result<Worker, CatalogError> {

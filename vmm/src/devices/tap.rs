@@ -1,8 +1,9 @@
-//! Requests to a tap's descriptor (`linux/if_tun.h`).
+//! Requests to a tap's descriptor (`linux/if_tun.h`), and to vhost's about it.
 #![allow(unsafe_code, reason = "there are no safe calls for a tap's ioctls")]
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 use libc::{c_int, c_ulong, ifreq};
 use virtio::net::TapCalls;
@@ -16,6 +17,9 @@ const TUNSETQUEUE: c_ulong = 0x4004_54d9;
 const TUNGETIFF: c_ulong = 0x8004_54d2;
 /// Tells the size of the header before packets.
 const TUNGETVNETHDRSZ: c_ulong = 0x8004_54d7;
+
+/// Connects a queue of vhost with a tap (`linux/vhost.h`).
+const VHOST_NET_SET_BACKEND: c_ulong = 0x4008_af30;
 
 /// Flags that a tap needs: whole frames, with a virtio header and nothing else before them.
 const NEEDED: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -38,7 +42,7 @@ pub(crate) enum TapError {
 }
 
 /// The requests that network devices make.
-pub(crate) const CALLS: TapCalls = TapCalls { set_offloads, set_queue };
+pub(crate) const CALLS: TapCalls = TapCalls { set_offloads, set_queue, set_backend };
 
 /// Checks that `tap` can serve a network device.
 ///
@@ -73,6 +77,19 @@ fn set_queue(tap: &File, in_use: bool) -> io::Result<()> {
     request.ifr_ifru.ifru_flags = flag.try_into().map_err(io::Error::other)?;
     // SAFETY: the kernel reads an ifreq, and there is one.
     result(unsafe { ioctl_with_ref(tap, TUNSETQUEUE, &request) })
+}
+
+/// What `VHOST_NET_SET_BACKEND` takes (`struct vhost_vring_file`).
+#[repr(C)]
+struct VringFile {
+    index: u32,
+    fd: c_int,
+}
+
+fn set_backend(vhost: &File, index: u32, tap: Option<&File>) -> io::Result<()> {
+    let request = VringFile { index, fd: tap.map_or(-1, AsRawFd::as_raw_fd) };
+    // SAFETY: the kernel reads a vhost_vring_file, and there is one.
+    result(unsafe { ioctl_with_ref(vhost, VHOST_NET_SET_BACKEND, &request) })
 }
 
 fn empty() -> ifreq {

@@ -37,6 +37,10 @@ const MAX_RANGES: u32 = 16;
 /// write real zeros need a second for it.
 const MAX_RANGE: u32 = 1 << 21;
 
+/// Largest logical block of a disk in bytes. Linux's driver takes none that is larger than a
+/// page, and the guest would then see the disk fail.
+const MAX_BLOCK: u32 = 4096;
+
 /// A disk over `file`, a regular file or block device, which must be open for writing
 /// unless `read_only`. Its size is that of `file` now. The first 20 bytes of `serial` are
 /// what the driver gets as the disk's name.
@@ -54,6 +58,7 @@ pub fn device(
         action: "find size of disk",
         source,
     })?;
+    check_block_size(disk.block_size())?;
     let config = Config {
         capacity: disk.sectors(),
         // Header and status need a descriptor each.
@@ -79,6 +84,15 @@ pub fn device(
     }
     let backend = BlockBackend { disk, id };
     Worker::spawn(spawner, ThreadKind::Block, description, backend)
+}
+
+fn check_block_size(size: u32) -> Result<(), DeviceError> {
+    if size <= MAX_BLOCK {
+        return Ok(());
+    }
+    let source = io::Error::other(format!("{size} bytes, but {MAX_BLOCK} are the most"));
+    let (device, action) = (ThreadKind::Block.name(), "use the disk's logical blocks");
+    Err(DeviceError::Host { device, action, source })
 }
 
 /// Why a request failed.

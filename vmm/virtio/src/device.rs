@@ -30,18 +30,45 @@ pub struct Description {
     pub config: Vec<u8>,
 }
 
-/// Raises a device's interrupt.
+/// Raises a device's interrupt, and keeps the reasons until the driver has read them.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
+    /// Reasons that the driver has not acknowledged.
     status: Arc<AtomicU32>,
+    /// Reasons that always show.
+    lasting: Arc<AtomicU32>,
     line: Arc<EventFd>,
 }
 
 impl Interrupt {
-    /// An interrupt that sets bits in `status`, which the transport shows to the driver, and
-    /// then signals `line`, which KVM turns into an edge on the device's interrupt line.
-    pub fn new(status: Arc<AtomicU32>, line: Arc<EventFd>) -> Self {
-        Self { status, line }
+    /// An interrupt that signals `line`, which KVM turns into an edge on the device's interrupt
+    /// line.
+    pub(crate) fn new(line: Arc<EventFd>) -> Self {
+        Self { status: Arc::default(), lasting: Arc::default(), line }
+    }
+
+    /// The reasons, for the driver to read (§4.2.2, `InterruptStatus`).
+    pub(crate) fn status(&self) -> u32 {
+        self.status.load(Ordering::SeqCst) | self.lasting.load(Ordering::SeqCst)
+    }
+
+    /// The driver has seen `reasons`.
+    pub(crate) fn acknowledge(&self, reasons: u32) {
+        self.status.fetch_and(!reasons, Ordering::SeqCst);
+    }
+
+    /// Forgets all reasons; the driver has reset the device.
+    pub(crate) fn clear(&self) {
+        self.status.store(0, Ordering::SeqCst);
+        self.lasting.store(0, Ordering::SeqCst);
+    }
+
+    /// The line, for the host's kernel to signal used buffers by itself. It can't set the
+    /// reason, so the driver is told until the next reset that there may be used buffers: it
+    /// looks at its queues in vain when the interrupt was for something else.
+    pub(crate) fn hand_out(&self) -> &EventFd {
+        self.lasting.store(INTERRUPT_USED_RING, Ordering::SeqCst);
+        &self.line
     }
 
     /// Tells the driver that buffers were used.

@@ -31,7 +31,7 @@ use registers::{LAYOUT_VERSION, MAGIC, VENDOR, status};
 pub use registers::{QUEUE_NOTIFY, WINDOW_SIZE};
 
 /// The modern interface of version 1.0 and later (§6), which is the only one here.
-const VIRTIO_F_VERSION_1: u64 = 1 << 32;
+pub(crate) const VIRTIO_F_VERSION_1: u64 = 1 << 32;
 
 /// Notification suppression by index (§2.7.10).
 pub(crate) const VIRTIO_F_EVENT_IDX: u64 = 1 << 29;
@@ -80,7 +80,6 @@ pub struct MmioTransport {
     memory: GuestMemoryMmap,
     kicks: Vec<Arc<EventFd>>,
     interrupt: Interrupt,
-    interrupt_status: Arc<AtomicU32>,
     /// Shared with the device's worker, which sets `DEVICE_NEEDS_RESET`.
     status: Arc<AtomicU32>,
     selected: Selectors,
@@ -116,10 +115,8 @@ impl MmioTransport {
             .map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new))
             .collect::<io::Result<_>>()?;
         let queues = sizes.iter().copied().map(QueueSetup::new).collect();
-        let interrupt_status = Arc::new(AtomicU32::new(0));
         Ok(Self {
-            interrupt: Interrupt::new(Arc::clone(&interrupt_status), line),
-            interrupt_status,
+            interrupt: Interrupt::new(line),
             status: Arc::default(),
             selected: Selectors::default(),
             driver_features: 0,
@@ -181,7 +178,7 @@ impl MmioTransport {
             registers::DEVICE_FEATURES => half(self.offered(), self.selected.device_features),
             registers::QUEUE_SIZE_MAX => queue.map_or(0, |queue| queue.max_size().into()),
             registers::QUEUE_READY => queue.is_some_and(QueueSetup::ready).into(),
-            registers::INTERRUPT_STATUS => self.interrupt_status.load(Ordering::SeqCst),
+            registers::INTERRUPT_STATUS => self.interrupt.status(),
             registers::STATUS => self.status(),
             // No device here has shared memory.
             registers::SHM_LEN_LOW..=registers::SHM_BASE_HIGH => u32::MAX,
@@ -198,9 +195,7 @@ impl MmioTransport {
             registers::DRIVER_FEATURES => self.set_driver_features(value),
             registers::QUEUE_SEL => self.selected.queue = value,
             registers::QUEUE_NOTIFY => self.notify(value),
-            registers::INTERRUPT_ACK => {
-                self.interrupt_status.fetch_and(!value, Ordering::SeqCst);
-            }
+            registers::INTERRUPT_ACK => self.interrupt.acknowledge(value),
             registers::STATUS => self.set_status(value),
             // Linux asks for the regions of a file system; there are none, whatever it selects.
             registers::SHM_SEL => {}
@@ -361,7 +356,7 @@ impl MmioTransport {
             self.device.reset();
         }
         self.status.store(0, Ordering::SeqCst);
-        self.interrupt_status.store(0, Ordering::SeqCst);
+        self.interrupt.clear();
         self.selected = Selectors::default();
         self.driver_features = 0;
         for queue in &mut self.queues {

@@ -3,7 +3,8 @@
 //! Each pair of queues has a queue of the tap to itself. Packets go straight between the
 //! guest's memory and the tap, one system call each, with the header in which both sides say
 //! what of segmentation and checksums is still to be done; the tap's kernel checks what the
-//! guest writes there. The driver's choice of offloads becomes the tap's.
+//! guest writes there. The driver's choice of offloads becomes the tap's. With vhost the host's
+//! kernel serves the data queues instead, in the same way.
 //!
 //! ```text
 //!   queue 0, 2, 4…  receive   ◄── readv  ── tap queue 0, 1, 2…
@@ -15,6 +16,7 @@ mod bits;
 mod control;
 mod receive;
 mod tap;
+mod vhost;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ use control::Command;
 use receive::{Receiver, Terms};
 use tap::Tap;
 pub use tap::TapCalls;
+use vhost::Vhost;
 
 /// Size of the data queues: as many packets as a tap holds back are in flight at most.
 const QUEUE_SIZE: u16 = 256;
@@ -58,6 +61,8 @@ pub struct NetConfig {
     pub mtu: u16,
     /// The tap's queues, at least one, with headers of 12 bytes before packets.
     pub taps: Vec<File>,
+    /// Descriptors of `/dev/vhost-net`, none or one for each of the tap's queues.
+    pub vhost: Vec<File>,
     /// How to make requests to them.
     pub calls: TapCalls,
 }
@@ -65,15 +70,20 @@ pub struct NetConfig {
 /// A network device with a pair of queues for each of the tap's.
 ///
 /// # Errors
-/// [`DeviceError::Host`] if a descriptor is not a tap's or the thread can't be made.
+/// [`DeviceError::Host`] if a descriptor is not what it should be or the thread can't be made.
 pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceError> {
-    let NetConfig { mac, mtu, taps, calls } = config;
+    let NetConfig { mac, mtu, taps, vhost, calls } = config;
     let device = ThreadKind::Net.name();
     let host = |action| move |source| DeviceError::Host { device, action, source };
     let taps = taps.into_iter().map(|file| Tap::new(file, calls)).collect::<io::Result<Vec<_>>>();
     let taps = taps.map_err(host("make tap non-blocking"))?;
     let first = taps.first().ok_or_else(|| host("find a tap")(io::ErrorKind::NotFound.into()))?;
-    let features = offered(first, taps.len()).map_err(host("set offloads of tap"))?;
+    let mut features = offered(first, taps.len()).map_err(host("set offloads of tap"))?;
+    let vhost = vhost.into_iter().map(|file| Vhost::new(file, calls)).collect::<io::Result<_>>();
+    let vhost: Vec<_> = vhost.map_err(host("own vhost descriptor"))?;
+    for server in &vhost {
+        features = server.offered(features).map_err(host("read features of vhost"))?;
+    }
     let mut queue_sizes = vec![QUEUE_SIZE; 2 * taps.len()];
     queue_sizes.push(CONTROL_QUEUE_SIZE);
     let pairs = u16::try_from(taps.len()).unwrap_or(u16::MAX);
@@ -84,7 +94,7 @@ pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceErro
     let description =
         Description { device_id: bits::DEVICE_ID, features, queue_sizes, config: space };
     let receivers = taps.iter().map(|_| Receiver::default()).collect();
-    let backend = NetBackend { taps, receivers, mtu, offloads: 0 };
+    let backend = NetBackend { taps, vhost, receivers, mtu };
     Worker::spawn(spawner, ThreadKind::Net, description, backend)
 }
 
@@ -111,10 +121,10 @@ fn offered(tap: &Tap, pairs: usize) -> io::Result<u64> {
 
 struct NetBackend {
     taps: Vec<Tap>,
+    /// The host's kernel, if it serves the data queues.
+    vhost: Vec<Vhost>,
     receivers: Vec<Receiver>,
     mtu: u16,
-    /// Offloads that the driver takes now, as feature bits.
-    offloads: u64,
 }
 
 impl Backend for NetBackend {
@@ -125,6 +135,7 @@ impl Backend for NetBackend {
     fn start(&mut self, active: &mut Active) -> Result<(), WorkerError> {
         self.set_offloads(active.features & GUEST_OFFLOADS)
             .map_err(WorkerError::host("set offloads of tap"))?;
+        self.hand_over(active).map_err(WorkerError::host("set up vhost"))?;
         // A driver that wants more pairs says so (§5.1.6.5.5).
         self.use_pairs(active, 1).map_err(WorkerError::host("choose queues of tap"))
     }
@@ -148,6 +159,7 @@ impl Backend for NetBackend {
     }
 
     fn stop(&mut self) {
+        self.vhost.iter_mut().for_each(Vhost::stop);
         self.receivers.iter_mut().for_each(Receiver::clear);
     }
 }
@@ -158,9 +170,22 @@ impl NetBackend {
         if features & F_MQ != 0 { 2 * self.taps.len() } else { 2 }
     }
 
-    fn set_offloads(&mut self, offloads: u64) -> io::Result<()> {
-        self.taps[0].set_offloads(tap_offloads(offloads))?;
-        self.offloads = offloads;
+    fn set_offloads(&self, offloads: u64) -> io::Result<()> {
+        self.taps[0].set_offloads(tap_offloads(offloads))
+    }
+
+    /// Gives the queues of all pairs that the driver has set up to the host's kernel.
+    fn hand_over(&self, active: &Active) -> io::Result<()> {
+        let control = self.control_queue(active.features);
+        for (pair, server) in self.vhost.iter().enumerate() {
+            let Some(queues) = active.queues.get(2 * pair..2 * pair + 2) else { break };
+            if 2 * pair == control {
+                break;
+            }
+            active.hand_over(2 * pair)?;
+            let line = active.hand_over(2 * pair + 1)?;
+            server.set_up(&active.memory, active.features, queues, line)?;
+        }
         Ok(())
     }
 
@@ -170,17 +195,18 @@ impl NetBackend {
         if pairs == 0 || pairs > self.taps.len() || 2 * pairs > active.queues.len() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        for (number, tap) in (0_u64..).zip(&mut self.taps) {
-            let wanted = usize::try_from(number).is_ok_and(|number| number < pairs);
+        for (pair, tap) in self.taps.iter_mut().enumerate() {
+            let wanted = pair < pairs;
             tap.set_in_use(wanted)?;
-            if !wanted {
-                continue;
-            }
-            // A queue that is not in use can't be watched. One that has been stays watched.
-            let (events, token) = (EventSet::IN | EventSet::EDGE_TRIGGERED, FIRST_TOKEN + number);
-            match active.watch(tap.fd(), events, token) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                watched => watched?,
+            match self.vhost.get_mut(pair) {
+                Some(server) if wanted => {
+                    server.run(tap.file())?;
+                    // Packets may have been there before the tap was.
+                    active.queues[2 * pair + 1].kick.write(1)?;
+                }
+                Some(server) => server.stop(),
+                None if wanted => watch(active, tap, pair)?,
+                None => {}
             }
         }
         Ok(())
@@ -232,6 +258,16 @@ impl NetBackend {
         }
         let answer = if done.is_ok() { control::OK } else { control::ERROR };
         usize::from(chain.writable.write_at(&active.memory, 0, &[answer]).is_ok())
+    }
+}
+
+/// Waits for packets of a queue that is in use; others can't be watched.
+fn watch(active: &Active, tap: &Tap, pair: usize) -> io::Result<()> {
+    let (events, token) = (EventSet::IN | EventSet::EDGE_TRIGGERED, FIRST_TOKEN + pair as u64);
+    match active.watch(tap.fd(), events, token) {
+        // It has been in use before, and stays watched.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        watched => watched,
     }
 }
 

@@ -112,6 +112,11 @@ fn packets_go_both_ways_by_the_vmm() {
 }
 
 #[test]
+fn packets_go_both_ways_by_the_kernel() {
+    boots_with(1, By::Kernel);
+}
+
+#[test]
 fn a_tap_of_two_queues_works_with_one_cpu() {
     boots_with(2, By::Vmm);
 }
@@ -158,6 +163,11 @@ while :; do sleep 1; done"
 #[test]
 fn a_device_comes_and_goes_by_the_vmm() {
     comes_and_goes(By::Vmm);
+}
+
+#[test]
+fn a_device_comes_and_goes_by_the_kernel() {
+    comes_and_goes(By::Kernel);
 }
 
 #[test]

@@ -200,3 +200,10 @@ fn writes_are_durable_without_the_flush_feature() {
     file.read_exact_at(&mut first, 0).unwrap();
     assert_eq!(first, [5; 512]);
 }
+
+#[test]
+fn disks_with_blocks_above_a_page_are_refused() {
+    assert!(check_block_size(512).is_ok() && check_block_size(4096).is_ok());
+    let error = check_block_size(16384).unwrap_err();
+    assert!(matches!(error, DeviceError::Host { .. }), "{error}");
+}

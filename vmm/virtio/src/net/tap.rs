@@ -8,7 +8,7 @@ use fuse_backend_rs::file_buf::FileVolatileSlice;
 use fuse_backend_rs::file_traits::FileReadWriteVolatile;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-/// Requests to a tap for which there is no safe call; this crate has no unsafe code.
+/// Requests to a tap, and to vhost about one, for which there is no safe call; this crate has no unsafe code.
 #[derive(Debug, Clone, Copy)]
 pub struct TapCalls {
     /// Sets what the tap's reader takes, `TUN_F_*` (`TUNSETOFFLOAD`), for all queues.
@@ -16,6 +16,8 @@ pub struct TapCalls {
     /// Puts this queue of its tap to use, or out of it (`TUNSETQUEUE`). A queue in use gets its
     /// part of the packets, whether it is read or not.
     pub set_queue: fn(&File, bool) -> io::Result<()>,
+    /// Gives a queue of a vhost descriptor its tap, or takes it away (`VHOST_NET_SET_BACKEND`).
+    pub set_backend: fn(&File, u32, Option<&File>) -> io::Result<()>,
 }
 
 /// One queue of a tap.
@@ -32,6 +34,10 @@ impl Tap {
         let flags = fcntl_getfl(&file)?;
         fcntl_setfl(&file, flags | OFlags::NONBLOCK)?;
         Ok(Self { file, calls, in_use: true })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     pub(super) fn fd(&self) -> RawFd {

@@ -20,13 +20,18 @@ fn no_queue(_: &File, _: bool) -> io::Result<()> {
     Ok(())
 }
 
-const CALLS: TapCalls = TapCalls { set_offloads: nothing, set_queue: no_queue };
+fn no_vhost(_: &File, _: u32, _: Option<&File>) -> io::Result<()> {
+    Ok(())
+}
+
+const CALLS: TapCalls =
+    TapCalls { set_offloads: nothing, set_queue: no_queue, set_backend: no_vhost };
 
 /// A device of `pairs` pairs and the far ends of its taps.
 fn device_with(pairs: usize, calls: TapCalls) -> (Worker, Vec<UnixDatagram>) {
     let (taps, wires): (Vec<_>, Vec<_>) = (0..pairs).map(|_| UnixDatagram::pair().unwrap()).unzip();
     let taps = taps.into_iter().map(|tap| File::from(OwnedFd::from(tap))).collect();
-    let config = NetConfig { mac: MAC, mtu: 1500, taps, calls };
+    let config = NetConfig { mac: MAC, mtu: 1500, taps, vhost: Vec::new(), calls };
     (device(&spawner(), config).unwrap(), wires)
 }
 
@@ -245,15 +250,15 @@ fn pairs_are_used_as_the_driver_says() {
     assert_eq!(in_use(), 1);
     assert_eq!(command(&mut driver, 6, &[4, 0, 3, 0]), control::OK);
     assert_eq!(in_use(), 3);
-    for pair in 0..3 {
+    for (pair, wire) in wires.iter().enumerate() {
         let space = driver.space(1 << 17);
         driver.submit(2 * pair, &[space]);
-        wires[pair].send(&packet(b"in")).unwrap();
+        wire.send(&packet(b"in")).unwrap();
         driver.used(2 * pair);
         assert_eq!(driver.bytes(space)[12..14], *b"in");
         let out = driver.out(&packet(b"out"));
         driver.request(2 * pair + 1, &[out]);
-        assert_eq!(received(&wires[pair]), packet(b"out"));
+        assert_eq!(received(wire), packet(b"out"));
     }
     assert_eq!(command(&mut driver, 6, &[4, 0, 2, 0]), control::OK);
     assert_eq!(in_use(), 2);
@@ -316,7 +321,7 @@ fn a_descriptor_that_is_no_tap_is_refused() {
     let (tap, _wire) = UnixDatagram::pair().unwrap();
     let taps = vec![File::from(OwnedFd::from(tap))];
     let calls = TapCalls { set_offloads: refuse, ..CALLS };
-    let config = NetConfig { mac: MAC, mtu: 1500, taps, calls };
+    let config = NetConfig { mac: MAC, mtu: 1500, taps, vhost: Vec::new(), calls };
     assert!(matches!(device(&spawner(), config), Err(DeviceError::Host { .. })));
 }
 

@@ -126,6 +126,17 @@ impl Active {
         self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
     }
 
+    /// Leaves the kicks of the queue at `position` to the host's kernel, which is to signal the
+    /// event returned when it has used buffers.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn hand_over(&self, position: usize) -> io::Result<&EventFd> {
+        let (kick, none) = (self.queues[position].kick.as_raw_fd(), EpollEvent::default());
+        self.epoll.ctl(ControlOperation::Delete, kick, none)?;
+        Ok(self.interrupt.hand_out())
+    }
+
     /// Takes the next chain from the queue at `position`: the index to give it back with, and
     /// its content or what is wrong with it.
     ///
