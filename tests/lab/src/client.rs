@@ -29,6 +29,9 @@ pub enum ExecError {
     /// The time limit passed; the command was killed.
     #[error("no end of the command within {0:?}")]
     TimedOut(Duration),
+    /// The command wrote nothing for this long; it was killed.
+    #[error("the command wrote nothing for {0:?}")]
+    Silent(Duration),
     /// The command's output could not be passed on.
     #[error("writing the command's output")]
     Output(#[source] io::Error),
@@ -48,18 +51,26 @@ pub struct Streams<'a> {
     pub error: &'a mut dyn Write,
 }
 
+/// How long a command may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From its start to its end.
+    pub total: Duration,
+    /// From one output to the next.
+    pub silence: Duration,
+}
+
 /// Runs `request` over `stream` and returns its exit code (128 + signal when it was killed).
 /// The agent kills the command when the connection ends early, so nothing is left behind.
 ///
 /// # Errors
-/// See [`ExecError`]; `limit` counts from now.
+/// See [`ExecError`]; the limits count from now.
 pub fn exec(
     stream: &TcpStream,
     request: &Request,
     streams: Streams<'_>,
-    limit: Duration,
+    limits: Limits,
 ) -> Result<i32, ExecError> {
-    let deadline = Instant::now() + limit;
     let json = serde_json::to_vec(request).map_err(|error| ExecError::Send(error.into()))?;
     let mut writer = stream;
     writer.write_all(&frame::encode(Kind::Request, &json)).map_err(ExecError::Send)?;
@@ -76,12 +87,9 @@ pub fn exec(
             let _ = writer.write_all(&frame::encode(Kind::StdinEnd, &[]));
         }
     }
-    let result = receive(stream, streams.output, streams.error, deadline);
+    let result = receive(stream, streams.output, streams.error, limits);
     let _ = stream.shutdown(Shutdown::Both);
-    result.map_err(|error| match error {
-        ExecError::TimedOut(_) => ExecError::TimedOut(limit),
-        other => other,
-    })
+    result
 }
 
 fn forward_input(mut input: Box<dyn Read + Send>, mut stream: &TcpStream) {
@@ -121,8 +129,10 @@ fn receive(
     mut stream: &TcpStream,
     output: &mut dyn Write,
     error: &mut dyn Write,
-    deadline: Instant,
+    limits: Limits,
 ) -> Result<i32, ExecError> {
+    let deadline = Instant::now() + limits.total;
+    let mut silent_until = Instant::now() + limits.silence;
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -137,14 +147,21 @@ fn receive(
                 Kind::Request | Kind::Stdin | Kind::StdinEnd | Kind::Resize => {}
             }
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ExecError::TimedOut(left));
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(ExecError::TimedOut(limits.total));
         }
+        if now >= silent_until {
+            return Err(ExecError::Silent(limits.silence));
+        }
+        let left = deadline.min(silent_until) - now;
         stream.set_read_timeout(Some(left)).map_err(ExecError::Send)?;
         match stream.read(&mut buffer) {
             Ok(0) => return Err(ExecError::Lost),
-            Ok(count) => decoder.push(&buffer[..count]),
+            Ok(count) => {
+                decoder.push(&buffer[..count]);
+                silent_until = Instant::now() + limits.silence;
+            }
             Err(error) if is_retry(error.kind()) => {}
             Err(_) => return Err(ExecError::Lost),
         }

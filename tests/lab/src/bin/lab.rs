@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use lab::client::{ExecError, Streams, exec};
+use lab::client::{ExecError, Limits, Streams, exec};
 use lab::frame::Request;
 use lab::instance::{Instance, Options};
 use lab::qemu::{Lifetime, Shape};
@@ -116,6 +116,9 @@ struct CommandArgs {
     /// with a terminal.
     #[arg(long)]
     timeout: Option<u64>,
+    /// Seconds without output until the command is killed and the exit code is 124.
+    #[arg(long)]
+    silence: Option<u64>,
     /// Give the command a terminal.
     #[arg(short = 't', long)]
     tty: bool,
@@ -138,7 +141,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("lab: {error:#}");
-            let timed_out = matches!(error.downcast_ref(), Some(ExecError::TimedOut(_)));
+            let timed_out =
+                matches!(error.downcast_ref(), Some(ExecError::TimedOut(_) | ExecError::Silent(_)));
             ExitCode::from(if timed_out { TIMED_OUT } else { LAB_FAILED })
         }
     }
@@ -248,7 +252,9 @@ fn run_command(instance: &Instance, command: &CommandArgs) -> Result<ExitCode> {
     let mut output = io::stdout().lock();
     let streams = Streams { input, output: &mut output, error: &mut io::stderr() };
     let limit = command.timeout.unwrap_or(if command.tty { 24 * 60 * 60 } else { 600 });
-    let result = execute(instance, &request, streams, Duration::from_secs(limit));
+    let total = Duration::from_secs(limit);
+    let silence = command.silence.map_or(total, Duration::from_secs);
+    let result = execute(instance, &request, streams, Limits { total, silence });
     drop(raw);
     Ok(ExitCode::from(u8::try_from(result?).unwrap_or(u8::MAX)))
 }
@@ -257,11 +263,11 @@ fn execute(
     instance: &Instance,
     request: &Request,
     streams: Streams<'_>,
-    limit: Duration,
+    limits: Limits,
 ) -> Result<i32> {
     let stream = instance.connect()?;
-    exec(&stream, request, streams, limit).map_err(|error| match error {
-        ExecError::Lost | ExecError::TimedOut(_) => {
+    exec(&stream, request, streams, limits).map_err(|error| match error {
+        ExecError::Lost | ExecError::TimedOut(_) | ExecError::Silent(_) => {
             let report = instance.report();
             eprint!("{report}");
             error.into()
@@ -271,7 +277,8 @@ fn execute(
 }
 
 /// Transfers have no limit of their own; a lab that hangs must not hang the caller.
-const TRANSFER_LIMIT: Duration = Duration::from_secs(600);
+const TRANSFER_LIMITS: Limits =
+    Limits { total: Duration::from_secs(600), silence: Duration::from_secs(600) };
 
 /// Arguments for tar that pack `path`: the content of a directory, or the file.
 fn packing(path: &Path) -> Result<[String; 3]> {
@@ -291,7 +298,7 @@ fn transfer(instance: &Instance, script: &str, argument: &str, streams: Streams<
         argv: ["sh", "-ec", script, argument].map(str::to_owned).to_vec(),
         ..Request::default()
     };
-    match execute(instance, &request, streams, TRANSFER_LIMIT)? {
+    match execute(instance, &request, streams, TRANSFER_LIMITS)? {
         0 => Ok(()),
         code => bail!("tar in L1 ended with exit code {code}"),
     }
