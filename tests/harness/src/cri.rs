@@ -1,7 +1,7 @@
 //! A client of the container runtime interface (CRI, `runtime.v1`), as kubelet and crictl are:
 //! [`Daemon`] is a containerd with the runtime's handlers, [`Cri`] talks to it, [`PodSpec`] and
 //! [`ContainerSpec`] say what to run, [`stream`] carries exec, attach and port-forward, [`log`]
-//! reads containers' logs. All of it blocks.
+//! reads containers' logs, [`node`] is what most tests begin with. All of it blocks.
 //!
 //! ```no_run
 //! use harness::cri::{ContainerSpec, Daemon, PodSpec};
@@ -16,9 +16,11 @@
 //! }
 //! ```
 
+mod cgroup;
 mod daemon;
 pub mod log;
 mod network;
+pub mod node;
 mod observe;
 mod spec;
 pub mod stream;
@@ -108,6 +110,11 @@ fn limited<T>(message: T, limit: Duration) -> Request<T> {
     request
 }
 
+/// The pod's cgroup below the hierarchy's root; empty if it has none of its own.
+fn cgroup_of(config: &api::PodSandboxConfig) -> &str {
+    config.linux.as_ref().map_or("", |linux| linux.cgroup_parent.as_str())
+}
+
 /// Unwraps an answer at the caller's line.
 #[track_caller]
 fn answer<T>(what: &str, result: Result<T, Status>) -> T {
@@ -161,6 +168,7 @@ impl Cri {
     pub fn try_run_pod(&self, spec: PodSpec) -> Result<Pod, Status> {
         let PodSpec { config, handler } = spec;
         std::fs::create_dir_all(&config.log_directory).unwrap();
+        cgroup::make(cgroup_of(&config));
         let request =
             api::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler };
         let mut service = self.runtime_service();
@@ -266,16 +274,17 @@ impl Cri {
         answer("StopPodSandbox", self.wait(service.stop_pod_sandbox(limited(request, CALL))));
     }
 
-    /// StopPodSandbox and RemovePodSandbox, as kubelet ends a pod.
+    /// StopPodSandbox and RemovePodSandbox, as kubelet ends a pod, whose cgroup it removes then.
     ///
     /// # Panics
-    /// When one fails.
+    /// When one fails, or something stays in the cgroup.
     #[track_caller]
     pub fn remove_pod(&self, pod: &Pod) {
         self.stop_pod(pod);
         let request = api::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
         let mut service = self.runtime_service();
         answer("RemovePodSandbox", self.wait(service.remove_pod_sandbox(limited(request, CALL))));
+        cgroup::remove(cgroup_of(&pod.config));
     }
 
     /// All pods' ids, ready or not.

@@ -26,9 +26,10 @@ const CONSOLE_TAIL: usize = 40;
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Programs of L1 beside those of its image.
-const GUEST_SCRIPTS: [(&str, &[u8]); 4] = [
+const GUEST_SCRIPTS: [(&str, &[u8]); 5] = [
     ("lab-containerd", include_bytes!("../guest/lab-containerd")),
     ("lab-images", include_bytes!("../guest/lab-images")),
+    ("lab-registry", include_bytes!("../guest/lab-registry")),
     ("lab-seed", include_bytes!("../guest/lab-seed")),
     ("lab-seed-into", include_bytes!("../guest/lab-seed-into")),
 ];

@@ -3,22 +3,16 @@
 use harness::containerd::versions;
 use harness::cri::api::ContainerEventType;
 use harness::cri::log::{Stream, text};
+use harness::cri::node::{Node, any_handler, each_handler, handlers, on_daemon};
 use harness::cri::{ContainerSpec, Daemon, PodSpec};
 use harness::{PATIENCE, eventually};
 use tonic::Code;
-
-use crate::{Clean, Node, any_handler, each_handler, handlers};
 
 #[test]
 fn pods_live_under_every_version_and_controller() {
     for programs in versions() {
         let daemon = Daemon::new(&programs);
-        for handler in handlers(&daemon) {
-            println!("containerd {}, handler {handler}", daemon.version());
-            let _clean = Clean(&daemon);
-            life(&Node { cri: daemon.cri(), handler });
-            daemon.settled();
-        }
+        on_daemon(&daemon, life);
     }
 }
 
@@ -198,5 +192,23 @@ fn what_is_unknown_is_not_found() {
         let mut service = node.cri.runtime_service();
         let refused = node.cri.wait(service.pod_sandbox_status(request));
         assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    });
+}
+
+#[test]
+fn an_image_is_pulled_from_a_registry_and_run() {
+    let done = std::process::Command::new("lab-registry").arg("busybox").output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    any_handler(|node| {
+        let name = "registry.test/busybox:latest";
+        node.cri.try_pull(name).unwrap();
+        let pod = node.run(PodSpec::new("pulled"));
+        let spec = ContainerSpec::shell("main", "echo from the registry").image(name);
+        let container = node.cri.start_new(&pod, spec);
+        assert_eq!(node.cri.exited(&container).exit_code, 0);
+        assert_eq!(text(&container.log, Stream::Stdout), "from the registry\n");
+        node.cri.remove_pod(&pod);
+        let missing = node.cri.try_pull("registry.test/no-such:latest").unwrap_err();
+        assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
     });
 }

@@ -1,9 +1,8 @@
 //! Who sees whose processes: private, `shareProcessNamespace`, ephemeral containers, `hostPID`.
 
 use harness::cri::api::NamespaceMode;
+use harness::cri::node::{any_handler, each_handler};
 use harness::cri::{ContainerSpec, PodSpec};
-
-use crate::{any_handler, each_handler};
 
 #[test]
 fn processes_are_private() {

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::network::{BRIDGE, conflist};
-use super::{Cri, api};
+use super::{Cri, api, cgroup};
 use crate::containerd::Containerd;
 use crate::ctr::Done;
 use crate::{eventually, host};
 
 /// The image that a node's configuration names for sandboxes; nothing of it runs in a microVM.
 pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
+
+/// What `lab-registry` serves.
+const REGISTRY: &str = "http://127.0.0.1:5000";
 
 /// Where Debian has the plug-ins.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -76,7 +79,8 @@ impl Daemon {
             std::fs::create_dir(&plugins).unwrap();
             let text = network(&dir.join("addresses"));
             std::fs::write(plugins.join("10-cuddy.conflist"), text).unwrap();
-            configuration(&plugins, major) + more
+            mirror(&dir.join("certs.d"));
+            configuration(dir, major) + more
         });
         let cri = Cri::connect(&containerd.path("containerd.sock"));
         let daemon = Self { containerd, cri };
@@ -180,6 +184,8 @@ impl Daemon {
         }
         let mounts = host::mounts(&self.path("state"));
         found.extend(mounts.iter().map(|point| format!("mount {}", point.display())));
+        let cgroups = cgroup::remains();
+        found.extend(cgroups.iter().map(|path| path.display().to_string()));
         let spaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
         let spaces = spaces.filter(|entry| entry.file_name().to_string_lossy().starts_with("cni-"));
         found.extend(spaces.map(|entry| entry.path().display().to_string()));
@@ -206,6 +212,7 @@ impl Daemon {
         if let Err(status) = self.remove_all() {
             println!("pods of containerd {} stay: {status}", self.version());
         }
+        cgroup::clear();
     }
 
     /// The end of its log.
@@ -247,22 +254,20 @@ fn seed(root: &Path) {
 }
 
 /// Everything of CRI that a node's administrator sets, in the form of the major version.
-fn configuration(network: &Path, major: u32) -> String {
-    let network = network.display();
-    let (server, cri) = if major < 2 {
-        let cri = "plugins.'io.containerd.grpc.v1.cri'";
-        let server = format!(
-            "[{cri}]\nsandbox_image = '{PAUSE}'\n\
-             [{cri}.cni]\nbin_dir = '{PLUGINS}'\nconf_dir = '{network}'\n"
-        );
-        (server, cri)
+fn configuration(dir: &Path, major: u32) -> String {
+    let dir = dir.display();
+    let (images, runtime, sandbox) = if major < 2 {
+        let plugin = "plugins.'io.containerd.grpc.v1.cri'";
+        (plugin, plugin, format!("[{plugin}]\nsandbox_image = '{PAUSE}'\n"))
     } else {
-        let cri = "plugins.'io.containerd.cri.v1.runtime'";
-        let server = format!(
-            "[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = '{PAUSE}'\n\
-             [{cri}.cni]\nbin_dirs = ['{PLUGINS}']\nconf_dir = '{network}'\n"
-        );
-        (server, cri)
+        let images = "plugins.'io.containerd.cri.v1.images'";
+        let sandbox = format!("[{images}.pinned_images]\nsandbox = '{PAUSE}'\n");
+        (images, "plugins.'io.containerd.cri.v1.runtime'", sandbox)
+    };
+    let programs = if major < 2 {
+        format!("bin_dir = '{PLUGINS}'")
+    } else {
+        format!("bin_dirs = ['{PLUGINS}']")
     };
     let drop_ins = if major < 2 {
         // The lab has no systemd.
@@ -272,5 +277,17 @@ fn configuration(network: &Path, major: u32) -> String {
     };
     let drop_ins = drop_ins.lines().filter(|line| !line.starts_with("version"));
     let drop_ins = drop_ins.collect::<Vec<_>>().join("\n");
-    format!("{server}[{cri}.containerd]\ndefault_runtime_name = 'cuddy'\n{drop_ins}\n")
+    format!(
+        "{sandbox}\
+         [{images}.registry]\nconfig_path = '{dir}/certs.d'\n\
+         [{runtime}.cni]\n{programs}\nconf_dir = '{dir}/net.d'\n\
+         [{runtime}.containerd]\ndefault_runtime_name = 'cuddy'\n{drop_ins}\n"
+    )
+}
+
+/// Sends every pull to the lab's registry, whatever registry the image's name has.
+fn mirror(directory: &Path) {
+    let default = directory.join("_default");
+    std::fs::create_dir_all(&default).unwrap();
+    std::fs::write(default.join("hosts.toml"), format!("server = '{REGISTRY}'\n")).unwrap();
 }

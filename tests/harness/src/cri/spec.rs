@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::api;
+use super::cgroup::PARENT;
 use crate::ctr::BUSYBOX;
 
 /// Directory of all pods' logs.
@@ -28,7 +29,7 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
-    /// A pod with the handler `cuddy`, a network of its own, and processes not shared.
+    /// A pod with the handler `cuddy`, a network and a cgroup of its own, processes not shared.
     pub fn new(name: &str) -> Self {
         let uid = format!("{name}-{}", unique());
         let namespaces = api::NamespaceOption {
@@ -49,6 +50,7 @@ impl PodSpec {
             hostname: name.to_owned(),
             log_directory: format!("{LOGS}/default_{name}_{uid}"),
             linux: Some(api::LinuxPodSandboxConfig {
+                cgroup_parent: format!("{PARENT}/pod-{uid}"),
                 security_context: Some(security),
                 ..Default::default()
             }),

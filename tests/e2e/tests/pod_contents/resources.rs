@@ -1,9 +1,8 @@
 //! Limits, what happens at them, and what is told of use.
 
+use harness::cri::node::{any_handler, each_handler};
 use harness::cri::{ContainerSpec, PodSpec, api};
 use harness::eventually;
-
-use crate::{any_handler, each_handler};
 
 const MIB: i64 = 1 << 20;
 

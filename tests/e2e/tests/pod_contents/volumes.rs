@@ -1,11 +1,10 @@
-//! The volumes that nearly every pod has; all others are in `tests/volumes.rs`.
+//! The volumes that nearly every pod has; all others are in `tests/e2e/tests/volumes.rs`.
 
 use std::path::Path;
 
+use harness::cri::node::any_handler;
 use harness::cri::{ContainerSpec, PodSpec, api};
 use harness::eventually;
-
-use crate::any_handler;
 
 #[test]
 fn a_termination_message_comes_back() {

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use harness::cri::log::{Stream, text};
+use harness::cri::node::{any_handler, each_handler};
 use harness::cri::{ContainerSpec, PodSpec};
 use harness::eventually;
 use tonic::Code;
-
-use crate::{any_handler, each_handler};
 
 #[test]
 fn logs_are_whole_and_can_be_rotated() {

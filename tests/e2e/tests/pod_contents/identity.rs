@@ -1,9 +1,8 @@
 //! What a container is told about itself and its place: names, files of the resolver,
 //! environment, user, capabilities.
 
+use harness::cri::node::{any_handler, each_handler};
 use harness::cri::{ContainerSpec, PodSpec, api};
-
-use crate::{any_handler, each_handler};
 
 #[test]
 fn names_are_the_pods() {
