@@ -5,5 +5,5 @@ pub(crate) mod catalog;
 pub(crate) mod power;
 pub(crate) mod pvpanic;
 pub(crate) mod serial;
-mod tap;
+pub(crate) mod tap;
 mod watched;

@@ -128,6 +128,21 @@ mod tests {
     }
 
     #[test]
+    fn control_thread_can_make_a_network_device_of_anything() {
+        let thread = std::thread::spawn(|| {
+            let file = tempfile::tempfile().unwrap();
+            install(ThreadKind::Control).unwrap();
+            let refused = crate::devices::tap::check(&file).is_err();
+            let calls = crate::devices::tap::CALLS;
+            refused
+                && (calls.set_offloads)(&file, 0).is_err()
+                && (calls.set_queue)(&file, false).is_err()
+                && (calls.set_backend)(&file, 0, None).is_err()
+        });
+        assert!(thread.join().unwrap());
+    }
+
+    #[test]
     fn thread_can_still_allocate_lock_and_end() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
