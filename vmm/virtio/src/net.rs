@@ -13,6 +13,7 @@
 //! ```
 
 mod bits;
+mod budget;
 mod control;
 mod receive;
 mod tap;
@@ -33,6 +34,7 @@ use crate::mmio::VIRTIO_F_EVENT_IDX;
 use crate::queue::Chain;
 use crate::worker::{Active, Backend, FIRST_TOKEN, Spawner, ThreadKind, Worker, WorkerError};
 use bits::{F_CTRL_GUEST_OFFLOADS, F_CTRL_VQ, F_MQ, GUEST_OFFLOADS, HEADER, tap_offloads};
+use budget::Budget;
 use control::Command;
 use receive::{Receiver, Terms};
 use tap::Tap;
@@ -94,7 +96,7 @@ pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceErro
     let description =
         Description { device_id: bits::DEVICE_ID, features, queue_sizes, config: space };
     let receivers = taps.iter().map(|_| Receiver::default()).collect();
-    let backend = NetBackend { taps, vhost, receivers, mtu };
+    let backend = NetBackend { taps, vhost, receivers, mtu, offloads: 0, budget: Budget::new() };
     Worker::spawn(spawner, ThreadKind::Net, description, backend)
 }
 
@@ -125,6 +127,9 @@ struct NetBackend {
     vhost: Vec<Vhost>,
     receivers: Vec<Receiver>,
     mtu: u16,
+    /// Offloads of the tap as they are.
+    offloads: u32,
+    budget: Budget,
 }
 
 impl Backend for NetBackend {
@@ -170,8 +175,14 @@ impl NetBackend {
         if features & F_MQ != 0 { 2 * self.taps.len() } else { 2 }
     }
 
-    fn set_offloads(&self, offloads: u64) -> io::Result<()> {
-        self.taps[0].set_offloads(tap_offloads(offloads))
+    fn set_offloads(&mut self, features: u64) -> io::Result<()> {
+        let offloads = tap_offloads(features);
+        if offloads != self.offloads {
+            self.budget.spend()?;
+            self.taps[0].set_offloads(offloads)?;
+            self.offloads = offloads;
+        }
+        Ok(())
     }
 
     /// Gives the queues of all pairs that the driver has set up to the host's kernel.
@@ -194,6 +205,10 @@ impl NetBackend {
     fn use_pairs(&mut self, active: &Active, pairs: usize) -> io::Result<()> {
         if pairs == 0 || pairs > self.taps.len() || 2 * pairs > active.queues.len() {
             return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let changed = |(pair, tap): (usize, &Tap)| tap.in_use() != (pair < pairs);
+        if self.taps.iter().enumerate().any(changed) {
+            self.budget.spend()?;
         }
         for (pair, tap) in self.taps.iter_mut().enumerate() {
             let wanted = pair < pairs;

@@ -238,7 +238,8 @@ impl VsockBackend {
         if let Some(spare) = self.spare.take() {
             return Ok(Some(spare));
         }
-        loop {
+        // Bounded, or a driver that gives unusable buffers again and again would keep the thread.
+        for _ in 0..QUEUE_SIZES[RECEIVE] {
             match active.pop(RECEIVE)? {
                 Some((head, Ok(chain))) if chain.writable.len() > HEADER => {
                     return Ok(Some((head, chain)));
@@ -251,6 +252,8 @@ impl VsockBackend {
                 None => return Ok(None),
             }
         }
+        active.kick_later(RECEIVE)?;
+        Ok(None)
     }
 
     /// Puts the next packet into a receive buffer and says how long it is.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use fuse_backend_rs::file_buf::FileVolatileSlice;
+use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 
 use super::bits::{
@@ -100,14 +101,19 @@ impl Receiver {
     }
 
     /// Takes buffers from the queue until the largest packet has room, and says whether it has.
-    /// If not, the driver is asked to tell of new ones.
+    /// If not, the driver is asked to tell of new ones. Comes back later to a driver that gives
+    /// more than it has: the attack are unusable buffers, given again as soon as they come back.
     fn refill(
         &mut self,
         active: &mut Active,
         position: usize,
         room: &mut Room<'_>,
     ) -> Result<bool, WorkerError> {
-        while room.lacking() {
+        let most = active.queues[position].queue.size();
+        for _ in 0..most {
+            if !room.lacking() {
+                return Ok(true);
+            }
             let Some((head, chain)) = active.pop(position)? else {
                 match active.notifications(position, true)? {
                     true => continue,
@@ -125,7 +131,10 @@ impl Receiver {
                 }
             }
         }
-        Ok(true)
+        if room.lacking() {
+            active.kick_later(position)?;
+        }
+        Ok(!room.lacking())
     }
 
     /// Finishes the header of a packet of `len` bytes and moves its buffers to `used`.

@@ -303,6 +303,38 @@ fn offloads_are_the_drivers() {
 }
 
 #[test]
+fn a_driver_can_not_change_the_tap_without_end() {
+    let (mut driver, _wire) = net(!bits::USO);
+    let some = bits::F_GUEST_CSUM.to_le_bytes();
+    let flip = |driver: &mut Driver| {
+        let answers = [some, [0; 8]].map(|bits| command(driver, 2, &[&[5, 0], &bits[..]].concat()));
+        answers == [control::OK; 2]
+    };
+    let changes = (0..100).take_while(|_| flip(&mut driver)).count();
+    assert!((4..100).contains(&changes), "{changes}");
+    // The reset does not give it more.
+    driver.negotiate(!bits::USO);
+    driver.failed();
+}
+
+#[test]
+fn unusable_buffers_without_end_do_not_keep_the_thread() {
+    let (mut driver, wire) = net(u64::MAX);
+    let tiny = driver.space(1);
+    for _ in 0..2000 {
+        driver.submit_silently(0, &[tiny]);
+        driver.submit(0, &[tiny]);
+        assert_eq!([driver.used(0).1, driver.used(0).1], [0, 0]);
+    }
+    for _ in 0..2 {
+        let space = driver.space(1 << 16);
+        driver.submit(0, &[space]);
+    }
+    wire.send(&packet(b"last")).unwrap();
+    assert_eq!(driver.used(0).1, 16);
+}
+
+#[test]
 fn old_kernels_have_no_udp_segmentation() {
     fn old(_: &File, offloads: u32) -> io::Result<()> {
         if offloads & 0x60 == 0 { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
