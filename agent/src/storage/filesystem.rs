@@ -90,7 +90,52 @@ fn make(root: &Path, directory: &Directory) -> rustix::io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{Directory, make_directories};
+    use super::{Directory, Filesystem, make_directories, mount, unmount};
+
+    fn filesystem(point: &std::path::Path, fstype: &str, options: &[&str]) -> Filesystem {
+        Filesystem {
+            point: point.to_str().unwrap().into(),
+            fstype: fstype.into(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            directories: vec![Directory { path: "sub".into(), mode: 0o1777, owner: (1, 2) }],
+        }
+    }
+
+    /// Mounting needs root, which the agent always is.
+    #[test]
+    fn memory_is_mounted_once_and_layers_are_joined() {
+        let dir = tempfile::tempdir().unwrap();
+        let point = dir.path().join("made/memory");
+        let memory = filesystem(&point, "tmpfs", &["size=65536", "mode=750", "nodev"]);
+        mount(&memory).unwrap();
+        std::fs::write(point.join("sub/file"), "stays").unwrap();
+        mount(&memory).unwrap();
+        assert_eq!(std::fs::read(point.join("sub/file")).unwrap(), b"stays");
+        assert!(std::fs::write(point.join("much"), vec![0; 1 << 17]).is_err());
+        std::fs::remove_file(point.join("much")).unwrap();
+        assert_eq!(point.metadata().unwrap().permissions().mode() & 0o7777, 0o750);
+        for (name, file) in [("upper layer", "a"), ("lower", "b")] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join(file), name).unwrap();
+        }
+        for name in ["changes", "work"] {
+            std::fs::create_dir(point.join(name)).unwrap();
+        }
+        let at = |option: &str, path: std::path::PathBuf| format!("{option}={}", path.display());
+        let options = [
+            at("lowerdir+", dir.path().join("upper layer")),
+            at("lowerdir+", dir.path().join("lower")),
+            at("upperdir", point.join("changes")),
+            at("workdir", point.join("work")),
+        ];
+        let root = dir.path().join("root");
+        mount(&filesystem(&root, "overlay", &options.each_ref().map(String::as_str))).unwrap();
+        assert!(root.join("a").exists() && root.join("b").exists() && root.join("sub").is_dir());
+        for place in [&root, &point, &point] {
+            unmount(place.to_str().unwrap()).unwrap();
+        }
+        assert!(!point.join("sub").exists() && !root.join("a").exists());
+    }
 
     #[test]
     fn directories_are_made_once_and_only_inside() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use harness::containerd::{self, Containerd};
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::shim::{Pod, Ran, busybox_root, mount};
 use harness::{eventually, host};
@@ -281,10 +282,10 @@ fn device_files_of_the_host_are_disks_common_devices_or_refused() {
 fn socket_of_the_host_is_seen_and_nobody_answers() {
     let ground = Ground::new();
     let _listener = std::os::unix::net::UnixListener::bind(ground.path("socket")).unwrap();
-    let pod = Pod::new("socket", "[ -S /socket ] && busybox nc -U /socket </dev/null; echo $?");
+    let pod = Pod::new("socket", "[ -S /socket ] && echo seen");
     add_bind(&pod, &ground.path("socket"), "/socket", &["bind"]);
     let ran = ground.try_run(&pod).unwrap();
-    assert!(ran.output.ends_with("1\n"), "{ran:?}");
+    assert_eq!(ran.output, "seen\n");
     let log = pod.log();
     assert!(log.contains("socket") && log.contains("nobody answers"), "{log}");
     drop(pod);
@@ -296,10 +297,10 @@ fn shared_memory_has_the_pods_size_and_is_the_guests() {
     let ground = Ground::new();
     let shm = ground.tmpfs("sandboxes/1/shm", "size=8M,mode=1777");
     let script = "busybox df -k /dev/shm | busybox tail -n 1; \
-        dd if=/dev/zero of=/dev/shm/x bs=1M count=9 2>&1 | busybox tail -n 1; \
+        dd if=/dev/zero of=/dev/shm/x bs=1M count=9 2>&1 | busybox grep -o 'No space left'; \
         busybox stat -c %a /dev/shm; wc -c </dev/shm/x";
     let pod = Pod::new("shm", script);
-    add_bind(&pod, &shm, "/dev/shm", &["rbind", "ro", "rw"]);
+    add_bind(&pod, &shm, "/dev/shm", &["rbind", "rw"]);
     let ran = ground.run(pod);
     assert!(ran.output.contains(" 8192 ") && ran.output.contains("No space left"), "{ran:?}");
     assert!(ran.output.ends_with("1777\n8388608\n"), "{ran:?}");
@@ -315,7 +316,7 @@ fn memory_volume_is_one_for_all_and_limited() {
     let whole = text(&volume).to_owned() + "/sub";
     run("mount", &["--bind", &whole, text(&part)]);
     let script = "echo shared >/cache/sub/file; cat /part/file; \
-        dd if=/dev/zero of=/part/x bs=1M count=5 2>&1 | busybox tail -n 1; \
+        dd if=/dev/zero of=/part/x bs=1M count=5 2>&1 | busybox grep -o 'No space left'; \
         busybox stat -c %a /cache; busybox df -k /cache | busybox tail -n 1";
     let pod = Pod::new("memory", script);
     add_bind(&pod, &volume, "/cache", &["rbind", "rw"]);
@@ -445,5 +446,29 @@ fn erofs_layers_get_an_image_where_the_host_has_directories_to_write_to() {
     ]);
     assert_eq!(ran.unwrap().output, "upper\nhidden\nnew\noverlay\n711\n");
     drop(pod);
+    host::settled();
+}
+
+#[test]
+fn snapshots_of_containerds_erofs_snapshotter_run() {
+    let mut tried = 0;
+    for programs in containerd::versions() {
+        let daemon = Containerd::new(&programs);
+        if daemon.major() < 2 {
+            continue;
+        }
+        tried += 1;
+        let plugins = daemon.ctr(&["plugins", "ls"]).ok();
+        let erofs =
+            plugins.lines().find(|line| line.contains("snapshotter") && line.contains("erofs"));
+        assert!(erofs.is_some_and(|line| line.ends_with("ok")), "{plugins}");
+        let script = "echo new >/new && cat /new; cat /proc/mounts | head -n 1";
+        let fixed = ["run", "--rm", "--snapshotter", "erofs", "--runtime", RUNTIME, BUSYBOX];
+        let done = daemon.ctr(&[&fixed[..], &["erofs", "sh", "-c", script]].concat());
+        let output = done.ok();
+        println!("containerd {}: {output}", daemon.version());
+        assert!(output.starts_with("new\n"), "{output}");
+    }
+    assert!(tried > 0, "no containerd with an EROFS snapshotter");
     host::settled();
 }

@@ -16,6 +16,9 @@ use crate::spec::Bind;
 /// Magic number of tmpfs (linux/magic.h).
 const TMPFS: u64 = 0x0102_1994;
 
+/// Magic number of hugetlbfs.
+const HUGETLBFS: u64 = 0x9584_58f6;
+
 /// The part of a path that all of kubelet's `emptyDir` volumes have.
 const EMPTY_DIR: &str = "/kubernetes.io~empty-dir/";
 
@@ -52,8 +55,12 @@ pub(super) async fn show(
 fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
     let filesystem = rustix::fs::statfs(source)?;
     let metadata = source.metadata()?;
-    if u64::try_from(filesystem.f_type).ok() != Some(TMPFS) || !metadata.is_dir() {
-        return Ok(None);
+    match u64::try_from(filesystem.f_type) {
+        Ok(TMPFS) if metadata.is_dir() => {}
+        Ok(HUGETLBFS) => {
+            return Err(io::Error::other("the guest has no huge pages for a volume"));
+        }
+        _ => return Ok(None),
     }
     let device = metadata.dev();
     let device = (rustix::fs::major(device), rustix::fs::minor(device));
