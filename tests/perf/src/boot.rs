@@ -16,8 +16,8 @@ const MEMORY_MIB: u32 = 256;
 /// What boots.
 #[derive(Debug)]
 pub(crate) struct Files {
-    vmm: PathBuf,
-    kernel: PathBuf,
+    pub(crate) vmm: PathBuf,
+    pub(crate) kernel: PathBuf,
     rootfs: PathBuf,
 }
 

@@ -3,6 +3,7 @@
 //! and containerd serves; in the lab, seconds are only good for ratios.
 
 mod boot;
+mod devices;
 mod memory;
 mod report;
 mod request;
@@ -29,8 +30,17 @@ struct Cli {
     #[arg(long, default_value = "cuddy.test/busybox:latest")]
     image: String,
     /// What one second means on this host, for the report.
-    #[arg(long, default_value = "wall clock")]
+    #[arg(long, default_value = "wall clock", global = true)]
     clock: String,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What is measured apart from all else.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Disk, share and network of a machine beside QEMU's.
+    Devices(devices::DevicesArgs),
 }
 
 /// Where the product is installed: the parent of the folder of this program.
@@ -51,6 +61,12 @@ fn measure(cli: &Cli) -> Result<Report> {
 
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
+    match &cli.part {
+        Some(Part::Devices(args)) => {
+            return args.run(&cli.clock, &boot::Files::installed(&prefix()?));
+        }
+        None => {}
+    }
     let report = measure(&cli)?;
     print!("{}", report.table());
     if let Some(path) = &cli.json {
