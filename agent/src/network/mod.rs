@@ -111,3 +111,6 @@ impl Made {
         Ok(numbers)
     }
 }
+
+#[cfg(test)]
+mod tests;
