@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 use harness::containerd::versions;
-use harness::cri::{ContainerSpec, Controller, Cri, Daemon, Pod, PodSpec};
+use harness::cri::{Container, ContainerSpec, Controller, Cri, Daemon, Pod, PodSpec};
 use harness::{eventually, host};
 
 /// Runs a scenario under every version of containerd and each of its controllers.
@@ -16,6 +16,12 @@ fn everywhere(scenario: impl Fn(&Daemon, &Cri, Controller)) {
             daemon.settled();
         }
     }
+}
+
+/// A daemon of the newest version.
+fn newest() -> Daemon {
+    let daemons = versions().into_iter().filter(|programs| programs.starts_with("/opt"));
+    Daemon::new(&daemons.max().unwrap())
 }
 
 fn run(cri: &Cri, controller: Controller, name: &str) -> Pod {
@@ -48,8 +54,8 @@ fn containers_come_and_go_in_one_machine_that_lasts_as_long_as_the_pod() {
         assert_eq!(cri.exited(&first).exit_code, 0);
         cri.remove(&first);
         let again = cri.start_new(&pod, ContainerSpec::idle("first").attempt(1));
-        assert_eq!(cri.sh(&again, "echo there"), "there\n");
-        assert_eq!(cri.sh(&second, "echo there"), "there\n");
+        assert_eq!(cri.sh(&again, "echo there"), "there");
+        assert_eq!(cri.sh(&second, "echo there"), "there");
         assert_eq!(host::vmms(), machine);
         assert!(cri.ready(&pod));
         cri.stop_pod(&pod);
@@ -90,4 +96,127 @@ fn process_ids_are_shared_as_asked_for() {
         assert!(!cri.sh(&aside, "ps").contains("sleep 1234"));
         cri.remove_pod(&pod);
     });
+}
+
+fn exec_one(cri: &Cri, container: &Container, worker: i32, n: i32) {
+    let words = format!("echo {worker}-{n}; echo err >&2; exit {n}");
+    let done = cri.exec_sync(container, &["sh", "-c", &words]);
+    assert_eq!((done.code, done.stderr.as_str()), (n, "err\n"));
+    assert_eq!(done.stdout, format!("{worker}-{n}\n"));
+}
+
+#[test]
+fn processes_join_containers_by_the_hundred() {
+    let daemon = newest();
+    for controller in daemon.controllers() {
+        let cri = &daemon.cri();
+        let pod = run(cri, *controller, "execs");
+        let container = &cri.start_new(&pod, ContainerSpec::idle("main"));
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                scope.spawn(move || (0..16).for_each(|n| exec_one(cri, container, worker, n)));
+            }
+        });
+        let missing = cri.try_exec_sync(container, &["/does/not/exist"], 10).unwrap_err();
+        let text = missing.message();
+        assert!(text.contains("/does/not/exist") && text.contains("no such file"), "{text}");
+        // A child in the background keeps the output open; the exec ends all the same.
+        let done = cri.exec_sync(container, &["sh", "-c", "sleep 900 & echo parent"]);
+        assert_eq!(done.ok(), "parent\n");
+        let late = cri.try_exec_sync(container, &["sleep", "100"], 1).unwrap_err();
+        assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late:?}");
+        assert_eq!(cri.sh(container, "ps | grep -c 'sleep [1]00$'; true"), "0");
+        cri.remove_pod(&pod);
+        daemon.settled();
+    }
+}
+
+#[test]
+fn want_of_memory_is_the_reason_that_is_told() {
+    everywhere(|_, cri, controller| {
+        let pod = run(cri, controller, "memory");
+        let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
+        let hog = cri.start_new(&pod, ContainerSpec::shell("hog", script).memory(16 << 20));
+        let status = cri.exited(&hog);
+        assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+        assert!(cri.ready(&pod));
+        let other = cri.start_new(&pod, ContainerSpec::shell("other", "kill -9 $$"));
+        let status = cri.exited(&other);
+        assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
+        cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn resources_change_and_are_measured() {
+    everywhere(|daemon, cri, controller| {
+        let pod = run(cri, controller, "resources");
+        let container = cri.start_new(&pod, ContainerSpec::idle("main").memory(64 << 20));
+        let limit = "cat /sys/fs/cgroup/memory.max";
+        assert_eq!(cri.sh(&container, limit), (64 << 20).to_string());
+        let mut wanted = ContainerSpec::idle("main").memory(96 << 20);
+        wanted.limits().cpu_quota = 50_000;
+        wanted.limits().cpu_period = 100_000;
+        cri.try_update(&container, wanted.limits().clone()).unwrap();
+        assert_eq!(cri.sh(&container, limit), (96 << 20).to_string());
+        assert_eq!(cri.sh(&container, "cat /sys/fs/cgroup/cpu.max"), "50000 100000");
+        cri.sh(&container, "dd if=/dev/zero of=/dev/null bs=1M count=50 2>/dev/null");
+        let stats = cri.stats(&container);
+        let (cpu, memory) = (stats.cpu.unwrap(), stats.memory.unwrap());
+        assert!(cpu.usage_core_nano_seconds.unwrap().value > 0);
+        assert!(memory.working_set_bytes.unwrap().value > 0);
+        let task = daemon.ctr(&["task", "metrics", "--format", "json", &container.id]);
+        assert!(task.stdout.contains("usage_usec"), "{task:?}");
+        daemon.ctr(&["task", "pause", &container.id]).ok();
+        let seen = daemon.ctr(&["task", "ls"]).ok();
+        let line = seen.lines().find(|line| line.contains(&container.id)).unwrap();
+        assert!(line.contains("PAUSED"), "{line}");
+        daemon.ctr(&["task", "resume", &container.id]).ok();
+        assert_eq!(cri.sh(&container, "echo there"), "there");
+        cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn pods_outlive_a_crash_of_containerd() {
+    for programs in versions() {
+        let mut daemon = Daemon::new(&programs);
+        // Version 2.0 and its successors find pods of either controller again.
+        for controller in daemon.controllers() {
+            println!("containerd {} {controller:?}", daemon.version());
+            let cri = daemon.cri();
+            let pod = run(&cri, *controller, "crash");
+            let gate = daemon.path("gate");
+            std::fs::create_dir_all(&gate).unwrap();
+            let wait = |code: u32| {
+                format!(
+                    "n=0; until [ -e /gate/open ]; do echo line $n; n=$((n+1)); sleep 0.2; done; \
+                     echo last; exit {code}"
+                )
+            };
+            let stays = cri.start_new(&pod, ContainerSpec::idle("stays"));
+            let ends = ContainerSpec::shell("ends", &wait(9)).mount(&gate, "/gate");
+            let ends = cri.start_new(&pod, ends);
+            let machine = host::vmms();
+            daemon.kill();
+            std::fs::write(gate.join("open"), "").unwrap();
+            daemon.restart();
+            assert_eq!(host::vmms(), machine, "the machine is the same");
+            assert_eq!(cri.exited(&ends).exit_code, 9);
+            assert!(cri.ready(&pod));
+            assert_eq!(cri.sh(&stays, "echo there"), "there");
+            let text = harness::cri::log::text(&ends.log, harness::cri::log::Stream::Stdout);
+            let lines: Vec<&str> = text.lines().collect();
+            let (last, counted) = lines.split_last().unwrap();
+            assert_eq!(*last, "last");
+            for (n, line) in counted.iter().enumerate() {
+                assert_eq!(*line, format!("line {n}"), "a line is missing: {text}");
+            }
+            let more = cri.start_new(&pod, ContainerSpec::shell("more", "exit 4"));
+            assert_eq!(cri.exited(&more).exit_code, 4);
+            cri.remove_pod(&pod);
+            std::fs::remove_dir_all(&gate).unwrap();
+            daemon.settled();
+        }
+    }
 }
