@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use harness::containerd::{self, Containerd};
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::shim::{Pod, Ran, busybox_root, mount};
-use harness::{eventually, host};
+use harness::{PATIENCE, eventually, host};
 use serde_json::{Value, json};
 
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -151,20 +151,23 @@ fn publish(volume: &Path, version: &str, content: &str) {
 fn config_map_changes_are_seen_within_a_second() {
     let ground = Ground::new();
     let (volume, out) = (ground.dir("volume"), ground.dir("out"));
-    publish(&volume, "..1", "first");
+    publish(&volume, "..1", "first\n");
     symlink("..data/key", volume.join("key")).unwrap();
     let name = Name::new("config-map");
     // What it sees is written where the host sees it, as often as it can.
-    let script = "while :; do cat /cfg/key >/out/new; mv /out/new /out/seen; usleep 20000; done";
+    let script = "while :; do read -r seen </cfg/key; echo $seen >/out/seen; done";
     let mounts = [bind(&volume, "/cfg", "rbind:ro"), bind(&out, "/out", "rbind:rw")];
     detach(&name, &mounts, script);
-    let sees = |what: &str| std::fs::read_to_string(out.join("seen")).is_ok_and(|t| t == what);
+    let seen = || std::fs::read_to_string(out.join("seen")).unwrap_or_default();
+    let sees = |what: &str| seen().trim_end() == what;
     eventually("the container sees the first version", || sees("first"));
     let mut slowest = Duration::ZERO;
     for version in ["second", "third", "fourth", "fifth"] {
         let begin = Instant::now();
-        publish(&volume, &format!("..{version}"), version);
-        eventually(version, || sees(version));
+        publish(&volume, &format!("..{version}"), &format!("{version}\n"));
+        while !sees(version) && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         slowest = slowest.max(begin.elapsed());
     }
     println!("slowest change seen after {} ms", slowest.as_millis());
@@ -369,7 +372,7 @@ fn tmpfs_can_begin_with_what_it_hides() {
     let ground = Ground::new();
     ground.file("root/data/dir/file", "copied\n");
     symlink("dir/file", ground.path("root/data/link")).unwrap();
-    run("chmod", &["750", text(&ground.path("root/data/dir"))]);
+    run("chmod", &["751", text(&ground.path("root/data/dir"))]);
     run("chown", &["12:34", text(&ground.path("root/data/dir"))]);
     let script = "cat /data/link; busybox stat -c '%a %u %g' /data/dir; echo x >/data/new";
     let pod = Pod::new("copy-up", script);
@@ -379,7 +382,7 @@ fn tmpfs_can_begin_with_what_it_hides() {
             "options": ["tmpcopyup", "size=1m"],
         }));
     });
-    assert_eq!(ground.run(pod).output, "copied\n750 12 34\n");
+    assert_eq!(ground.run(pod).output, "copied\n751 12 34\n");
     assert!(!ground.path("root/data/new").exists());
 }
 
