@@ -227,13 +227,13 @@ async fn devices_and_hidden_paths_are_as_stated() {
         Case {
             change: &[
                 ("/linux/maskedPaths", || json!(["/etc/passwd", "/home", "/no/such"])),
-                ("/linux/readonlyPaths", || json!(["/tmp", "/bin/busybox", "/neither"])),
+                ("/linux/readonlyPaths", || json!(["/tmp", "/run", "/neither"])),
             ],
-            command: "wc -c </etc/passwd; ls -A /home | wc -l; (echo x >/home/x) 2>&1; \
-                      touch /tmp/x 2>&1; (echo >>/bin/busybox) 2>&1; touch /run/x /etc/y",
-            prints: "0\n0\nsh: can't create /home/x: Read-only file system\n\
+            command: "wc -c </etc/passwd; ls -A /home | wc -l; touch /home/x 2>&1; \
+                      touch /tmp/x 2>&1; touch /run/x 2>&1; touch /etc/y",
+            prints: "0\n0\ntouch: /home/x: Read-only file system\n\
                      touch: /tmp/x: Read-only file system\n\
-                     sh: can't create /bin/busybox: Read-only file system\n",
+                     touch: /run/x: Read-only file system\n",
         },
         Case {
             // Terminals are the container's own, another's or the guest's are out of reach.
@@ -314,11 +314,10 @@ async fn user_namespaces_may_share_the_pods_other_namespaces() {
             {"containerID": 1000, "hostID": 200_000, "size": 64_536}])
     }
     const SEEN: &str = "id -u; awk '{ print $1, $2, $3 }' /proc/self/uid_map; \
-                        awk '$5 == \"/dev/mqueue\" || $5 == \"/proc\" { print $5 }' \
-                        /proc/self/mountinfo; stat -c %u:%g /etc/passwd";
+                        grep -cE ' /(proc|dev/mqueue) ' /proc/self/mountinfo; \
+                        stat -c %u:%g /etc/passwd";
     // What is root's on the disk belongs to nobody here.
-    const PRINTS: &str =
-        "1000\n0 100000 1000\n1000 200000 64536\n/dev/mqueue\n/proc\n65534:65534\n";
+    const PRINTS: &str = "1000\n0 100000 1000\n1000 200000 64536\n2\n65534:65534\n";
     check(&[
         Case {
             change: &[
@@ -346,6 +345,36 @@ async fn user_namespaces_may_share_the_pods_other_namespaces() {
         },
     ])
     .await;
+}
+
+#[tokio::test]
+async fn files_of_the_guest_are_mapped_for_user_namespaces() {
+    let agent = Agent::start().await;
+    let root = agent.rootfs();
+    let volume = tempfile::tempdir().unwrap();
+    std::fs::write(volume.path().join("file"), "").unwrap();
+    std::os::unix::fs::chown(volume.path().join("file"), Some(33), Some(34)).unwrap();
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    for user in [false, true] {
+        let mut spec = spec(&root, "stat -c %u:%g /data/file; touch /data/new && echo fine");
+        let mut mount = json!({"destination": "/data", "type": "bind", "source": volume.path(),
+            "options": ["rbind", "rw"]});
+        mount["uidMappings"] = maps.clone();
+        mount["gidMappings"] = maps.clone();
+        set(&mut spec, "/mounts/-", mount);
+        if user {
+            std::os::unix::fs::chown(&root, Some(100_000), Some(100_000)).unwrap();
+            set(&mut spec, "/linux/namespaces/-", json!({"type": "user"}));
+            spec["linux"]["uidMappings"] = maps.clone();
+            spec["linux"]["gidMappings"] = maps.clone();
+        }
+        let (_, out, error) = agent.run(&spec).await;
+        // Without a user namespace the mapped owners are seen as they are.
+        let (seen, error_seen) =
+            if user { ("33:34\nfine\n", "") } else { ("100033:100034\n", "Value too large") };
+        assert_eq!(out, seen, "{error}");
+        assert!(error.contains(error_seen), "{error}");
+    }
 }
 
 #[tokio::test]

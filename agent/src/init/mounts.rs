@@ -27,7 +27,8 @@ pub(super) fn mount_all(
     rootfs: &Rooted,
     (cgroup, premade): (&Path, &mut Premade),
 ) -> std::result::Result<(), Failure> {
-    for mount in &spec.mounts {
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let premade = premade.take(index);
         mount_one(spec, rootfs, (cgroup, premade), mount).map_err(|reason| {
             let source = mount.source.as_deref().unwrap_or(Path::new(&mount.kind));
             Failure::configuration(format_args!(
@@ -42,7 +43,7 @@ pub(super) fn mount_all(
 fn mount_one(
     spec: &Spec,
     rootfs: &Rooted,
-    (cgroup, premade): (&Path, &mut Premade),
+    (cgroup, premade): (&Path, Option<OwnedFd>),
     mount: &Mount,
 ) -> Result<()> {
     let mut options = parse(&mount.options);
@@ -53,7 +54,7 @@ fn mount_one(
     if mount.destination == Path::new("/dev") && options.bind.is_none() {
         options.own.set &= !RDONLY;
     }
-    let detached = match premade.take(&mount.kind).filter(|_| options.bind.is_none()) {
+    let detached = match premade {
         Some(premade) => premade,
         None => detached(spec, cgroup, mount, &options)?,
     };
@@ -69,7 +70,7 @@ fn mount_one(
         let mode = options.data.iter().any(|(key, _)| key == "mode");
         copy_up(&place, &detached, mode).map_err(doing("copy what the mount hides"))?;
     }
-    set_all(spec, mount, &detached, &options)?;
+    set_all(spec, &detached, &options)?;
     attach(&detached, &place).map_err(doing("attach"))?;
     for (propagation, recursive) in options.propagation {
         let attributes = MountAttributes { propagation, ..MountAttributes::default() };
@@ -182,8 +183,7 @@ pub(crate) fn mount_detached(
     Ok(attach(&detached, &place)?)
 }
 
-fn set_all(spec: &Spec, mount: &Mount, detached: &OwnedFd, options: &Options) -> Result<()> {
-    set_idmap(spec, mount, detached, options)?;
+fn set_all(spec: &Spec, detached: &OwnedFd, options: &Options) -> Result<()> {
     for (attributes, recursive) in [(options.recursive, true), (options.own, false)] {
         if attributes == MountAttributes::default() {
             continue;
@@ -199,16 +199,22 @@ fn set_all(spec: &Spec, mount: &Mount, detached: &OwnedFd, options: &Options) ->
     Ok(())
 }
 
-fn set_idmap(spec: &Spec, mount: &Mount, detached: &OwnedFd, options: &Options) -> Result<()> {
+/// The copy of a bind mount's source that has mapped ids, if the mount asks for them.
+pub(super) fn mapped_bind(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>> {
+    let options = parse(&mount.options);
     let own_maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if !own_maps && options.idmap.is_none() {
-        return Ok(());
+        return Ok(None);
     }
+    let (Some(recursive), Some(source)) = (options.bind, &mount.source) else {
+        return Err("only bind mounts can have mapped ids".to_owned());
+    };
     let (uids, gids) = if own_maps {
         (&mount.uid_mappings, &mount.gid_mappings)
     } else {
         (&spec.linux.uid_mappings, &spec.linux.gid_mappings)
     };
+    let detached = clone_mount(source, recursive).map_err(doing("copy the source"))?;
     let userns = user_namespace::with_maps(uids, gids).map_err(|failure| failure.message)?;
     let raw = std::os::fd::AsRawFd::as_raw_fd(&userns);
     let attributes = MountAttributes {
@@ -217,5 +223,6 @@ fn set_idmap(spec: &Spec, mount: &Mount, detached: &OwnedFd, options: &Options) 
         ..MountAttributes::default()
     };
     set_attributes(detached.as_fd(), options.idmap == Some(true), &attributes)
-        .map_err(doing("map ids"))
+        .map_err(doing("map ids"))?;
+    Ok(Some(detached))
 }

@@ -1,41 +1,41 @@
-//! Filesystems that show namespaces which a container does not make but shares. Only who rules
-//! over such a namespace may mount them, which a container in a user namespace of its own does
-//! not: they are mounted, attached nowhere, before it is entered.
+//! Mounts that a container in a user namespace of its own may not make: filesystems that show
+//! namespaces which it shares, because only who rules over such a namespace may mount them, and
+//! mounts of the guest's filesystems with mapped ids. They are made, attached nowhere, before the
+//! user namespace is, and where /proc knows the children of this process by their ids.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::failure::Context;
-use super::mounts::filesystem;
+use super::mounts::{self, filesystem};
 use crate::control::{self, Command, Failure, Incoming};
 use crate::oci::{NamespaceType, Spec};
 use crate::sys::process::{self, Fork};
 
-/// What a container may mount once each.
+/// Mounts by their index in the configuration.
 #[derive(Debug, Default)]
-pub(super) struct Premade {
-    proc: Option<OwnedFd>,
-    mqueue: Option<OwnedFd>,
-}
+pub(super) struct Premade(BTreeMap<usize, OwnedFd>);
 
-/// Mounts what `spec` asks for and could not mount later; after shared namespaces are joined, and
+/// Makes what `spec` asks for and could not have later; after shared namespaces are joined, and
 /// before the user namespace is made.
 pub(super) fn make(spec: &Spec) -> Result<Premade, Failure> {
     let mut premade = Premade::default();
-    if !spec.linux.is_new(NamespaceType::User) {
-        return Ok(premade);
-    }
-    if shares(spec, NamespaceType::Ipc, "mqueue") {
-        premade.mqueue = Some(filesystem("mqueue", None, &[]).context("mount mqueue")?);
-    }
-    if shares(spec, NamespaceType::Pid, "proc") {
-        premade.proc = Some(proc_of_children()?);
+    let user = spec.linux.is_new(NamespaceType::User);
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let made = match mount.kind.as_str() {
+            "mqueue" if user && !spec.linux.is_new(NamespaceType::Ipc) => {
+                Some(filesystem("mqueue", None, &[]).context("mount mqueue")?)
+            }
+            "proc" if user && !spec.linux.is_new(NamespaceType::Pid) => Some(proc_of_children()?),
+            _ => mounts::mapped_bind(spec, mount).map_err(|reason| {
+                let destination = &mount.destination;
+                Failure::configuration(format_args!("error mounting {destination:?}: {reason}"))
+            })?,
+        };
+        premade.0.extend(made.map(|made| (index, made)));
     }
     Ok(premade)
-}
-
-fn shares(spec: &Spec, namespace: NamespaceType, kind: &str) -> bool {
-    !spec.linux.is_new(namespace) && spec.mounts.iter().any(|mount| mount.kind == kind)
 }
 
 /// proc of the pid namespace that this process has joined: its children are in it, not itself.
@@ -64,12 +64,8 @@ fn proc_of_children() -> Result<OwnedFd, Failure> {
 }
 
 impl Premade {
-    /// The filesystem of this type, if it is here and was not taken before.
-    pub(super) fn take(&mut self, kind: &str) -> Option<OwnedFd> {
-        match kind {
-            "proc" => self.proc.take(),
-            "mqueue" => self.mqueue.take(),
-            _ => None,
-        }
+    /// The mount of this index, if it was made.
+    pub(super) fn take(&mut self, index: usize) -> Option<OwnedFd> {
+        self.0.remove(&index)
     }
 }
