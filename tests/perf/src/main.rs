@@ -3,11 +3,13 @@
 //! and containerd serves; in the lab, seconds are only good for ratios.
 
 mod boot;
+mod density;
 mod devices;
 mod memory;
 mod report;
 mod request;
 mod samples;
+mod timeline;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,8 +41,12 @@ struct Cli {
 /// What is measured apart from all else.
 #[derive(clap::Subcommand)]
 enum Part {
+    /// Where the time of a pod's start goes, step by step, beside runc.
+    Timeline(timeline::TimelineArgs),
     /// Disk, share and network of a machine beside QEMU's.
     Devices(devices::DevicesArgs),
+    /// Many pods on one host: memory of each, and that nothing is left.
+    Density(density::DensityArgs),
 }
 
 /// Where the product is installed: the parent of the folder of this program.
@@ -62,9 +68,11 @@ fn measure(cli: &Cli) -> Result<Report> {
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     match &cli.part {
+        Some(Part::Timeline(args)) => return args.run(&cli.clock),
         Some(Part::Devices(args)) => {
             return args.run(&cli.clock, &boot::Files::installed(&prefix()?));
         }
+        Some(Part::Density(args)) => return args.run(),
         None => {}
     }
     let report = measure(&cli)?;

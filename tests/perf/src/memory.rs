@@ -40,7 +40,12 @@ fn ctr(arguments: &[&str]) -> Result<()> {
 }
 
 fn measure_running() -> Result<Memory> {
-    let pid_file = Path::new("/run/cuddy/default").join(CONTAINER).join("vmm.pid");
+    of_sandbox(&Path::new("/run/cuddy/default").join(CONTAINER))
+}
+
+/// Measures the sandbox that has this directory.
+pub(crate) fn of_sandbox(directory: &Path) -> Result<Memory> {
+    let pid_file = directory.join("vmm.pid");
     let vmm = std::fs::read_to_string(&pid_file)
         .with_context(|| format!("reading {}", pid_file.display()))?;
     let vmm: u32 = vmm.trim().parse().with_context(|| format!("{}", pid_file.display()))?;

@@ -19,9 +19,9 @@ pub(super) struct Measure {
     /// The command, which prints JSON.
     pub(super) command: &'static str,
     /// Path of the number in it.
-    pointer: &'static str,
+    pub(super) pointer: &'static str,
     /// What one unit is in the answer's.
-    scale: f64,
+    pub(super) scale: f64,
 }
 
 impl Measure {
