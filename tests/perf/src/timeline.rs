@@ -178,8 +178,7 @@ fn with_steps(asked: &Asked, notes: &str) -> Result<Vec<Phase>> {
     let mut ends = vec![
         ("containerd, CNI, shim executed".to_owned(), at("shim")?.0),
         ("shim serves, pod accepted".to_owned(), at("boot")?.0),
-        ("VMM executed, boot requested".to_owned(), at("vmm")?.0),
-        ("VMM makes the machine".to_owned(), ready - boot_us * 1000),
+        ("VMM executed, machine made".to_owned(), ready - boot_us * 1000),
         ("guest: kernel and agent".to_owned(), ready),
         ("guest configured".to_owned(), at("configured")?.0),
     ];
@@ -231,11 +230,11 @@ mod tests {
 
     #[test]
     fn steps_become_phases_without_gaps() {
-        let notes = "2000000 shim\n2500000 boot\n3000000 vmm\n7000000 ready 3500\n\
+        let notes = "2000000 shim\n2500000 boot\n7000000 ready 3500\n\
                      8000000 configured\n11000000 create\n12000000 rootfs\n13000000 created\n\
                      14000000 started\n";
         let phases = with_steps(&ASKED, notes).unwrap();
-        assert_eq!(phases.len(), 13);
+        assert_eq!(phases.len(), 12);
         assert_eq!((phases[0].begin, phases[0].end), (0.0, 0.001));
         let kernel = phases.iter().find(|phase| phase.what.contains("kernel")).unwrap();
         assert_eq!((kernel.begin, kernel.end), (0.0025, 0.006));

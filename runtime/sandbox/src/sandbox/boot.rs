@@ -88,9 +88,11 @@ impl Owner {
                     owner.machine_ended(&end)
                 });
                 let Booted { machine, guest } = booted.clone();
+                let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
+                let patience = heartbeat::patience(patience, boot);
                 let watch = async move {
                     tokio::select! {
-                        reason = heartbeat::lost(&guest, patience) => Some(reason),
+                        reason = heartbeat::lost(async || guest.check().await, patience) => Some(reason),
                         _ = machine.ended() => None,
                     }
                 };
@@ -242,7 +244,6 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     state.step("boot");
     let network = network::begin(pod.network.as_deref(), &state, vcpus);
     let machine = Arc::new(machine::launch(launch).await?);
-    state.step("vmm");
     let ready = async {
         let took = machine.ready(limit).await?;
         state.step(&format!("ready {}", machine.boot_us().unwrap_or_default()));
