@@ -2,10 +2,13 @@
 //! interface behind it.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 
 use netlink::{Link, LinkChange, Socket, links};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::error::{Error, Result};
+use crate::sys::net::set_queue_pairs;
 use crate::window::Window;
 
 /// The class of devices that interfaces are.
@@ -75,11 +78,27 @@ impl Interface {
         }
         change(socket, index, &what, &first)?;
         self.set_parameters();
+        self.use_queues();
         if (link.flags ^ self.flags) & (CHOSEN | Link::UP) == 0 {
             return Ok(());
         }
         let flags = LinkChange::default().flags(self.flags, CHOSEN | Link::UP);
         change(socket, index, &what, &flags)
+    }
+
+    /// The driver uses as many queues as CPUs were online when it found the device, which is one
+    /// if that was at boot.
+    fn use_queues(&self) {
+        let online = std::thread::available_parallelism().map_or(1, usize::from);
+        let socket =
+            socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+        let wanted = u32::try_from(online).unwrap_or(1);
+        let set = socket
+            .map_err(std::io::Error::from)
+            .and_then(|socket| set_queue_pairs(socket.as_fd(), &self.name, wanted));
+        if let Err(error) = set {
+            log::debug!("queues of {}: {error}", self.name);
+        }
     }
 
     fn set_parameters(&self) {

@@ -22,3 +22,56 @@ pub(crate) fn set_interface_up(socket: BorrowedFd<'_>, name: &str) -> io::Result
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     super::check(result.into()).map(drop)
 }
+
+/// `struct ethtool_channels`.
+#[repr(C)]
+#[derive(Default)]
+struct Channels {
+    command: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// `struct ifreq` with a pointer.
+#[repr(C)]
+struct EthtoolRequest<'a> {
+    name: [u8; libc::IFNAMSIZ],
+    data: &'a mut Channels,
+    padding: [u8; 16],
+}
+
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_SCHANNELS: u32 = 0x3d;
+
+fn ethtool(socket: BorrowedFd<'_>, name: &str, channels: &mut Channels) -> io::Result<()> {
+    let mut request =
+        EthtoolRequest { name: [0; libc::IFNAMSIZ], data: channels, padding: [0; 16] };
+    // The last byte stays zero.
+    let room = request.name.iter_mut().take(libc::IFNAMSIZ - 1);
+    room.zip(name.bytes()).for_each(|(to, from)| *to = from);
+    // SAFETY: the request is live and has the size of an ifreq; it points to live channels, which
+    // is what the two commands take.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    super::check(result.into()).map(drop)
+}
+
+/// Lets an interface use so many of its queue pairs, or all if it has less, as
+/// `ethtool --set-channels NAME combined N` does.
+pub(crate) fn set_queue_pairs(socket: BorrowedFd<'_>, name: &str, wanted: u32) -> io::Result<()> {
+    let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+    ethtool(socket, name, &mut channels)?;
+    let wanted = wanted.min(channels.max_combined);
+    if channels.combined == wanted {
+        return Ok(());
+    }
+    channels.command = ETHTOOL_SCHANNELS;
+    channels.combined = wanted;
+    ethtool(socket, name, &mut channels)
+}

@@ -6,6 +6,9 @@ use std::path::Path;
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 const DIRECTORY: &str = "/proc/sys/net";
 
+/// What has the kernel make IPv6 addresses: they are taken over instead.
+const OF_ADDRESSES: [&str; 2] = ["addr_gen_mode", "stable_secret"];
+
 /// For each interface (name, MTU) of this thread's network namespace, the parameters that differ
 /// from what a new interface gets. The limit of IPv6 packets follows the interface's by itself.
 pub(crate) fn read(interfaces: &[(String, u32)]) -> Vec<BTreeMap<String, String>> {
@@ -16,7 +19,8 @@ pub(crate) fn read(interfaces: &[(String, u32)]) -> Vec<BTreeMap<String, String>
         for ((name, mtu), found) in interfaces.iter().zip(&mut all) {
             let own = files(&conf.join(name)).into_iter();
             let chosen = own.filter(|(file, value)| {
-                usual.get(file) != Some(value) && !(file == "mtu" && *value == mtu.to_string())
+                let follows = file == "mtu" && *value == mtu.to_string();
+                usual.get(file) != Some(value) && !follows && !OF_ADDRESSES.contains(&file.as_str())
             });
             found.extend(chosen.map(|(file, value)| (format!("{family}/conf/*/{file}"), value)));
         }
