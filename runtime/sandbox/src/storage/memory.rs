@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::Site;
 use crate::Error;
 use crate::guest::{GuestDirectory, GuestMount};
@@ -50,6 +52,52 @@ pub(super) async fn show(
     let Some(memory) = memory else { return Ok(None) };
     site.booted.guest.mount(&memory.mount).await?;
     Ok(Some(memory.path))
+}
+
+/// Lets a container that shares the pod's IPC namespace share its memory as well, where nothing
+/// of the host is bound for that (containerd's Sandbox API).
+///
+/// # Errors
+/// The guest can't mount it.
+pub(super) async fn share_shm(spec: &mut Value, site: Site<'_>) -> Result<(), Error> {
+    let Some(mount) = own_shm(spec) else { return Ok(()) };
+    let path = format!("{}/memory/shm", agent_api::STATE_DIR);
+    let options = strings(mount);
+    let memory = GuestMount {
+        mount_point: path.clone(),
+        fstype: "tmpfs".to_owned(),
+        options,
+        directories: Vec::new(),
+    };
+    site.booted.guest.mount(&memory).await?;
+    let flags = memory.options.into_iter().filter(|option| !option.contains('='));
+    let options: Vec<String> = flags.chain(["bind".to_owned()]).collect();
+    mount["type"] = "bind".into();
+    mount["source"] = path.into();
+    mount["options"] = options.into();
+    Ok(())
+}
+
+/// The entry of a tmpfs at `/dev/shm`, unless the container has an IPC namespace to itself (pure).
+fn own_shm(spec: &mut Value) -> Option<&mut Value> {
+    let namespaces = spec.pointer("/linux/namespaces").and_then(Value::as_array);
+    let alone = namespaces.into_iter().flatten().any(|namespace| {
+        let path = namespace.get("path").and_then(Value::as_str).unwrap_or_default();
+        namespace.get("type").is_some_and(|kind| kind == "ipc") && path.is_empty()
+    });
+    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut).filter(|_| !alone)?;
+    let at_shm = |mount: &&mut Value| {
+        mount.get("destination").is_some_and(|at| at == SHM)
+            && mount.get("type").is_some_and(|kind| kind == "tmpfs")
+    };
+    // A later mount hides an earlier one.
+    mounts.iter_mut().rfind(at_shm)
+}
+
+fn strings(mount: &Value) -> Vec<String> {
+    let options = mount.get("options").and_then(Value::as_array);
+    let text = |option: &Value| option.as_str().map(str::to_owned);
+    options.into_iter().flatten().filter_map(text).collect()
 }
 
 fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
@@ -119,6 +167,8 @@ fn place(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::mounts::table::tests::table;
 
@@ -150,6 +200,20 @@ mod tests {
         let shm = Path::new("/run/containerd/x/sandboxes/1/shm");
         assert_eq!(place(&mounts(), (0, 42), shm, false), None);
         assert_eq!(place(&mounts(), (0, 42), shm, true), Some((shm.into(), "".into())));
+    }
+
+    #[test]
+    fn memory_is_shared_with_the_namespace() {
+        let spec = |namespace: Value, kind: &str| {
+            let mount = json!({"destination": SHM, "type": kind, "options": ["noexec", "size=1k"]});
+            json!({"mounts": [mount], "linux": {"namespaces": [namespace]}})
+        };
+        let shared = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
+        let mut pods = spec(shared.clone(), "tmpfs");
+        assert_eq!(strings(own_shm(&mut pods).unwrap()), ["noexec", "size=1k"]);
+        assert!(own_shm(&mut spec(json!({"type": "pid"}), "tmpfs")).is_some());
+        assert!(own_shm(&mut spec(json!({"type": "ipc"}), "tmpfs")).is_none());
+        assert!(own_shm(&mut spec(shared, "bind")).is_none());
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Rootfs {
                 Shown::At(path) => entry["source"] = path.into(),
             }
         }
+        memory::share_shm(&mut guest.spec, site).await?;
         let disks = devices::attach(&mut guest.spec, &mut guest.notes, site.booted).await;
         let (disks, outcome) = disks;
         self.disks.extend(disks);
