@@ -26,3 +26,13 @@ mod notice;
 mod seccomp;
 mod vcpu;
 mod windows;
+
+#[cfg(test)]
+#[path = "../virtio/src/fake_driver.rs"]
+#[allow(dead_code, reason = "not all that the crate virtio needs of it is needed here")]
+#[allow(clippy::cast_possible_truncation, reason = "a test's own small numbers")]
+mod fake_driver;
+
+// What the driver for tests knows as its own crate's.
+#[cfg(test)]
+use virtio::{device, mmio, worker};

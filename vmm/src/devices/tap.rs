@@ -1,6 +1,9 @@
 //! Requests to a tap's descriptor (`linux/if_tun.h`), and to vhost's about it.
 #![allow(unsafe_code, reason = "there are no safe calls for a tap's ioctls")]
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -99,70 +102,4 @@ fn empty() -> ifreq {
 
 fn result(returned: c_int) -> io::Result<()> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::OpenOptions;
-
-    use rustix::thread::UnshareFlags;
-
-    use super::*;
-
-    const TUNSETIFF: c_ulong = 0x4004_54ca;
-    const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
-
-    /// One more queue of the tap `cuddy0` in the thread's network namespace.
-    fn queue(flags: c_int, header: c_int) -> File {
-        let tap = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-        let tap = tap.expect("/dev/net/tun is missing: load the tun module");
-        let mut request = empty();
-        for (to, from) in request.ifr_name.iter_mut().zip(b"cuddy0") {
-            *to = i8::try_from(*from).unwrap();
-        }
-        request.ifr_ifru.ifru_flags = flags.try_into().unwrap();
-        // SAFETY: the kernel reads and writes an ifreq, and there is one.
-        result(unsafe { ioctl_with_mut_ref(&tap, TUNSETIFF, &mut request) }).unwrap();
-        // SAFETY: the kernel reads an int, and there is one.
-        result(unsafe { ioctl_with_ref(&tap, TUNSETVNETHDRSZ, &header) }).unwrap();
-        tap
-    }
-
-    /// Runs a test in a network namespace of its own, which ends with the thread.
-    fn apart(test: impl FnOnce() + Send + 'static) {
-        let thread = std::thread::spawn(|| {
-            // SAFETY: the flag that would make it unsafe, FILES, is not given.
-            let left = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
-            left.expect("leave the network namespace (are you root?)");
-            test();
-        });
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn only_taps_with_the_right_header_pass() {
-        apart(|| {
-            check(&queue(NEEDED, 12)).unwrap();
-            assert!(matches!(check(&queue(NEEDED, 10)), Err(TapError::Header(10))));
-            let flags = libc::IFF_TAP | libc::IFF_NO_PI;
-            assert!(matches!(check(&queue(flags, 12)), Err(TapError::Flags(_))));
-            let file = tempfile::tempfile().unwrap();
-            assert!(matches!(check(&file), Err(TapError::NotATap(_))));
-        });
-    }
-
-    #[test]
-    fn offloads_and_queues_change() {
-        apart(|| {
-            let flags = NEEDED | libc::IFF_MULTI_QUEUE;
-            let [first, second] = [queue(flags, 12), queue(flags, 12)];
-            set_offloads(&first, 0x07).unwrap();
-            set_offloads(&first, 0).unwrap();
-            assert!(set_offloads(&first, 1 << 31).is_err());
-            set_queue(&second, false).unwrap();
-            assert!(set_queue(&second, false).is_err());
-            set_queue(&second, true).unwrap();
-            set_offloads(&second, 0).unwrap();
-        });
-    }
 }
