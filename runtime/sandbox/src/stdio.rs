@@ -231,7 +231,7 @@ async fn openoutputs(
             let open = |path: &str| match Output::parse(path)? {
                 Output::Fifo(fifo) => {
                     let sink = pipe::OpenOptions::new().read_write(true).open_sender(fifo);
-                    Ok(Some(Sink::Pipe(sink.map_err(|error| failed(path, error))?)))
+                    Ok(Some(Sink::Fifo(sink.map_err(|error| failed(path, error))?)))
                 }
                 Output::None => Ok(None),
                 _ => Err(Error::Invalid(format!("stderr {path:?} must be a fifo as stdout is"))),

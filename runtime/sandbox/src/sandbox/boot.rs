@@ -87,16 +87,7 @@ impl Owner {
                 self.run(async move { machine.ended().await }, |owner, end| {
                     owner.machine_ended(&end)
                 });
-                let Booted { machine, guest } = booted.clone();
-                let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
-                let patience = heartbeat::patience(patience, boot);
-                let watch = async move {
-                    tokio::select! {
-                        reason = heartbeat::lost(async || guest.check().await, patience) => Some(reason),
-                        _ = machine.ended() => None,
-                    }
-                };
-                self.run(watch, |owner, reason| {
+                self.run(watch_guest(booted.clone(), patience), |owner, reason| {
                     reason.iter().for_each(|reason| owner.guest_lost(reason));
                 });
             }
@@ -195,6 +186,20 @@ impl Owner {
 fn note_closing(state: &StateDir) {
     if let Err(error) = std::fs::write(state.closing(), "") {
         log::warn!("writing {}: {error}", state.closing().display());
+    }
+}
+
+/// Waits until the guest is lost, and tells why, or until the machine is over.
+async fn watch_guest(booted: Booted, least: Duration) -> Option<String> {
+    let Booted { machine, guest } = booted;
+    let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
+    let ask = move || {
+        let guest = guest.clone();
+        async move { guest.check().await }
+    };
+    tokio::select! {
+        reason = heartbeat::lost(ask, heartbeat::patience(least, boot)) => Some(reason),
+        _ = machine.ended() => None,
     }
 }
 

@@ -4,21 +4,34 @@
 
 use std::time::{Duration, Instant};
 
-use crate::guest::Guest;
+use crate::Error;
 
 /// Pause between an answer and the next question.
-const PAUSE: Duration = Duration::from_millis(2000);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// A wait that took so much longer than it was to take says nothing of the guest: this process,
 /// or its host, stood still itself.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
-/// Returns when the guest has not answered for `limit`, with the reason in plain words.
-pub(super) async fn lost(guest: &Guest, limit: Duration) -> String {
+/// Longest time that a slow host earns its guest.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// How long a guest may be silent: what the operator says, and longer where even its boot took
+/// long (a fraction of a second is usual), because its host is emulated or overloaded.
+pub(super) fn patience(least: Duration, boot: Duration) -> Duration {
+    (boot * 4).min(LONGEST).max(least)
+}
+
+/// Returns when the guest that `ask` asks has not answered for `limit`, with the reason in plain
+/// words.
+pub(super) async fn lost<A>(ask: impl Fn() -> A, limit: Duration) -> String
+where
+    A: Future<Output = Result<(), Error>>,
+{
     loop {
         tokio::time::sleep(PAUSE).await;
         let asked = Instant::now();
-        match tokio::time::timeout(limit, guest.check()).await {
+        match tokio::time::timeout(limit, ask()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return error.to_string(),
             Err(_) if asked.elapsed() > limit + STANDSTILL => {
@@ -28,5 +41,48 @@ pub(super) async fn lost(guest: &Guest, limit: Duration) -> String {
                 return format!("the guest's agent has not answered for {} s", limit.as_secs());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(7);
+
+    /// Three times as late as may be, and then not any more.
+    async fn answer(before: u32) -> Result<(), Error> {
+        let late = if before < 3 { LIMIT - Duration::from_millis(1) } else { 2 * LIMIT };
+        tokio::time::sleep(late).await;
+        Ok(())
+    }
+
+    /// The clock is tokio's own, which jumps when nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn guest_that_falls_silent_is_found_within_ten_seconds_of_its_last_answer() {
+        let asked = Cell::new(0);
+        let begin = tokio::time::Instant::now();
+        let ask = || answer(asked.replace(asked.get() + 1));
+        let reason = lost(ask, LIMIT).await;
+        assert!(reason.contains("not answered for 7 s"), "{reason}");
+        assert_eq!(asked.get(), 4);
+        assert!(begin.elapsed() < 4 * Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn broken_connection_is_told_as_such() {
+        let reason = lost(|| async { Err(Error::Failed("broken pipe".into())) }, LIMIT).await;
+        assert_eq!(reason, "broken pipe");
+    }
+
+    #[test]
+    fn slow_host_earns_its_guest_patience() {
+        let boot = |millis| patience(LIMIT, Duration::from_millis(millis));
+        assert_eq!(boot(300), LIMIT);
+        assert_eq!(boot(5000), Duration::from_secs(20));
+        assert_eq!(boot(600_000), LONGEST);
+        assert_eq!(patience(2 * LONGEST, LONGEST), 2 * LONGEST);
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -11,6 +12,9 @@ use tokio::sync::watch;
 
 /// Bytes of one stream's buffer: a quarter of a fifo's capacity.
 const BUFFER: usize = 16 << 10;
+
+/// Longest pause between two looks at a fifo that nobody reads.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The state of a process's outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,7 +28,9 @@ pub struct Flow {
 /// The host's end of an output.
 #[derive(Debug)]
 pub enum Sink {
-    /// A fifo, or the pipe of a logger.
+    /// A fifo, which is open for reading as well.
+    Fifo(pipe::Sender),
+    /// The pipe of a logger.
     Pipe(pipe::Sender),
     /// A file. Its writes go to the page cache and are done in place.
     File(File),
@@ -33,7 +39,7 @@ pub enum Sink {
 impl Sink {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Pipe(pipe) => pipe.write_all(bytes).await,
+            Self::Fifo(pipe) | Self::Pipe(pipe) => pipe.write_all(bytes).await,
             Self::File(file) => file.write_all(bytes),
         }
     }
@@ -72,9 +78,23 @@ pub async fn output(mut stream: UnixStream, sink: Sink, flow: watch::Sender<Flow
         }
         flow.send_modify(|flow| flow.bytes = flow.bytes.wrapping_add(count));
     }
+    if let Some(Sink::Fifo(fifo)) = &sink {
+        read_by_others(fifo).await;
+    }
     // Clients take the end of the fifo for the end of the process's output.
     drop(sink);
     flow.send_modify(|flow| flow.open -= 1);
+}
+
+/// Waits until a fifo is empty. A client that is away (containerd's restart) could not even open a
+/// fifo without a writer, and what is in it goes with its last holder. The kernel has no event
+/// for it, so it is looked for, mostly once.
+async fn read_by_others(fifo: &pipe::Sender) {
+    let mut pause = Duration::from_millis(5);
+    while rustix::io::ioctl_fionread(fifo).is_ok_and(|unread| unread > 0) {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK);
+    }
 }
 
 /// Copies a host's input until it ends or the guest wants no more.
@@ -126,6 +146,28 @@ mod tests {
         }
         assert!(seen == expected);
         writer.await.unwrap();
+        copy.await.unwrap();
+        assert_eq!(rx.borrow().open, 0);
+    }
+
+    #[tokio::test]
+    async fn last_words_wait_for_a_reader_that_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
+        let fifo = pipe::OpenOptions::new().read_write(true).open_sender(&path).unwrap();
+        let copy = tokio::spawn(output(host, Sink::Fifo(fifo), tx));
+        guest.write_all(b"last words").await.unwrap();
+        drop(guest);
+        while rx.borrow().bytes == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!copy.is_finished());
+        let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path).unwrap());
+        assert_eq!(text.await.unwrap(), "last words");
         copy.await.unwrap();
         assert_eq!(rx.borrow().open, 0);
     }
