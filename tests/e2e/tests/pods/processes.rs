@@ -31,7 +31,9 @@ fn a_pod_can_share_its_processes() {
         let zombies = cri.sh(&one, "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null; true");
         assert_eq!(zombies, "");
         // A signal crosses containers; process 1 and the pod stay.
-        cri.sh(&one, "pkill -x sleep -f 'sleep 2222'");
+        let script = "for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' <$p/cmdline)\" != 'sleep 2222 ' ] || \
+                      kill ${p#/proc/}; done";
+        cri.sh(&one, script);
         assert_eq!(cri.exited(&other).exit_code, 143);
         let last = ContainerSpec::shell("last", "exit 4").shared_processes();
         let last = cri.start_new(&pod, last);
