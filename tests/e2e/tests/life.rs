@@ -140,7 +140,7 @@ fn want_of_memory_is_the_reason_that_is_told() {
         let status = cri.exited(&hog);
         assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
         assert!(cri.ready(&pod));
-        let other = cri.start_new(&pod, ContainerSpec::shell("other", "kill -9 $$"));
+        let other = cri.start_new(&pod, ContainerSpec::shell("other", "exit 137"));
         let status = cri.exited(&other);
         assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
         cri.remove_pod(&pod);
