@@ -63,11 +63,9 @@ fn set_propagation(word: &str) -> Result<(), Failure> {
 
 /// Makes read-only what shall be: the root, and /dev when it is filled. The directory in which the
 /// process starts is made before: nobody could later, and images count on it.
-pub(super) fn seal(spec: &Spec) -> Result<(), Failure> {
-    if let Some(process) = &spec.process {
-        // Entering it says what is wrong with it.
-        let _made_or_not = std::fs::create_dir_all(&process.cwd);
-    }
+pub(super) fn seal(spec: &Spec, cwd: &Path) -> Result<(), Failure> {
+    // Entering it says what is wrong with it.
+    let _made_or_not = std::fs::create_dir_all(cwd);
     let read_only = MountAttributes { set: RDONLY, ..MountAttributes::default() };
     for mount in &spec.mounts {
         let options = parse(&mount.options);

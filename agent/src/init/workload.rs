@@ -75,7 +75,7 @@ fn attach_streams(channel: &Channel, order: &Order, streams: Vec<OwnedFd>) -> Re
         stdio::attach(streams, &process.user)
     }?;
     if !order.join {
-        root::seal(&order.spec)?;
+        root::seal(&order.spec, &process.cwd)?;
     }
     Ok(())
 }
