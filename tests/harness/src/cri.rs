@@ -172,7 +172,8 @@ impl Cri {
         let request =
             api::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler };
         let mut service = self.runtime_service();
-        let response = self.wait(service.run_pod_sandbox(limited(request, CALL)))?;
+        let run = self.wait(service.run_pod_sandbox(limited(request, CALL)));
+        let response = run.inspect_err(|_| cgroup::remove(cgroup_of(&config)))?;
         Ok(Pod { id: response.pod_sandbox_id, config })
     }
 
