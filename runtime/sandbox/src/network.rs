@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use network::{Interface, Listeners, Netns, Network, Plan, Ports, Watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vmm_api::{DeviceConfig, FdSlot, NetConfig, Window};
 
@@ -140,7 +141,11 @@ impl Attached {
     ///
     /// # Errors
     /// What the guest answered.
-    pub(crate) async fn connect(self, machine: &Arc<Machine>, guest: &Guest) -> Result<(), Error> {
+    pub(crate) async fn connect(
+        self,
+        machine: &Arc<Machine>,
+        guest: &Guest,
+    ) -> Result<Joined, Error> {
         guest.apply_network(&request::describe(&self.plan, &self.windows)).await?;
         let Self { network, watch, listeners, plan, windows, queues } = self;
         if let Some(listeners) = listeners {
@@ -148,8 +153,26 @@ impl Attached {
         }
         let (machine, guest) = (Arc::clone(machine), guest.clone());
         let known = follow::Known { plan, windows, queues };
-        tokio::spawn(follow::run(network, watch, known, (machine, guest)));
-        Ok(())
+        let (undone, joined) = watch::channel(());
+        tokio::spawn(async move {
+            follow::run(network, watch, known, (machine, guest)).await;
+            drop(undone);
+        });
+        Ok(Joined(Some(joined)))
+    }
+}
+
+/// That a guest is joined to a network namespace, or has none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Joined(Option<watch::Receiver<()>>);
+
+impl Joined {
+    /// Waits until nothing of the machine is left in the namespace, which is soon after the
+    /// machine's end.
+    pub(crate) async fn undone(&mut self) {
+        let Some(joined) = &mut self.0 else { return };
+        // Nothing is ever sent: the error is that the sender is gone.
+        while joined.changed().await.is_ok() {}
     }
 }
 

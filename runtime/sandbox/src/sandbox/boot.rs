@@ -16,6 +16,7 @@ use crate::container::Target;
 use crate::events::Exit;
 use crate::guest::Guest;
 use crate::machine::{self, End, Launch, Machine};
+use crate::network::Joined;
 use crate::store::StateDir;
 use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
 
@@ -191,7 +192,7 @@ fn note_closing(state: &StateDir) {
 
 /// Waits until the guest is lost, and tells why, or until the machine is over.
 async fn watch_guest(booted: Booted, least: Duration) -> Option<String> {
-    let Booted { machine, guest } = booted;
+    let Booted { machine, guest, .. } = booted;
     let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
     let ask = move || {
         let guest = guest.clone();
@@ -220,8 +221,14 @@ async fn end_lost(machine: &Machine) {
     }
 }
 
-/// Ends the machine, `properly` by the guest itself.
-pub(super) async fn end(booted: Booted, properly: bool) {
+/// Ends the machine, `properly` by the guest itself, and waits until its network is undone: the
+/// process may end after this.
+pub(super) async fn end(mut booted: Booted, properly: bool) {
+    end_machine(&booted, properly).await;
+    booted.network.undone().await;
+}
+
+async fn end_machine(booted: &Booted, properly: bool) {
     let power_off = async {
         if let Err(error) = booted.guest.shutdown(POWER_OFF).await {
             log::debug!("{error}");
@@ -265,11 +272,12 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     configuration.sysctls.extend(pod.sysctls.clone());
     guest.configure(&configuration).await?;
     state.step("configured");
+    let mut joined = Joined::default();
     if let Some(network) = network {
-        network.connect(&machine, &guest).await?;
+        joined = network.connect(&machine, &guest).await?;
         state.step("network");
     }
-    Ok(Booted { machine, guest })
+    Ok(Booted { machine, guest, network: joined })
 }
 
 fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, Error> {

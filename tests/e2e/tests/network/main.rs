@@ -115,7 +115,6 @@ fn configure(netns: &Netns) {
         "blackhole 10.14.0.0/16",
         "unreachable 10.15.0.0/16 metric 7",
         "10.16.0.0/16 nexthop via 10.9.0.1 weight 3 nexthop via 192.0.2.3 dev eth0 weight 5 onlink",
-        "10.17.0.0/16 via 10.9.0.1 realm 5",
     ] {
         netns.ip(&format!("route add {route}"));
     }
