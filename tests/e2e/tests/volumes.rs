@@ -464,7 +464,7 @@ fn snapshots_of_containerds_erofs_snapshotter_run() {
         let plugins = daemon.ctr(&["plugins", "ls"]).ok();
         let erofs =
             plugins.lines().find(|line| line.contains("snapshotter") && line.contains("erofs"));
-        assert!(erofs.is_some_and(|line| line.ends_with("ok")), "{plugins}");
+        assert!(erofs.is_some_and(|line| line.trim_end().ends_with("ok")), "{plugins}");
         let script = "echo new >/new && cat /new; cat /proc/mounts | head -n 1";
         let fixed = ["run", "--rm", "--snapshotter", "erofs", "--runtime", RUNTIME, BUSYBOX];
         let done = daemon.ctr(&[&fixed[..], &["erofs", "sh", "-c", script]].concat());
