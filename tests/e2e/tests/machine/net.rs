@@ -152,7 +152,7 @@ while :; do sleep 1; done"
             server.join().unwrap();
         }
         let text = output.text();
-        assert_eq!(text.matches("queues/tx-1\n").count(), 2, "{text}");
+        assert_eq!(text.matches("queues/tx-1").count(), 2, "{text}");
         assert_eq!(text.matches(GIVEN).count(), 2, "{text}");
         exchanged(text.split("waiting 2").next().unwrap());
         vmm.ask(&Request::Stop, &[]);
