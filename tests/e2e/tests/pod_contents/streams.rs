@@ -99,15 +99,18 @@ fn attach_reaches_the_containers_own_process() {
         assert_eq!(node.cri.exited(&container).exit_code, 6);
         assert_eq!(text(&container.log, Stream::Stdout), "got one\ngot end\n");
 
-        let script = "stty -echo; echo on; while read line; do stty size; done";
+        let script =
+            "stty -echo; echo on; while read line; do echo \"$(stty size) at $line\"; done";
         let spec = ContainerSpec::shell("terminal", script).stdin().tty();
         let container = node.cri.start_new(&pod, spec);
         eventually("it runs", || text(&container.log, Stream::Stdout).contains("on\n"));
         let mut session = node.cri.attach(&container, true, true);
         session.resize(111, 37);
+        let mut asked = 0;
         eventually("the size arrives", || {
-            session.write(b"\n");
-            session.until("\n");
+            asked += 1;
+            session.write(format!("{asked}\n").as_bytes());
+            session.until(&format!("at {asked}\r"));
             session.output().contains("37 111")
         });
         session.hang_up();
