@@ -21,7 +21,9 @@ fn run(line: &str) -> String {
 
 impl Namespace {
     fn new(what: &str) -> Self {
-        let name = format!("{what}-{}", std::process::id());
+        // Before it is made: what fails half-way is to be removed as well.
+        let namespace = Self(format!("{what}-{}", std::process::id()));
+        let name = &namespace.0;
         run(&format!(
             "ip netns add {name} && ip -n {name} link set lo up && \
              ip -n {name} link add spare type veth peer name other && \
@@ -29,7 +31,7 @@ impl Namespace {
              ip -n {name} link set eth0 addrgenmode none && \
              ip -n {name} link set peer0 up && ip -n {name} link set eth0 up"
         ));
-        Self(name)
+        namespace
     }
 
     fn ip(&self, arguments: &str) -> String {
