@@ -120,8 +120,8 @@ impl Known {
         }
         let queues = self.queues;
         let ports = ask(held, move |network| network.connect(&link, queues)).await?;
-        // The VMM moves the packets of what comes later: served by the kernel, a device in a window
-        // that had one before loses packets.
+        // The VMM moves the packets of what comes later: served by the kernel, with two queue pairs,
+        // a device that was the second in its window lost packets in the lab.
         let ports = Ports { vhost: Vec::new(), ..ports };
         match attach(machine, interface, ports).await {
             Ok(window) => {
