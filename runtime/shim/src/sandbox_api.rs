@@ -2,6 +2,7 @@
 //! the pod is made, started, watched and ended without a sandbox container. Behind it is the same
 //! pod as behind a sandbox container, by the sandbox's name.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -55,6 +56,15 @@ impl SandboxService {
     async fn view(&self, named: &str) -> RpcResult<ProcessView> {
         self.sandbox.view(self.pod(named)?).await.map_err(status)
     }
+
+    /// Why a sandbox of another name can't be made: this process has its one, or is for that.
+    async fn taken(&self, named: &str) -> ttrpc::Error {
+        let own = self.id.as_str();
+        match self.view(own).await {
+            Ok(_) => status(Error::Exists { what: "sandbox", id: own.to_owned() }),
+            Err(_) => status(Error::NotFound { what: "sandbox", id: named.to_owned() }),
+        }
+    }
 }
 
 #[async_trait]
@@ -64,7 +74,9 @@ impl SandboxRpc for SandboxService {
         _: &TtrpcContext,
         request: CreateSandboxRequest,
     ) -> RpcResult<CreateSandboxResponse> {
-        let id = self.pod(&request.sandbox_id)?.container;
+        let Ok(Target { container: id, .. }) = self.pod(&request.sandbox_id) else {
+            return Err(self.taken(&request.sandbox_id).await);
+        };
         let (pod, files) = pod_config::read(&request).map_err(status)?;
         self.sandbox.hold(id, pod, files).await.map_err(status)?;
         Ok(CreateSandboxResponse::default())
@@ -76,7 +88,13 @@ impl SandboxRpc for SandboxService {
         request: StartSandboxRequest,
     ) -> RpcResult<StartSandboxResponse> {
         let pod = self.pod(&request.sandbox_id)?;
-        let pid = self.sandbox.start_process(pod).await.map_err(status)?;
+        let pid = match self.sandbox.start_process(pod).await {
+            Err(Error::NotFound { .. }) => {
+                let text = format!("sandbox {:?} was not created", request.sandbox_id);
+                return Err(status(Error::State(text)));
+            }
+            started => started.map_err(status)?,
+        };
         let view = self.view(&request.sandbox_id).await?;
         let created_at = convert::timestamp(view.created).into();
         Ok(StartSandboxResponse { pid, created_at, ..StartSandboxResponse::default() })
@@ -144,8 +162,14 @@ impl SandboxRpc for SandboxService {
             Status::Created => ("SANDBOX_NOTREADY", None),
             Status::Stopped(exit) => ("SANDBOX_NOTREADY", Some(exit)),
         };
+        let mut info = HashMap::new();
+        if request.verbose {
+            info.insert("pid".to_owned(), view.pid.to_string());
+            info.insert("state".to_owned(), state.to_owned());
+        }
         Ok(SandboxStatusResponse {
             sandbox_id: request.sandbox_id,
+            info,
             pid: view.pid,
             state: state.to_owned(),
             created_at: convert::timestamp(view.created).into(),

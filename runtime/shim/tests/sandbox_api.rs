@@ -32,7 +32,10 @@ async fn sandbox_that_was_never_made_is_not_found_and_shutdown_works() {
     let ping = PingRequest { sandbox_id: id(), ..Default::default() };
     assert_eq!(code(client.ping_sandbox(context(), &ping).await).0, Code::NOT_FOUND);
     let start = StartSandboxRequest { sandbox_id: id(), ..Default::default() };
-    assert_eq!(code(client.start_sandbox(context(), &start).await).0, Code::NOT_FOUND);
+    let (why, text) = code(client.start_sandbox(context(), &start).await);
+    assert!(why == Code::FAILED_PRECONDITION && text.contains("not created"), "{text}");
+    let create = CreateSandboxRequest { sandbox_id: "db".into(), ..Default::default() };
+    assert_eq!(code(client.create_sandbox(context(), &create).await).0, Code::NOT_FOUND);
     let wait = WaitSandboxRequest { sandbox_id: id(), ..Default::default() };
     assert_eq!(code(client.wait_sandbox(context(), &wait).await).0, Code::NOT_FOUND);
     let stop = StopSandboxRequest { sandbox_id: id(), ..Default::default() };
