@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use syscalls::bpf::Instruction;
+use syscalls::bpf::opcode::{
+    AND_32, COPY, COPY_32, EXIT, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL, LOAD, SET_32, SHIFT_RIGHT_32,
+};
+
 use crate::oci::resources::DeviceRule;
-use crate::sys::bpf::Instruction;
 
 const MKNOD: u8 = 1;
 const READ: u8 = 2;
@@ -107,30 +111,16 @@ pub(super) fn program(rules: &[DeviceRule]) -> Result<Vec<Instruction>, String> 
     Ok(assemble(&policy))
 }
 
-const LOAD_WORD: u8 = 0x61;
-const MOVE_64: u8 = 0xbf;
-const MOVE_32: u8 = 0xbc;
-const MOVE_CONSTANT: u8 = 0xb4;
-const AND_CONSTANT: u8 = 0x54;
-const SHIFT_RIGHT: u8 = 0x74;
-const JUMP_IF_EQUAL: u8 = 0x15;
-const JUMP_UNLESS_EQUAL: u8 = 0x55;
-const EXIT: u8 = 0x95;
-
 /// Registers: 1 the context, then scratch; 2 type; 3 access; 4 major; 5 minor; 0 the result.
-const fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers: (from << 4) | to, offset, immediate }
-}
-
 fn assemble(policy: &Policy) -> Vec<Instruction> {
     // struct bpf_cgroup_dev_ctx: type (low half) and access (high half), major, minor.
     let mut program = vec![
-        instruction(LOAD_WORD, 2, 1, 0, 0),
-        instruction(MOVE_64, 3, 2, 0, 0),
-        instruction(AND_CONSTANT, 2, 0, 0, 0xffff),
-        instruction(SHIFT_RIGHT, 3, 0, 0, 16),
-        instruction(LOAD_WORD, 4, 1, 4, 0),
-        instruction(LOAD_WORD, 5, 1, 8, 0),
+        Instruction::new(LOAD, 2, 1, 0, 0),
+        Instruction::new(COPY, 3, 2, 0, 0),
+        Instruction::new(AND_32, 2, 0, 0, 0xffff),
+        Instruction::new(SHIFT_RIGHT_32, 3, 0, 0, 16),
+        Instruction::new(LOAD, 4, 1, 4, 0),
+        Instruction::new(LOAD, 5, 1, 8, 0),
     ];
     for (key, access) in &policy.exceptions {
         program.extend(exception(*key, *access, policy.allow));
@@ -140,7 +130,7 @@ fn assemble(policy: &Policy) -> Vec<Instruction> {
 }
 
 fn verdict(allow: bool) -> [Instruction; 2] {
-    [instruction(MOVE_CONSTANT, 0, 0, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0, 0)]
+    [Instruction::new(SET_32, 0, 0, 0, i32::from(allow)), Instruction::new(EXIT, 0, 0, 0, 0)]
 }
 
 fn exception((kind, major, minor): Key, access: u8, default: bool) -> Vec<Instruction> {
@@ -152,17 +142,17 @@ fn exception((kind, major, minor): Key, access: u8, default: bool) -> Vec<Instru
     let mut program = Vec::new();
     for (register, value) in tests {
         left -= 1;
-        program.push(instruction(JUMP_UNLESS_EQUAL, register, 0, left, value));
+        program.push(Instruction::new(JUMP_UNLESS_EQUAL, register, 0, left, value));
     }
-    program.push(instruction(MOVE_32, 1, 3, 0, 0));
+    program.push(Instruction::new(COPY_32, 1, 3, 0, 0));
     if default {
         // Denied if anything of what is asked for is excepted.
-        program.push(instruction(AND_CONSTANT, 1, 0, 0, i32::from(access)));
-        program.push(instruction(JUMP_IF_EQUAL, 1, 0, 2, 0));
+        program.push(Instruction::new(AND_32, 1, 0, 0, i32::from(access)));
+        program.push(Instruction::new(JUMP_IF_EQUAL, 1, 0, 2, 0));
     } else {
         // Allowed if all that is asked for is excepted.
-        program.push(instruction(AND_CONSTANT, 1, 0, 0, i32::from(!access)));
-        program.push(instruction(JUMP_UNLESS_EQUAL, 1, 0, 2, 0));
+        program.push(Instruction::new(AND_32, 1, 0, 0, i32::from(!access)));
+        program.push(Instruction::new(JUMP_UNLESS_EQUAL, 1, 0, 2, 0));
     }
     program.extend(verdict(!default));
     program
@@ -170,7 +160,7 @@ fn exception((kind, major, minor): Key, access: u8, default: bool) -> Vec<Instru
 
 #[cfg(test)]
 mod tests {
-    use super::{CHARACTER, DeviceRule, Instruction, MKNOD, READ, WRITE, program};
+    use super::*;
 
     /// Interprets the instructions that [`super::assemble`] uses.
     fn run(program: &[Instruction], kind: i32, access: u8, major: i32, minor: i32) -> bool {
@@ -183,14 +173,14 @@ mod tests {
             position += 1;
             let skip = usize::try_from(offset).unwrap();
             match code {
-                0x61 => registers[to] = context[skip / 4],
-                0xbf | 0xbc => registers[to] = registers[from],
-                0xb4 => registers[to] = immediate,
-                0x54 => registers[to] &= immediate,
-                0x74 => registers[to] >>= immediate,
-                0x15 => position += if registers[to] == immediate { skip } else { 0 },
-                0x55 => position += if registers[to] == immediate { 0 } else { skip },
-                0x95 => return registers[0] == 1,
+                LOAD => registers[to] = context[skip / 4],
+                COPY | COPY_32 => registers[to] = registers[from],
+                SET_32 => registers[to] = immediate,
+                AND_32 => registers[to] &= immediate,
+                SHIFT_RIGHT_32 => registers[to] >>= immediate,
+                JUMP_IF_EQUAL => position += if registers[to] == immediate { skip } else { 0 },
+                JUMP_UNLESS_EQUAL => position += if registers[to] == immediate { 0 } else { skip },
+                EXIT => return registers[0] == 1,
                 other => panic!("instruction {other:#x}"),
             }
         }

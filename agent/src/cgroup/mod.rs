@@ -8,14 +8,15 @@ mod stats;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use syscalls::bpf::{Kind, Program};
+
 use crate::oci::Resources;
 use crate::oci::resources::DeviceRule;
-use crate::sys::bpf;
 
 pub(crate) use changes::Changes;
 use limits::Forgive;
@@ -151,7 +152,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Cgroup {
     path: PathBuf,
     /// The attached program that decides on devices.
-    devices: Mutex<Option<OwnedFd>>,
+    devices: Mutex<Option<Program>>,
 }
 
 impl Cgroup {
@@ -237,13 +238,13 @@ impl Cgroup {
 
     fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<(), CgroupError> {
         let program = devices::program(rules).map_err(CgroupError::Limits)?;
-        let program = bpf::load_device_program(&program).map_err(CgroupError::Devices)?;
+        let program = Program::load(Kind::CgroupDevice, &program).map_err(CgroupError::Devices)?;
         let directory = File::open(&self.path).map_err(CgroupError::Devices)?;
-        bpf::attach(directory.as_fd(), program.as_fd()).map_err(CgroupError::Devices)?;
+        program.attach(directory.as_fd()).map_err(CgroupError::Devices)?;
         let mut current = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(former) = current.replace(program) {
             // Both decide for a moment, which only denies more.
-            bpf::detach(directory.as_fd(), former.as_fd()).map_err(CgroupError::Devices)?;
+            former.detach(directory.as_fd()).map_err(CgroupError::Devices)?;
         }
         Ok(())
     }

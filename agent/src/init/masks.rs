@@ -6,13 +6,13 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::mount_options::{NODEV, NOEXEC, NOSUID, RDONLY};
 use super::mounts::{attach, clone_mount, filesystem};
 use super::rooted::is_directory;
 use crate::control::Failure;
 use crate::oci::Linux;
-use crate::sys::mount::{MountAttributes, set_attributes};
 
 /// Hides and protects; paths that do not exist need neither.
 pub(super) fn apply(linux: &Linux) -> Result<(), Failure> {
@@ -40,8 +40,7 @@ fn for_existing(
 
 fn protect(path: &Path, place: &OwnedFd) -> std::io::Result<()> {
     let copy = clone_mount(path, true)?;
-    let read_only = MountAttributes { set: RDONLY, ..MountAttributes::default() };
-    set_attributes(copy.as_fd(), false, &read_only)?;
+    set_attributes(copy.as_fd(), false, &MountAttributes::set(RDONLY))?;
     Ok(attach(&copy, place)?)
 }
 
@@ -50,8 +49,8 @@ fn mask(_: &Path, place: &OwnedFd) -> std::io::Result<()> {
         return Ok(attach(&null_device(Path::new("/dev/null"))?, place)?);
     }
     let empty = filesystem("tmpfs", None, &[("nr_inodes".to_owned(), Some("2".to_owned()))])?;
-    let set = RDONLY | NOSUID | NODEV | NOEXEC;
-    set_attributes(empty.as_fd(), false, &MountAttributes { set, ..MountAttributes::default() })?;
+    let all = MountAttributes::set(RDONLY | NOSUID | NODEV | NOEXEC);
+    set_attributes(empty.as_fd(), false, &all)?;
     Ok(attach(&empty, place)?)
 }
 

@@ -1,18 +1,18 @@
 //! `mounts[].options`: words of mount(8) to what the kernel's mount calls take. Pure.
 
-use crate::sys::mount::MountAttributes;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+use syscalls::mount::MountAttributes;
 
-pub(super) const RDONLY: u64 = 0x1;
-pub(super) const NOSUID: u64 = 0x2;
-pub(super) const NODEV: u64 = 0x4;
-pub(super) const NOEXEC: u64 = 0x8;
-const ATIME_MASK: u64 = 0x70;
-const RELATIME: u64 = 0x00;
-const NOATIME: u64 = 0x10;
-const STRICTATIME: u64 = 0x20;
-const NODIRATIME: u64 = 0x80;
-pub(super) const IDMAP: u64 = 0x0010_0000;
-const NOSYMFOLLOW: u64 = 0x0020_0000;
+pub(super) const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+pub(super) const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+pub(super) const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+const ATIME_MASK: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
+const RELATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RELATIME;
+const NOATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOATIME;
+const STRICTATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+const NODIRATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODIRATIME;
+const NOSYMFOLLOW: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
 
 /// A mount's options, sorted by who acts on them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct Options {
     /// For the mount and all below it.
     pub(super) recursive: MountAttributes,
     /// Propagation, with whether it applies to all mounts below too; in order.
-    pub(super) propagation: Vec<(u64, bool)>,
+    pub(super) propagation: Vec<(MountPropagationFlags, bool)>,
     /// A bind mount, with whether mounts below the source come along.
     pub(super) bind: Option<bool>,
     /// Copy what the mount hides into it.
@@ -34,9 +34,9 @@ pub(super) struct Options {
 }
 
 enum Word {
-    Set(u64),
-    Clear(u64),
-    Atime(u64),
+    Set(MountAttrFlags),
+    Clear(MountAttrFlags),
+    Atime(MountAttrFlags),
     Nothing,
 }
 
@@ -56,18 +56,17 @@ pub(super) fn parse(words: &[String]) -> Options {
 }
 
 fn parse_special(word: &str, options: &mut Options) -> bool {
-    let shared = libc::MS_SHARED;
     match word {
         "bind" => options.bind = Some(options.bind.unwrap_or(false)),
         "rbind" => options.bind = Some(true),
-        "private" => options.propagation.push((libc::MS_PRIVATE, false)),
-        "rprivate" => options.propagation.push((libc::MS_PRIVATE, true)),
-        "slave" => options.propagation.push((libc::MS_SLAVE, false)),
-        "rslave" => options.propagation.push((libc::MS_SLAVE, true)),
-        "shared" => options.propagation.push((shared, false)),
-        "rshared" => options.propagation.push((shared, true)),
-        "unbindable" => options.propagation.push((libc::MS_UNBINDABLE, false)),
-        "runbindable" => options.propagation.push((libc::MS_UNBINDABLE, true)),
+        "private" => options.propagation.push((MountPropagationFlags::PRIVATE, false)),
+        "rprivate" => options.propagation.push((MountPropagationFlags::PRIVATE, true)),
+        "slave" => options.propagation.push((MountPropagationFlags::DOWNSTREAM, false)),
+        "rslave" => options.propagation.push((MountPropagationFlags::DOWNSTREAM, true)),
+        "shared" => options.propagation.push((MountPropagationFlags::SHARED, false)),
+        "rshared" => options.propagation.push((MountPropagationFlags::SHARED, true)),
+        "unbindable" => options.propagation.push((MountPropagationFlags::UNBINDABLE, false)),
+        "runbindable" => options.propagation.push((MountPropagationFlags::UNBINDABLE, true)),
         "tmpcopyup" => options.copy_up = true,
         "idmap" => options.idmap = Some(false),
         "ridmap" => options.idmap = Some(true),
@@ -132,7 +131,7 @@ fn apply(attributes: &mut MountAttributes, word: &Word) {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATIME_MASK, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME, parse};
+    use super::*;
 
     fn words(text: &str) -> Vec<String> {
         text.split(',').map(str::to_owned).collect()
@@ -153,14 +152,14 @@ mod tests {
         let options = parse(&words("rbind,rro,rnosuid,relatime,rprivate"));
         assert_eq!(options.bind, Some(true));
         assert_eq!(options.recursive.set, RDONLY | NOSUID);
-        assert_eq!(options.own.set, 0);
-        assert_eq!(options.propagation, [(libc::MS_PRIVATE, true)]);
+        assert_eq!(options.own.set, MountAttrFlags::empty());
+        assert_eq!(options.propagation, [(MountPropagationFlags::PRIVATE, true)]);
         assert!(options.data.is_empty());
     }
 
     #[test]
     fn the_last_word_wins() {
-        assert_eq!(parse(&words("ro,rw")).own.set, 0);
+        assert_eq!(parse(&words("ro,rw")).own.set, MountAttrFlags::empty());
         assert_eq!(parse(&words("rw,ro,nodev,noexec")).own.set, RDONLY | NODEV | NOEXEC);
         assert_eq!(parse(&words("ro,rw")).own.clear, RDONLY);
     }

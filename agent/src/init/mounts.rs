@@ -9,15 +9,16 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use syscalls::mount::{MountAttributes, map_ids, set_attributes};
+use syscalls::user_namespace;
 
 use super::copy_up::copy_up;
-use super::mount_options::{IDMAP, Options, RDONLY, parse};
+use super::mount_options::{Options, RDONLY, parse};
 use super::premade::Premade;
 use super::rooted::{Create, Rooted, is_directory};
-use super::user_namespace;
+use super::user_namespace::map_file;
 use crate::control::Failure;
 use crate::oci::{Mount, NamespaceType, Spec};
-use crate::sys::mount::{MountAttributes, set_attributes};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -73,9 +74,8 @@ fn mount_one(
     set_all(spec, &detached, &options)?;
     attach(&detached, &place).map_err(doing("attach"))?;
     for (propagation, recursive) in options.propagation {
-        let attributes = MountAttributes { propagation, ..MountAttributes::default() };
-        set_attributes(detached.as_fd(), recursive, &attributes)
-            .map_err(doing("set propagation"))?;
+        let change = MountAttributes::propagation(propagation);
+        set_attributes(detached.as_fd(), recursive, &change).map_err(doing("set propagation"))?;
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ fn detached(spec: &Spec, cgroup: &Path, mount: &Mount, options: &Options) -> Res
         },
         kind => {
             let mut data = options.data.clone();
-            if options.own.set & RDONLY != 0 && !is_virtual(kind) {
+            if options.own.set.contains(RDONLY) && !is_virtual(kind) {
                 // A disk that must not even be replayed from its journal.
                 data.push(("ro".to_owned(), None));
             }
@@ -173,7 +173,7 @@ pub(crate) fn mount_detached(
 ) -> std::io::Result<()> {
     let options = parse(options);
     let mut data = options.data.clone();
-    if options.own.set & RDONLY != 0 {
+    if options.own.set.contains(RDONLY) {
         data.push(("ro".to_owned(), None));
     }
     let detached = filesystem(kind, Some(Path::new(device)), &data)?;
@@ -185,13 +185,13 @@ pub(crate) fn mount_detached(
 
 fn set_all(spec: &Spec, detached: &OwnedFd, options: &Options) -> Result<()> {
     for (attributes, recursive) in [(options.recursive, true), (options.own, false)] {
-        if attributes == MountAttributes::default() {
+        if attributes == MountAttributes::KEEP {
             continue;
         }
         let mut result = set_attributes(detached.as_fd(), recursive, &attributes);
         // Inside a user namespace flags of the source are locked; it asked for less anyway.
         if result.is_err() && spec.linux.namespace(NamespaceType::User).is_some() {
-            let only_set = MountAttributes { clear: 0, ..attributes };
+            let only_set = MountAttributes { clear: MountAttrFlags::empty(), ..attributes };
             result = set_attributes(detached.as_fd(), recursive, &only_set);
         }
         result.map_err(doing("set attributes"))?;
@@ -215,14 +215,9 @@ pub(super) fn mapped_bind(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>>
         (&spec.linux.uid_mappings, &spec.linux.gid_mappings)
     };
     let detached = clone_mount(source, recursive).map_err(doing("copy the source"))?;
-    let userns = user_namespace::with_maps(uids, gids).map_err(|failure| failure.message)?;
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&userns);
-    let attributes = MountAttributes {
-        set: IDMAP,
-        userns_fd: u64::try_from(raw).map_err(doing("descriptor"))?,
-        ..MountAttributes::default()
-    };
-    set_attributes(detached.as_fd(), options.idmap == Some(true), &attributes)
+    let userns = user_namespace::with_maps(&map_file(uids), &map_file(gids))
+        .map_err(doing("make the user namespace of the mount's mappings"))?;
+    map_ids(detached.as_fd(), options.idmap == Some(true), userns.as_fd())
         .map_err(doing("map ids"))?;
     Ok(Some(detached))
 }

@@ -8,13 +8,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount,
 };
+use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::failure::Context;
 use super::mount_options::{RDONLY, parse};
 use super::rooted::Rooted;
 use crate::control::Failure;
 use crate::oci::Spec;
-use crate::sys::mount::{MountAttributes, set_attributes};
 
 /// Makes the root a mount of its own in a namespace whose mounts reach nobody else.
 pub(super) fn prepare(spec: &Spec) -> Result<(), Failure> {
@@ -57,8 +57,7 @@ fn set_propagation(word: &str) -> Result<(), Failure> {
     let Some((flag, recursive)) = parse(&[word.to_owned()]).propagation.first().copied() else {
         return Err(Failure::configuration(format_args!("rootfsPropagation {word:?}")));
     };
-    let attributes = MountAttributes { propagation: flag, ..MountAttributes::default() };
-    set_on("/", recursive, &attributes)
+    set_on("/", recursive, &MountAttributes::propagation(flag))
 }
 
 /// Makes read-only what shall be: the root, and /dev when it is filled. The directory in which the
@@ -66,11 +65,11 @@ fn set_propagation(word: &str) -> Result<(), Failure> {
 pub(super) fn seal(spec: &Spec, cwd: &Path) -> Result<(), Failure> {
     // Entering it says what is wrong with it.
     let _made_or_not = std::fs::create_dir_all(cwd);
-    let read_only = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+    let read_only = MountAttributes::set(RDONLY);
     for mount in &spec.mounts {
         let options = parse(&mount.options);
         let dev = mount.destination == Path::new("/dev") && options.bind.is_none();
-        if dev && options.own.set & RDONLY != 0 {
+        if dev && options.own.set.contains(RDONLY) {
             set_on("/dev", false, &read_only)?;
         }
     }

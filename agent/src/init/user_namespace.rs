@@ -3,7 +3,7 @@
 //! Maps of several ranges can be written only from outside, so a helper process is forked that
 //! stays outside until it has written them.
 
-use std::os::fd::OwnedFd;
+use syscalls::user_namespace::IdRange;
 
 use super::failure::Context;
 use crate::control::Failure;
@@ -53,45 +53,16 @@ fn wait_for(helper: i32) -> Result<(), Failure> {
     }
 }
 
-/// A user namespace that nobody lives in, for the ids of a mount.
-pub(super) fn with_maps(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, Failure> {
-    let (made, tell_made) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
-    let (wait, end) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
-    let holder = match process::fork().context("fork the namespace's holder")? {
-        Fork::Parent(pid) => pid,
-        Fork::Child => {
-            drop((made, end));
-            let unshared = process::unshare(libc::CLONE_NEWUSER).is_ok();
-            if unshared && rustix::io::write(&tell_made, &[1]).is_ok() {
-                // Until the parent has opened the namespace and closed its end.
-                let _ = rustix::io::read(&wait, &mut [0; 1]);
-            }
-            std::process::exit(0);
-        }
-    };
-    drop((tell_made, wait));
-    let unshared = rustix::io::read(&made, &mut [0; 1]).is_ok_and(|count| count == 1);
-    let opened = (unshared && write_maps(holder.unsigned_abs(), uids, gids).is_ok())
-        .then(|| std::fs::File::open(format!("/proc/{holder}/ns/user")));
-    drop(end);
-    let _ = wait_for(holder);
-    match opened {
-        Some(Ok(file)) => Ok(file.into()),
-        _ => Err(Failure::configuration("the kernel refuses uidMappings or gidMappings")),
-    }
-}
-
 fn write_maps(pid: u32, uids: &[IdMapping], gids: &[IdMapping]) -> std::io::Result<()> {
-    std::fs::write(format!("/proc/{pid}/uid_map"), lines(uids))?;
-    std::fs::write(format!("/proc/{pid}/gid_map"), lines(gids))
+    std::fs::write(format!("/proc/{pid}/uid_map"), map_file(uids))?;
+    std::fs::write(format!("/proc/{pid}/gid_map"), map_file(gids))
 }
 
-/// The form of user_namespaces(7), one range per line.
-fn lines(mappings: &[IdMapping]) -> String {
-    mappings
-        .iter()
-        .map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size))
-        .collect()
+/// The form of the kernel's files.
+pub(super) fn map_file(mappings: &[IdMapping]) -> String {
+    syscalls::user_namespace::map_file(mappings.iter().map(|range| IdRange {
+        inside: range.container_id,
+        outside: range.host_id,
+        size: range.size,
+    }))
 }

@@ -1,9 +1,8 @@
-//! System calls that no safe library covers. Everything unsafe of the agent is below here, one
-//! narrow wrapper per call; the callers hold all policy.
+//! System calls that no safe library covers and only the agent needs; others share some, in crate
+//! `syscalls`. All else of the agent is safe; here is one narrow wrapper per call, and the callers
+//! hold all policy.
 
-pub(crate) mod bpf;
 pub(crate) mod filter;
-pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod random;

@@ -26,6 +26,7 @@ fn the_kernel_verifies_a_program() {
     let pass = Instruction::new(opcode::SET, 0, 0, 0, 1);
     let exit = Instruction::new(opcode::EXIT, 0, 0, 0, 0);
     let program = Program::load(Kind::SocketLookup, &[pass, exit]).unwrap();
+    Program::load(Kind::CgroupDevice, &[pass, exit]).unwrap();
     let not_a_namespace = std::fs::File::open("/dev/null").unwrap();
     assert!(program.link(not_a_namespace.as_fd()).is_err());
     let no_result = Program::load(Kind::SocketLookup, &[exit]).unwrap_err();
