@@ -2,19 +2,17 @@
 //! for containers in user namespaces. The machine serves what the host's mount shows, so mapping
 //! here is enough; the guest has nothing to do.
 
-#![allow(unsafe_code, reason = "fork is in no safe library")]
-
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
-use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Deserialize;
+use syscalls::mount::map_ids;
+use syscalls::user_namespace::{self, map_file};
 
-use super::{attributes, detach};
+use super::detach;
 
 /// Ids of files: `containerID..` on the disk are shown as `hostID..`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,8 +77,8 @@ pub(super) fn bind(source: &Path, target: &Path, recursive: bool, maps: &IdMaps)
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let tree = open_tree(CWD, source, flags)?;
-    let owner = user_namespace(maps)?;
-    attributes::map_ids(tree.as_fd(), recursive, owner.as_fd()).map_err(|error| {
+    let owner = user_namespace::with_maps(&lines(&maps.uids), &lines(&maps.gids))?;
+    map_ids(tree.as_fd(), recursive, owner.as_fd()).map_err(|error| {
         let reason = format!("its filesystem can't show other owners: {error}");
         io::Error::new(error.kind(), reason)
     })?;
@@ -139,56 +137,13 @@ impl Drop for Layers {
     }
 }
 
-/// A user namespace with these maps, in which nobody lives.
-fn user_namespace(maps: &IdMaps) -> io::Result<OwnedFd> {
-    let (made, tell_made) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (wait, end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let raw = [&tell_made, &wait, &end].map(AsRawFd::as_raw_fd);
-    // SAFETY: the child calls nothing but `hold`, which only makes system calls: no lock that
-    // another thread of this process may hold is ever wanted.
-    let pid = unsafe { libc::fork() };
-    match pid {
-        0 => hold(raw),
-        1.. => {}
-        _ => return Err(io::Error::last_os_error()),
-    }
-    drop((tell_made, wait));
-    let namespace =
-        rustix::io::read(&made, &mut [0; 1]).map_err(io::Error::from).and_then(|count| {
-            if count == 0 {
-                return Err(io::Error::other("the host allows no user namespace"));
-            }
-            std::fs::write(format!("/proc/{pid}/uid_map"), lines(&maps.uids))?;
-            std::fs::write(format!("/proc/{pid}/gid_map"), lines(&maps.gids))?;
-            File::open(format!("/proc/{pid}/ns/user"))
-        });
-    drop(end);
-    let child = rustix::process::Pid::from_raw(pid);
-    rustix::process::waitpid(child, rustix::process::WaitOptions::empty())?;
-    namespace.map(OwnedFd::from)
-}
-
-/// The life of the child: it makes its namespace, says so, and stays until it is let go.
-fn hold([tell_made, wait, end]: [RawFd; 3]) -> ! {
-    let mut byte = 0_u8;
-    // SAFETY: unshare(2) takes no pointers.
-    let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
-    // SAFETY: the descriptor is this process's copy, and nothing else of it uses it.
-    unsafe { libc::close(end) };
-    if unshared {
-        // SAFETY: the pointer and the length are those of a live byte.
-        unsafe { libc::write(tell_made, (&raw const byte).cast(), 1) };
-        // SAFETY: as above, and the byte may be written.
-        unsafe { libc::read(wait, (&raw mut byte).cast(), 1) };
-    }
-    // SAFETY: _exit(2) takes no pointers and runs nothing of this program any more.
-    unsafe { libc::_exit(0) }
-}
-
-/// The form of user_namespaces(7), one range per line.
+/// What to write to the kernel's files.
 fn lines(ranges: &[IdRange]) -> String {
-    let line = |range: &IdRange| format!("{} {} {}\n", range.container, range.host, range.size);
-    ranges.iter().map(line).collect()
+    map_file(ranges.iter().map(|range| user_namespace::IdRange {
+        inside: range.container,
+        outside: range.host,
+        size: range.size,
+    }))
 }
 
 #[cfg(test)]
