@@ -15,6 +15,7 @@ mod launch;
 mod network;
 mod oci;
 mod pod_pids;
+mod pod_users;
 mod power;
 mod process;
 mod reaper;

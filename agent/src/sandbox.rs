@@ -9,6 +9,7 @@ use crate::container::{Container, check_id};
 use crate::error::{Error, Result};
 use crate::oci::Spec;
 use crate::pod_pids::PodPids;
+use crate::pod_users::PodUsers;
 use crate::reaper::Reaper;
 use crate::stdio::Streams;
 
@@ -27,13 +28,19 @@ pub(crate) struct Sandbox {
     reaper: Arc<Reaper>,
     containers: Mutex<HashMap<String, Slot>>,
     pod_pids: PodPids,
+    pod_users: PodUsers,
 }
 
 impl Sandbox {
     /// An empty sandbox.
     pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
-        let (streams, containers) = (Arc::default(), Mutex::default());
-        Self { streams, reaper, containers, pod_pids: PodPids::default() }
+        Self {
+            streams: Arc::default(),
+            reaper,
+            containers: Mutex::default(),
+            pod_pids: PodPids::default(),
+            pod_users: PodUsers::default(),
+        }
     }
 
     /// Stream connections of the host.
@@ -73,6 +80,7 @@ impl Sandbox {
     ) -> Result<i32> {
         check_id(id)?;
         self.resolve_namespaces(&mut spec).await?;
+        let making = self.pod_users.resolve(&mut spec).await?;
         match self.containers().entry(id.to_owned()) {
             Entry::Occupied(_) => return Err(Error::Exists(id.to_owned())),
             Entry::Vacant(entry) => entry.insert(Slot::Busy),
@@ -80,6 +88,9 @@ impl Sandbox {
         let outside = (&*self.reaper, &*self.streams);
         match Container::create(id, spec, streams, outside).await {
             Ok((container, pid)) => {
+                if let Some(Err(error)) = making.map(|making| making.keep(pid)) {
+                    log::warn!("container {id}: {error}");
+                }
                 self.containers().insert(id.to_owned(), Slot::Present(container));
                 Ok(pid)
             }

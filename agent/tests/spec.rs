@@ -348,6 +348,28 @@ async fn user_namespaces_may_share_the_pods_other_namespaces() {
 }
 
 #[tokio::test]
+async fn containers_share_the_pods_user_namespace() {
+    let agent = Agent::start().await;
+    let pod = |host: u32, command: &str| {
+        let mut spec = spec(&agent.rootfs(), command);
+        let namespace = json!({"type": "user", "path": agent_api::POD_USER_NAMESPACE});
+        let maps = json!([{"containerID": 0, "hostID": host, "size": 65536}]);
+        set(&mut spec, "/linux/namespaces/-", namespace);
+        set(&mut spec, "/linux/uidMappings", maps.clone());
+        set(&mut spec, "/linux/gidMappings", maps);
+        spec
+    };
+    let command = "id -u; awk '{ print $2 }' /proc/self/uid_map; stat -c %u /dev; \
+                   readlink /proc/self/ns/user";
+    // It stays when nobody is left in it.
+    let first = agent.run(&pod(300_000, command)).await;
+    assert!(first.1.starts_with("0\n300000\n0\nuser:"), "{first:?}");
+    assert_eq!(first, agent.run(&pod(300_000, command)).await);
+    let other = agent.create(&pod(400_000, command)).await.err().unwrap().to_string();
+    assert!(other.contains("id maps differ"), "{other}");
+}
+
+#[tokio::test]
 async fn files_of_the_guest_are_mapped_for_user_namespaces() {
     let agent = Agent::start().await;
     let root = agent.rootfs();

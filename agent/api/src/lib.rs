@@ -40,6 +40,10 @@ pub const STATE_DIR: &str = "/run/cuddy";
 /// first process is the agent's; it is made when it is first asked for.
 pub const POD_PID_NAMESPACE: &str = "/run/cuddy/ns/pod/pid";
 
+/// In configurations, a namespace path by which containers enter the pod's user namespace: that of
+/// the first container that named it, whose id maps all others must have.
+pub const POD_USER_NAMESPACE: &str = "/run/cuddy/ns/pod/user";
+
 /// In configurations, `<this>/<container id>/<file below /proc/pid/ns>` is the path of a
 /// namespace of that container's init process.
 pub const CONTAINER_NAMESPACES: &str = "/run/cuddy/ns/container";

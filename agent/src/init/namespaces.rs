@@ -1,8 +1,8 @@
 //! `linux.namespaces`: joins those with a path, makes the others.
 //!
-//! The user namespace comes first, so that it owns the others and so that its root may join
-//! and make them. The cgroup namespace comes last, in the second process, because it shows the
-//! cgroup in which its maker is at that moment.
+//! Those to join come first, while this process may join all of them; then the user namespace, so
+//! that it owns those that are made. The cgroup namespace comes last, in the second process,
+//! because it shows the cgroup in which its maker is at that moment.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,14 +37,14 @@ pub(super) fn enter(spec: &Spec) -> Result<Premade, Failure> {
     let linux = &spec.linux;
     let mut joined = open_joined(linux)?;
     joined.sort_by_key(|(kind, _)| *kind);
-    for (kind, file) in &joined {
-        process::setns(file.as_fd(), flag(*kind))
-            .with_context(|| format!("join the {kind:?} namespace"))?;
-    }
+    let (users, others): (Vec<_>, Vec<_>) =
+        joined.iter().partition(|(kind, _)| *kind == NamespaceType::User);
+    join(&others)?;
     let premade = premade::make(spec)?;
     if linux.is_new(NamespaceType::User) {
         user_namespace::enter_new(linux)?;
-    } else if linux.namespace(NamespaceType::User).is_some() {
+    } else if !users.is_empty() {
+        join(&users)?;
         user_namespace::become_root()?;
     }
     // A mount namespace is made even if none is asked for: mounts of a container must never
@@ -74,6 +74,13 @@ pub(super) fn enter(spec: &Spec) -> Result<Premade, Failure> {
         bring_up_loopback().context("bring up loopback")?;
     }
     Ok(premade)
+}
+
+fn join(namespaces: &[&(NamespaceType, File)]) -> Result<(), Failure> {
+    namespaces.iter().try_for_each(|(kind, file)| {
+        process::setns(file.as_fd(), flag(*kind))
+            .with_context(|| format!("join the {kind:?} namespace"))
+    })
 }
 
 /// Makes the cgroup namespace, when this process is in the container's cgroup.

@@ -1,7 +1,7 @@
-//! Mounts that a container in a user namespace of its own may not make: filesystems that show
+//! Mounts that a container in a user namespace may not make: filesystems that show
 //! namespaces which it shares, because only who rules over such a namespace may mount them, and
 //! mounts of the guest's filesystems with mapped ids. They are made, attached nowhere, before the
-//! user namespace is, and where /proc knows the children of this process by their ids.
+//! user namespace is entered, and where /proc knows the children of this process by their ids.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,10 +18,10 @@ use crate::sys::process::{self, Fork};
 pub(super) struct Premade(BTreeMap<usize, OwnedFd>);
 
 /// Makes what `spec` asks for and could not have later; after shared namespaces are joined, and
-/// before the user namespace is made.
+/// before the user namespace is entered.
 pub(super) fn make(spec: &Spec) -> Result<Premade, Failure> {
     let mut premade = Premade::default();
-    let user = spec.linux.is_new(NamespaceType::User);
+    let user = spec.linux.namespace(NamespaceType::User).is_some();
     for (index, mount) in spec.mounts.iter().enumerate() {
         let made = match mount.kind.as_str() {
             "mqueue" if user && !spec.linux.is_new(NamespaceType::Ipc) => {

@@ -57,7 +57,6 @@ pub(crate) struct Namespace {
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the kernel's names")]
 pub(crate) enum NamespaceType {
-    User,
     Network,
     Ipc,
     Uts,
@@ -65,6 +64,7 @@ pub(crate) enum NamespaceType {
     Time,
     Pid,
     Mount,
+    User,
 }
 
 /// `linux.timeOffsets` of one clock.

@@ -85,7 +85,7 @@ pub(crate) struct Mount {
 }
 
 /// A range of ids: `containerID..+size` inside is `hostID..+size` in the guest.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IdMapping {
     #[serde(rename = "containerID")]
     pub(crate) container_id: u32,

@@ -5,6 +5,7 @@
 //! | path names | kind | in the guest |
 //! |---|---|---|
 //! | the pod | pid, if the pod has one | the pod's pid namespace |
+//! | the pod | user, if the container has its maps | the pod's user namespace |
 //! | the pod | any other | the guest's own, which is the pod's |
 //! | a container | any | that container's |
 //! | anything else | any | the guest's own |
@@ -31,7 +32,8 @@ pub enum Holder {
 /// Rewrites the namespaces of a configuration; `holder` knows the processes that were reported.
 pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) {
     let Some(linux) = spec.get_mut("linux").and_then(Value::as_object_mut) else { return };
-    // A user namespace with its own maps can be made anew; without, there is none to enter.
+    // A user namespace is made with its maps, by the first of the pod or anew; without them there
+    // is none to enter.
     let mapped = linux.get("uidMappings").is_some_and(has_content);
     let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) else {
         return;
@@ -43,7 +45,7 @@ pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) {
         }
         let kind = namespace.get("type").and_then(Value::as_str).unwrap_or_default();
         let place = process_of(Path::new(path)).and_then(&holder);
-        match place.and_then(|holder| in_guest(&holder, kind)) {
+        match place.and_then(|holder| in_guest(&holder, kind, mapped)) {
             Some(path) => namespace["path"] = path.into(),
             None if kind == "user" && mapped => namespace["path"] = "".into(),
             None => return false,
@@ -63,10 +65,13 @@ fn process_of(path: &Path) -> Option<u32> {
 }
 
 /// The path in the guest; none where it is the guest's own.
-fn in_guest(holder: &Holder, kind: &str) -> Option<String> {
+fn in_guest(holder: &Holder, kind: &str, mapped: bool) -> Option<String> {
     match holder {
         Holder::Pod { pid_namespace: true } if kind == "pid" => {
             Some(agent_api::POD_PID_NAMESPACE.to_owned())
+        }
+        Holder::Pod { .. } if kind == "user" && mapped => {
+            Some(agent_api::POD_USER_NAMESPACE.to_owned())
         }
         Holder::Pod { .. } => None,
         Holder::Container(id) => {
@@ -149,12 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn user_namespace_with_maps_is_made_anew() {
-        let mut spec = json!({"linux": {
-            "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
-            "namespaces": [{"type": "user", "path": "/proc/7/ns/user"}],
-        }});
-        translate(&mut spec, holder);
-        assert_eq!(spec["linux"]["namespaces"], json!([{"type": "user", "path": ""}]));
+    fn user_namespace_with_maps_is_the_pods_or_made_anew() {
+        for (path, expected) in
+            [("/proc/7/ns/user", "/run/cuddy/ns/pod/user"), ("/run/userns/mine", "")]
+        {
+            let mut spec = json!({"linux": {
+                "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
+                "namespaces": [{"type": "user", "path": path}],
+            }});
+            translate(&mut spec, holder);
+            assert_eq!(spec["linux"]["namespaces"], json!([{"type": "user", "path": expected}]));
+        }
     }
 }
