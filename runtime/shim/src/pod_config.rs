@@ -2,24 +2,13 @@
 //! [`Pod`] and the files that a node's agent would find on the host (pure, but for the node's own
 //! files that stand in for what is not said).
 
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    reason = "generated code"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/mod.rs"));
-}
+mod cri;
 
 use std::path::PathBuf;
 
 use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
-use generated::pod::{DNSConfig, NamespaceMode, PodSandboxConfig};
-use protobuf::Message;
+use cri::{DnsConfig, NamespaceMode, PodSandboxConfig};
+use prost::Message;
 use sandbox::pod::PodFile;
 use sandbox::sizing::Limits;
 use sandbox::{Error, Pod};
@@ -32,7 +21,7 @@ const OOM_SCORE_ADJ: i32 = -998;
 /// # Errors
 /// [`Error::Invalid`] when its options are not a pod's configuration.
 pub(crate) fn read(request: &CreateSandboxRequest) -> Result<(Pod, Vec<PodFile>), Error> {
-    let config = PodSandboxConfig::parse_from_bytes(&request.options.value).map_err(|error| {
+    let config = PodSandboxConfig::decode(&*request.options.value).map_err(|error| {
         Error::Invalid(format!("the options are no configuration of a pod: {error}"))
     })?;
     let files = files(&config, &request.sandbox_id);
@@ -41,9 +30,9 @@ pub(crate) fn read(request: &CreateSandboxRequest) -> Result<(Pod, Vec<PodFile>)
 
 fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
     let linux = config.linux.unwrap_or_default();
-    let resources = &linux.resources;
+    let resources = linux.resources.unwrap_or_default();
     let positive = |value: i64| u64::try_from(value).ok().filter(|&value| value > 0);
-    let pid = linux.security_context.namespace_options.pid.enum_value_or_default();
+    let namespaces = linux.security_context.and_then(|context| context.namespace_options);
     Pod {
         limits: Limits {
             cpu_quota_us: positive(resources.cpu_quota),
@@ -52,10 +41,10 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
         },
         hostname: Some(config.hostname).filter(|name| !name.is_empty()),
         cgroup: cgroup(&linux.cgroup_parent, &request.sandbox_id),
-        sysctls: linux.sysctls.into_iter().collect(),
+        sysctls: linux.sysctls,
         network: Some(PathBuf::from(&request.netns_path)).filter(|path| path.is_absolute()),
         oom_score_adj: Some(OOM_SCORE_ADJ),
-        pid_namespace: pid != NamespaceMode::NODE,
+        pid_namespace: namespaces.unwrap_or_default().pid() != NamespaceMode::Node,
     }
 }
 
@@ -72,8 +61,8 @@ fn cgroup(parent: &str, id: &str) -> Option<String> {
 fn files(config: &PodSandboxConfig, id: &str) -> Vec<PodFile> {
     let node = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let hostname = if config.hostname.is_empty() { id } else { &config.hostname };
-    let resolv = match config.dns_config.as_ref() {
-        Some(dns) if *dns != DNSConfig::default() => resolv_conf(dns),
+    let resolv = match &config.dns_config {
+        Some(dns) if *dns != DnsConfig::default() => resolv_conf(dns),
         _ => node("/etc/resolv.conf"),
     };
     let file = |destination, text| PodFile { destination, text };
@@ -85,7 +74,7 @@ fn files(config: &PodSandboxConfig, id: &str) -> Vec<PodFile> {
 }
 
 /// resolv.conf(5).
-fn resolv_conf(dns: &DNSConfig) -> String {
+fn resolv_conf(dns: &DnsConfig) -> String {
     let list = |word: &str, entries: &[String]| match entries {
         [] => String::new(),
         entries => format!("{word} {}\n", entries.join(" ")),
@@ -96,8 +85,9 @@ fn resolv_conf(dns: &DNSConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::generated::pod::{
-        LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceOption,
+    use super::cri::{
+        LinuxContainerResources, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+        NamespaceOption,
     };
     use super::*;
 
@@ -107,25 +97,25 @@ mod tests {
             netns_path: "/run/netns/x".into(),
             ..CreateSandboxRequest::default()
         };
-        request.options.mut_or_insert_default().value = config.write_to_bytes().unwrap();
+        request.options.mut_or_insert_default().value = config.encode_to_vec();
         request
     }
 
     #[test]
     fn configuration_becomes_a_pod_with_its_files() {
         let mut config = PodSandboxConfig { hostname: "web-0".into(), ..Default::default() };
-        config.dns_config = Some(DNSConfig {
+        config.dns_config = Some(DnsConfig {
             servers: vec!["10.0.0.10".into()],
             searches: vec!["a.b".into(), "b".into()],
             options: vec!["ndots:5".into()],
-            ..Default::default()
-        })
-        .into();
+        });
         let mut linux =
             LinuxPodSandboxConfig { cgroup_parent: "/kubepods/pod1".into(), ..Default::default() };
         linux.sysctls.insert("net.core.somaxconn".into(), "99".into());
-        linux.resources.mut_or_insert_default().memory_limit_in_bytes = 64 << 20;
-        config.linux = Some(linux).into();
+        let memory_limit_in_bytes = 64 << 20;
+        linux.resources =
+            Some(LinuxContainerResources { memory_limit_in_bytes, ..Default::default() });
+        config.linux = Some(linux);
         let (pod, files) = read(&request(&config)).unwrap();
         assert_eq!(pod.limits.memory_bytes, Some(64 << 20));
         assert_eq!(pod.limits.cpu_quota_us, None);
@@ -139,15 +129,34 @@ mod tests {
 
     #[test]
     fn processes_of_the_node_are_the_guests() {
-        let options = NamespaceOption { pid: NamespaceMode::NODE.into(), ..Default::default() };
-        let context = LinuxSandboxSecurityContext {
-            namespace_options: Some(options).into(),
-            ..Default::default()
-        };
-        let linux =
-            LinuxPodSandboxConfig { security_context: Some(context).into(), ..Default::default() };
-        let config = PodSandboxConfig { linux: Some(linux).into(), ..Default::default() };
+        let namespace_options = Some(NamespaceOption { pid: NamespaceMode::Node.into() });
+        let security_context = Some(LinuxSandboxSecurityContext { namespace_options });
+        let linux = Some(LinuxPodSandboxConfig { security_context, ..Default::default() });
+        let config = PodSandboxConfig { linux, ..Default::default() };
         assert!(!read(&request(&config)).unwrap().0.pid_namespace);
+    }
+
+    /// Field numbers are the interface's, whatever the fields are called here.
+    #[test]
+    fn bytes_are_read_as_containerd_writes_them() {
+        let parts: [&[u8]; 6] = [
+            b"\x12\x01n",                           // hostname
+            b"\x22\x09\x0a\x01s\x12\x01d\x1a\x01o", // dns_config
+            b"\x42\x1a\x0a\x02/p",                  // linux, with cgroup_parent,
+            b"\x12\x04\x0a\x02\x10\x02",            // security_context,
+            b"\x1a\x06\x0a\x01k\x12\x01v",          // sysctls
+            b"\x2a\x06\x08\x07\x10\x08\x20\x09",    // and resources
+        ];
+        let mut request = request(&PodSandboxConfig::default());
+        request.options.mut_or_insert_default().value = parts.concat();
+        let (pod, files) = read(&request).unwrap();
+        assert_eq!(pod.hostname.as_deref(), Some("n"));
+        assert_eq!(files[2].text, "search d\nnameserver s\noptions o\n");
+        assert_eq!(pod.cgroup.as_deref(), Some("/p/abc"));
+        assert!(!pod.pid_namespace);
+        assert_eq!(pod.sysctls["k"], "v");
+        let limits = (pod.limits.cpu_period_us, pod.limits.cpu_quota_us, pod.limits.memory_bytes);
+        assert_eq!(limits, (Some(7), Some(8), Some(9)));
     }
 
     #[test]
