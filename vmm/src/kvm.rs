@@ -8,25 +8,14 @@
 use std::io;
 
 use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_MAX_CPUID_ENTRIES,
-    KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_userspace_memory_region,
+    CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_MAX_CPUID_ENTRIES, KvmIrqRouting,
+    kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{Address, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
+use vmm_api::kvm;
 
 use crate::arch::x86_64::layout;
-
-/// What KVM must offer, with the reason in case it does not.
-const NEEDED: &[(Cap, &str)] = &[
-    (Cap::Irqchip, "in-kernel interrupt controllers"),
-    (Cap::Irqfd, "interrupts from event descriptors"),
-    (Cap::Ioeventfd, "event descriptors for queue notifications"),
-    (Cap::IrqRouting, "routing of interrupt lines"),
-    (Cap::ImmediateExit, "immediate exit of a vCPU"),
-    (Cap::TscDeadlineTimer, "the local APIC's TSC deadline timer"),
-    (Cap::UserMemory, "guest memory from user space"),
-    (Cap::ExtCpuid, "CPUID tables"),
-];
 
 /// A host on which no machine can be built.
 #[derive(Debug, thiserror::Error)]
@@ -62,15 +51,11 @@ pub(crate) fn operation(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> K
 pub(crate) fn open() -> Result<Kvm, KvmError> {
     let kvm = Kvm::new().map_err(|error| KvmError::Open(error.into()))?;
     let version = kvm.get_api_version();
-    if u32::try_from(version) != Ok(KVM_API_VERSION) {
+    if version != kvm::VERSION {
         return Err(KvmError::Version(version));
     }
-    for (capability, what) in NEEDED {
-        if !kvm.check_extension(*capability) {
-            return Err(KvmError::Lacks(what));
-        }
-    }
-    Ok(kvm)
+    let missing = kvm::missing(|number| kvm.check_extension_raw(number.into())).next();
+    missing.map_or(Ok(kvm), |name| Err(KvmError::Lacks(name)))
 }
 
 /// The CPUID entries that this host's KVM supports.

@@ -16,6 +16,7 @@
 //! position of a descriptor in the list sent with the same message.
 
 pub mod config;
+pub mod kvm;
 pub mod message;
 pub mod wire;
 

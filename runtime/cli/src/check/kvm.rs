@@ -1,7 +1,8 @@
 //! `/dev/kvm`: there, of the right version, with what the VMM needs, and able to run a guest.
 
-use kvm_ioctls::{Cap, Kvm};
+use kvm_ioctls::Kvm;
 use serde::Serialize;
+use vmm_api::kvm::{NEEDED, VERSION, missing};
 
 use super::Check;
 use crate::probe::{self, ProbeError, verdict};
@@ -12,23 +13,8 @@ pub(super) const DEVICE: &str = "kvm";
 pub(super) const PROBE: &str = "kvm-probe";
 
 const PATH: &str = "/dev/kvm";
-/// The only version of the interface that there is.
-const API_VERSION: i32 = 12;
-
 const USE_THE_LAB: &str = "Use a host with hardware virtualisation (VMX or SVM, nested is fine). \
      For tests and demos here use the lab: `make run` and `make test` start it by themselves.";
-
-/// What the VMM refuses to start without; keep in step with `vmm/src/kvm.rs`.
-const NEEDED: [(Cap, &str); 8] = [
-    (Cap::UserMemory, "user memory"),
-    (Cap::Irqchip, "in-kernel interrupt controllers"),
-    (Cap::IrqRouting, "interrupt routing"),
-    (Cap::Irqfd, "irqfd"),
-    (Cap::Ioeventfd, "ioeventfd"),
-    (Cap::ImmediateExit, "immediate exit"),
-    (Cap::ExtCpuid, "CPUID tables"),
-    (Cap::TscDeadlineTimer, "TSC deadline timer"),
-];
 
 /// Numbers of the probe, for programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,11 +44,10 @@ pub(super) fn check() -> KvmChecks {
             return KvmChecks { checks: vec![not_opened(e.errno(), &cpu)], probe: None };
         }
     };
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(cap, _)| !kvm.check_extension(*cap)).map(|(_, n)| *n).collect();
+    let missing: Vec<_> = missing(|number| kvm.check_extension_raw(number.into())).collect();
     let version = kvm.get_api_version();
     let device = evaluate(version, &missing);
-    if version != API_VERSION {
+    if version != VERSION {
         return KvmChecks { checks: vec![device], probe: None };
     }
     let seen = probe::run(&kvm);
@@ -122,10 +107,10 @@ fn evaluate(version: i32, missing: &[&str]) -> Check {
             format!("Put the real device at {PATH}. {USE_THE_LAB}"),
         );
     }
-    if version != API_VERSION {
+    if version != VERSION {
         return Check::failed(
             DEVICE,
-            format!("{PATH} speaks version {version}, not {API_VERSION}"),
+            format!("{PATH} speaks version {version}, not {VERSION}"),
             "Upgrade the host's kernel.",
         );
     }
@@ -138,7 +123,7 @@ fn evaluate(version: i32, missing: &[&str]) -> Check {
     }
     Check::ok(
         DEVICE,
-        format!("{PATH}, version {API_VERSION}, with all {} capabilities needed", NEEDED.len()),
+        format!("{PATH}, version {VERSION}, with all {} capabilities needed", NEEDED.len()),
     )
 }
 
