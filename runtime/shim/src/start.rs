@@ -83,6 +83,7 @@ fn prepare(state: &StateDir, socket: &Path, containerd: &str) -> anyhow::Result<
         cleared.with_context(|| format!("clearing {path}"))?;
     }
     let mut journal = state.create().with_context(|| format!("making {path}"))?;
+    state.step("start");
     state.set_owner(containerd).with_context(|| format!("writing in {path}"))?;
     journal.add(&Entry::File { path: socket.to_owned() }).context("writing the journal")
 }

@@ -33,7 +33,7 @@ impl Files {
     }
 }
 
-/// Time from executing the VMM to the agent's being ready.
+/// Seconds from executing the VMM to the agent's being ready.
 #[derive(Debug)]
 pub(crate) struct BootTimes {
     /// Cuddy's VMM.
@@ -45,7 +45,7 @@ pub(crate) struct BootTimes {
 /// Boots each kind of machine `runs` times.
 pub(crate) fn measure(files: &Files, runs: u32) -> Result<BootTimes> {
     Ok(BootTimes {
-        cuddy: Samples::take(runs, || cuddy::boot(files))?,
-        qemu: Samples::take(runs, || qemu::boot(files))?,
+        cuddy: Samples::take(runs, || Ok(cuddy::boot(files)?.as_secs_f64()))?,
+        qemu: Samples::take(runs, || Ok(qemu::boot(files)?.as_secs_f64()))?,
     })
 }

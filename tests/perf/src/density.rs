@@ -1,17 +1,19 @@
 //! Many pods on one host: they are created, probed and removed through CRI, what each takes is
 //! told, and nothing may be left of them.
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use harness::cri::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec};
+use anyhow::{Result, ensure};
+use harness::cri::{ContainerSpec, Cri, Daemon, PodSpec};
 use serde::Serialize;
 
-use crate::memory::{self, Memory};
-
-const SANDBOXES: &str = "/run/cuddy/k8s.io";
+use crate::memory;
+use crate::pod::Running;
+use crate::results::Results;
+use crate::samples::Samples;
+use crate::table::Table;
+use crate::traces::Traces;
 
 /// Options of `perf density`.
 #[derive(Debug, clap::Args)]
@@ -19,146 +21,111 @@ pub(crate) struct DensityArgs {
     /// How many pods.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pods: u32,
-    /// Directory for `density.txt` and `density.json`.
-    #[arg(long)]
-    out: Option<PathBuf>,
     /// Directory with the programs of containerd.
     #[arg(long, default_value = "/usr/bin")]
     containerd: PathBuf,
 }
 
-/// What one pod takes, in KiB.
-#[derive(Debug, Clone, Serialize)]
-struct Taken {
-    shim: u64,
-    vmm: u64,
-    guest: u64,
-}
-
-impl Taken {
-    fn sum(&self) -> u64 {
-        self.shim + self.vmm + self.guest
-    }
-}
-
-/// The numbers of a run.
+/// The numbers of a run; memory in MiB, of all pods.
 #[derive(Debug, Serialize)]
 struct Density {
-    pods: Vec<Taken>,
-    /// How much less memory the host has available, with everything, in KiB a pod.
-    host_kib_a_pod: u64,
+    pods: u32,
+    shim: Samples,
+    vmm: Samples,
+    guest: Samples,
+    together: Samples,
+    /// How much less memory the host has available, with everything, a pod.
+    host: f64,
     create_seconds: f64,
     probe_seconds: f64,
     remove_seconds: f64,
 }
 
 impl DensityArgs {
-    /// Runs the pods, prints the table, and writes the files.
-    pub(crate) fn run(&self) -> Result<ExitCode> {
+    /// Runs the pods and tells of them.
+    pub(crate) fn run(&self, results: &Results) -> Result<bool> {
         let daemon = Daemon::new(&self.containerd);
         let cri = daemon.cri();
         // The first pod makes the bridge, and fills caches.
-        let first = run(&cri);
-        cri.remove_pod(&first.0);
+        cri.remove_pod(&run(&cri).pod);
         daemon.settled();
-        let free = available_kib()?;
+        let before = Traces::of_host();
+        let density = self.measure(&cri)?;
+        daemon.settled();
+        before.nothing_new()?;
+        results.give("density", &table(&density), &density)?;
+        Ok(true)
+    }
+
+    fn measure(&self, cri: &Cri) -> Result<Density> {
+        let free = memory::available()?;
         let begin = Instant::now();
         let mut pods = Vec::new();
-        for n in 0..self.pods {
-            pods.push(run(&cri));
-            eprintln!("perf: {} pods after {} s", n + 1, begin.elapsed().as_secs());
+        for n in 1..=self.pods {
+            pods.push(run(cri));
+            let free = memory::available()?;
+            let seconds = begin.elapsed().as_secs();
+            eprintln!("perf: {n} pods after {seconds} s, {free:.0} MiB are available");
         }
         let create_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        for (_, container) in &pods {
+        for Running { container, .. } in &pods {
             let answer = cri.exec_sync(container, &["echo", "there"]).ok();
             ensure!(answer == "there\n", "a pod answered {answer:?}");
         }
         let probe_seconds = begin.elapsed().as_secs_f64();
-        let taken: Result<Vec<_>> = pods.iter().map(|(pod, _)| taken(pod)).collect();
-        let host_kib_a_pod = free.saturating_sub(available_kib()?) / u64::from(self.pods);
+        let taken: Result<Vec<_>> =
+            pods.iter().map(|pod| memory::of_sandbox(&pod.directory())).collect();
+        let taken = taken?;
+        let host = (free - memory::available()?) / f64::from(self.pods);
         let begin = Instant::now();
-        pods.iter().for_each(|(pod, _)| cri.remove_pod(pod));
-        let remove_seconds = begin.elapsed().as_secs_f64();
-        daemon.settled();
-        let density =
-            Density { pods: taken?, host_kib_a_pod, create_seconds, probe_seconds, remove_seconds };
-        self.tell(&density)?;
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn tell(&self, density: &Density) -> Result<()> {
-        let table = table(density);
-        print!("{table}");
-        let Some(out) = &self.out else { return Ok(()) };
-        let json = serde_json::to_string_pretty(density)? + "\n";
-        for (name, text) in [("density.txt", table), ("density.json", json)] {
-            let path = out.join(name);
-            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        }
-        Ok(())
+        pods.iter().for_each(|running| cri.remove_pod(&running.pod));
+        let of = |part: fn(&memory::Memory) -> f64| {
+            Samples::from(taken.iter().map(part).collect::<Vec<_>>())
+        };
+        Ok(Density {
+            pods: self.pods,
+            shim: of(|memory| memory.shim),
+            vmm: of(|memory| memory.vmm),
+            guest: of(|memory| memory.guest),
+            together: of(|memory| memory.shim + memory.vmm + memory.guest),
+            host,
+            create_seconds,
+            probe_seconds,
+            remove_seconds: begin.elapsed().as_secs_f64(),
+        })
     }
 }
 
 /// A pod with a sleeping container.
-fn run(cri: &Cri) -> (Pod, Container) {
-    let pod = cri.run_pod(PodSpec::new("density"));
-    let container = cri.start_new(&pod, ContainerSpec::new("main", &["sleep", "100000"]));
-    (pod, container)
+fn run(cri: &Cri) -> Running {
+    let container = ContainerSpec::new("main", &["sleep", "100000"]);
+    Running::new(cri, PodSpec::new("density"), container)
 }
-
-fn taken(pod: &Pod) -> Result<Taken> {
-    let Memory { shim_kib, vmm_kib, guest_kib } =
-        memory::of_sandbox(&Path::new(SANDBOXES).join(&pod.id))?;
-    Ok(Taken { shim: shim_kib, vmm: vmm_kib, guest: guest_kib })
-}
-
-/// What the host could still give without swapping (proc(5), `MemAvailable`).
-fn available_kib() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.context("no MemAvailable in /proc/meminfo")
-}
-
-/// Least, middle and most of a list.
-fn spread(mut values: Vec<u64>) -> [u64; 3] {
-    values.sort_unstable();
-    let pick = |index: usize| values.get(index).copied().unwrap_or_default();
-    [pick(0), pick(values.len() / 2), pick(values.len().saturating_sub(1))]
-}
-
-/// MiB with one decimal.
-fn mib(kib: u64) -> String {
-    format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024)
-}
-
-/// What is told of a pod, and how it is found.
-type Column = (&'static str, fn(&Taken) -> u64);
 
 fn table(density: &Density) -> String {
-    let Density { pods, host_kib_a_pod, create_seconds, probe_seconds, remove_seconds } = density;
-    let mut lines = vec![
-        format!(
-            "{} pods: created in {create_seconds:.0} s, probed in {probe_seconds:.0} s, removed \
-             in {remove_seconds:.0} s, nothing left",
-            pods.len()
-        ),
-        format!("{:<34} {:>8} {:>8} {:>8}", "MiB a pod", "least", "median", "most"),
-    ];
-    let columns: [Column; 4] = [
-        ("shim, PSS", |pod| pod.shim),
-        ("VMM without guest memory, PSS", |pod| pod.vmm),
-        ("guest memory touched", |pod| pod.guest),
-        ("together", Taken::sum),
-    ];
-    for (what, value) in columns {
-        let [least, median, most] = spread(pods.iter().map(value).collect()).map(mib);
-        lines.push(format!("{what:<34} {least:>8} {median:>8} {most:>8}"));
+    let Density { shim, vmm, guest, together, .. } = density;
+    let mut table = Table::new(["MiB a pod", "least", "median", "most"]);
+    for (what, samples) in [
+        ("shim, PSS", shim),
+        ("VMM without guest memory, PSS", vmm),
+        ("guest memory touched", guest),
+        ("together", together),
+    ] {
+        let [least, median, most] = [samples.least(), samples.median(), samples.most()];
+        table.row([what.to_owned(), mib(least), mib(median), mib(most)]);
     }
-    let whole = "less available on the host, a pod";
-    lines.push(format!("{whole:<34} {:>8} {:>8}", "", mib(*host_kib_a_pod)));
-    lines.join("\n") + "\n"
+    let host = "less available on the host".to_owned();
+    table.row([host, String::new(), mib(density.host), String::new()]);
+    let Density { pods, create_seconds, probe_seconds, remove_seconds, .. } = density;
+    format!(
+        "{pods} pods: created in {create_seconds:.0} s, probed in {probe_seconds:.0} s, removed \
+         in {remove_seconds:.0} s, nothing left\n{table}"
+    )
+}
+
+fn mib(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 #[cfg(test)]
@@ -167,10 +134,13 @@ mod tests {
 
     #[test]
     fn the_table_has_least_median_and_most() {
-        let pods = [3, 1, 2].map(|n| Taken { shim: n * 1024, vmm: 512, guest: 40 * 1024 });
         let density = Density {
-            pods: pods.to_vec(),
-            host_kib_a_pod: 50 * 1024 + 512,
+            pods: 3,
+            shim: vec![3.0, 1.0, 2.0].into(),
+            vmm: vec![0.5; 3].into(),
+            guest: vec![40.0; 3].into(),
+            together: vec![43.5, 41.5, 42.5].into(),
+            host: 50.5,
             create_seconds: 10.0,
             probe_seconds: 1.0,
             remove_seconds: 2.0,

@@ -11,25 +11,26 @@ mod qemu;
 mod tap;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::boot::Files;
+use crate::results::Results;
+use crate::samples::Samples;
+use crate::table::Table;
 use host::Host;
 use measures::{Better, MEASURES, Measure};
 
 /// Options of `perf devices`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevicesArgs {
-    /// Also write the numbers as JSON to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
     /// Measure only what has this in its name.
     #[arg(long, default_value = "")]
     only: String,
+    /// How often each machine is run, in turn; medians are compared.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
 }
 
 /// Who moves packets between tap and guest.
@@ -45,8 +46,8 @@ enum Packets {
 struct Row {
     what: String,
     unit: &'static str,
-    cuddy: f64,
-    qemu: f64,
+    cuddy: Samples,
+    qemu: Samples,
     /// How many times as good Cuddy is.
     ratio: f64,
 }
@@ -55,8 +56,8 @@ struct Row {
 type Numbers = BTreeMap<&'static str, f64>;
 
 impl DevicesArgs {
-    /// Measures and prints; fails the program if Cuddy is behind anywhere.
-    pub(crate) fn run(&self, clock: &str, files: &Files) -> Result<ExitCode> {
+    /// Measures and tells; whether Cuddy is behind nowhere.
+    pub(crate) fn run(&self, results: &Results, files: &Files) -> Result<bool> {
         let mut rows = Vec::new();
         for packets in [Packets::Vmm, Packets::Vhost] {
             let wanted = self.wanted(packets);
@@ -64,17 +65,17 @@ impl DevicesArgs {
                 continue;
             }
             let host = Host::new(&wanted)?;
-            let [cuddy, qemu] = [cuddy::run, qemu::run].map(|run| run(files, &host, packets));
-            let (cuddy, qemu) = (cuddy.context("cuddy-vmm")?, qemu.context("QEMU microvm")?);
-            rows.extend(wanted.iter().filter_map(|measure| row(measure, packets, &cuddy, &qemu)));
+            let (mut cuddy, mut qemu) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                cuddy.push(cuddy::run(files, &host, packets).context("cuddy-vmm")?);
+                eprintln!("perf: cuddy-vmm has run, packets by {packets:?}");
+                qemu.push(qemu::run(files, &host, packets).context("QEMU microvm")?);
+                eprintln!("perf: QEMU has run");
+            }
+            rows.extend(wanted.iter().map(|measure| row(measure, packets, [&cuddy, &qemu])));
         }
-        print!("one second is {clock}\n{}", table(&rows));
-        if let Some(path) = &self.json {
-            std::fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")
-                .with_context(|| format!("writing {}", path.display()))?;
-        }
-        let behind = rows.iter().any(|row| row.ratio < 1.0);
-        Ok(if behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        results.give("devices", &table(&rows), &rows)?;
+        Ok(rows.iter().all(|row| row.ratio >= 1.0))
     }
 
     /// The measures of one kind of machine; vhost changes nothing but the network.
@@ -84,28 +85,31 @@ impl DevicesArgs {
     }
 }
 
-fn row(measure: &Measure, packets: Packets, cuddy: &Numbers, qemu: &Numbers) -> Option<Row> {
-    let (cuddy, qemu) = (*cuddy.get(measure.name)?, *qemu.get(measure.name)?);
+fn row(measure: &Measure, packets: Packets, [cuddy, qemu]: [&[Numbers]; 2]) -> Row {
+    let of = |runs: &[Numbers]| {
+        Samples::from(
+            runs.iter().filter_map(|run| run.get(measure.name).copied()).collect::<Vec<_>>(),
+        )
+    };
+    let (cuddy, qemu) = (of(cuddy), of(qemu));
     let ratio = match measure.better {
-        Better::More => cuddy / qemu,
-        Better::Less => qemu / cuddy,
+        Better::More => cuddy.median() / qemu.median(),
+        Better::Less => qemu.median() / cuddy.median(),
     };
     let by = if packets == Packets::Vhost { ", vhost" } else { "" };
     let what = format!("{}{by}", measure.name);
-    Some(Row { what, unit: measure.unit, cuddy, qemu, ratio })
+    Row { what, unit: measure.unit, cuddy, qemu, ratio }
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text =
-        format!("{:<36} {:>10} {:>10}       {:>6}\n", "", "cuddy", "QEMU", "times as good");
+    let mut table = Table::new(["", "cuddy", "QEMU", "", "times as good", ""]);
     for Row { what, unit, cuddy, qemu, ratio } in rows {
         let verdict = if *ratio < 1.0 { "BEHIND" } else { "" };
-        let line =
-            format!("{what:<36} {cuddy:>10.1} {qemu:>10.1} {unit:<5} {ratio:>6.2} {verdict}");
-        text.push_str(line.trim_end());
-        text.push('\n');
+        let [cuddy, qemu] = [cuddy, qemu].map(|samples| format!("{:.1}", samples.median()));
+        let ratio = format!("{ratio:.2}");
+        table.row([what.clone(), cuddy, qemu, (*unit).to_owned(), ratio, verdict.to_owned()]);
     }
-    text
+    table.to_string()
 }
 
 #[cfg(test)]
@@ -116,9 +120,9 @@ mod tests {
     fn less_latency_is_better_and_more_throughput() {
         let latency = Measure { name: "l", unit: "us", better: Better::Less, ..MEASURES[0] };
         let through = Measure { name: "t", unit: "MB/s", better: Better::More, ..MEASURES[0] };
-        let cuddy = Numbers::from([("l", 10.0), ("t", 10.0)]);
-        let qemu = Numbers::from([("l", 20.0), ("t", 20.0)]);
-        let rows = [&latency, &through].map(|m| row(m, Packets::Vhost, &cuddy, &qemu).unwrap());
+        let cuddy = [Numbers::from([("l", 10.0), ("t", 10.0)])];
+        let qemu = [Numbers::from([("l", 20.0), ("t", 20.0)])];
+        let rows = [&latency, &through].map(|m| row(m, Packets::Vhost, [&cuddy, &qemu]));
         assert_eq!(rows.each_ref().map(|row| row.ratio), [2.0, 0.5]);
         let text = table(&rows);
         assert!(text.contains("l, vhost") && text.lines().last().unwrap().ends_with("BEHIND"));

@@ -1,102 +1,85 @@
-//! Memory of a sandbox with one sleeping container: what its two processes cost the host
-//! without guest memory, and what the guest has touched of its own.
+//! Memory as the host accounts it (proc(5), cgroup v2): of a sandbox's two processes without
+//! guest memory, of the guest, of the host as a whole. All sizes are in MiB.
 
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
+use harness::ctr::{Name, RUNTIME, ctr};
+use serde::Serialize;
 
-use crate::request::CUDDY;
-
-const CONTAINER: &str = "perf-memory";
-
-/// Sizes in KiB.
-#[derive(Debug)]
+/// What a sandbox takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Memory {
     /// Proportional set size of the shim.
-    pub(crate) shim_kib: u64,
+    pub(crate) shim: f64,
     /// Proportional set size of the VMM without guest memory.
-    pub(crate) vmm_kib: u64,
+    pub(crate) vmm: f64,
     /// Guest memory that has been touched.
-    pub(crate) guest_kib: u64,
+    pub(crate) guest: f64,
 }
 
 /// Starts a sleeping container, measures, and removes it.
 pub(crate) fn measure(image: &str) -> Result<Memory> {
-    ctr(&["run", "-d", "--runtime", CUDDY, image, CONTAINER, "sleep", "3600"])?;
-    let measured = measure_running();
-    ctr(&["task", "delete", "--force", CONTAINER])?;
-    ctr(&["containers", "rm", CONTAINER])?;
+    let name = Name::new("perf-memory");
+    ctr(&["run", "--detach", "--runtime", RUNTIME, image, name.as_str(), "sleep", "3600"]).ok();
+    let measured = of_sandbox(&Path::new("/run/cuddy/default").join(name.as_str()));
+    name.remove();
     measured
-}
-
-fn ctr(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ctr").args(arguments).output().context("executing ctr")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        bail!("ctr {}: {}", arguments.join(" "), text.trim());
-    }
-    Ok(())
-}
-
-fn measure_running() -> Result<Memory> {
-    of_sandbox(&Path::new("/run/cuddy/default").join(CONTAINER))
 }
 
 /// Measures the sandbox that has this directory.
 pub(crate) fn of_sandbox(directory: &Path) -> Result<Memory> {
-    let pid_file = directory.join("vmm.pid");
-    let vmm = std::fs::read_to_string(&pid_file)
-        .with_context(|| format!("reading {}", pid_file.display()))?;
-    let vmm: u32 = vmm.trim().parse().with_context(|| format!("{}", pid_file.display()))?;
-    let vmm_maps = Pss::read(vmm)?;
-    let shim_maps = Pss::read(parent(vmm)?)?;
-    Ok(Memory {
-        shim_kib: shim_maps.own_kib,
-        vmm_kib: vmm_maps.own_kib,
-        guest_kib: vmm_maps.guest_kib,
-    })
+    let vmm = read(&directory.join("vmm.pid"))?;
+    let process = Path::new("/proc").join(vmm.trim());
+    let shim = number(&read(&process.join("status"))?, "PPid:")?;
+    let (vmm, guest) = proportional(&read(&process.join("smaps"))?)?;
+    let (shim, _) = proportional(&read(Path::new(&format!("/proc/{shim}/smaps")))?)?;
+    Ok(Memory { shim: mib(shim), vmm: mib(vmm), guest: mib(guest) })
 }
 
-fn parent(pid: u32) -> Result<u32> {
-    let path = format!("/proc/{pid}/status");
-    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    line.and_then(|text| text.trim().parse().ok()).with_context(|| format!("no PPid in {path}"))
+/// What the host could still give without swapping.
+pub(crate) fn available() -> Result<f64> {
+    Ok(mib(number(&read(Path::new("/proc/meminfo"))?, "MemAvailable:")?))
 }
 
-/// Proportional set size of a process in KiB, guest memory apart.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Pss {
-    own_kib: u64,
-    guest_kib: u64,
+/// What is charged to a cgroup as `kind` (`memory.stat`).
+pub(crate) fn of_cgroup(cgroup: &Path, kind: &str) -> Result<f64> {
+    Ok(mib(number(&read(&cgroup.join("memory.stat"))?, &format!("{kind} "))? / 1024))
 }
 
-impl Pss {
-    fn read(pid: u32) -> Result<Self> {
-        let path = format!("/proc/{pid}/smaps");
-        parse(&std::fs::read_to_string(&path).with_context(|| path.clone())?)
-    }
+/// Microseconds of CPU that the processes of a cgroup have taken.
+pub(crate) fn cpu_us(cgroup: &Path) -> Result<u64> {
+    number(&read(&cgroup.join("cpu.stat"))?, "usage_usec ")
 }
 
-/// Adds up the `Pss:` lines of `/proc/PID/smaps` (proc(5)).
-fn parse(smaps: &str) -> Result<Pss> {
-    let mut sum = Pss::default();
-    let mut total = &mut sum.own_kib;
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The number behind `key` in a file of lines `KEY NUMBER …`.
+fn number(text: &str, key: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("no {key} in {text:?}"))
+}
+
+fn mib(kib: u64) -> f64 {
+    f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0
+}
+
+/// Proportional set size of a process in KiB by its `smaps`: its own, and guest memory.
+fn proportional(smaps: &str) -> Result<(u64, u64)> {
+    let (mut own, mut guest) = (0, 0);
+    let mut sum = &mut own;
     for line in smaps.lines() {
-        let first = line.split_whitespace().next().unwrap_or_default();
-        if !first.ends_with(':') {
-            let guest = line.contains("/cuddy-guest");
-            total = if guest { &mut sum.guest_kib } else { &mut sum.own_kib };
-        } else if first == "Pss:" {
-            let kib = line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
-            *total += kib.with_context(|| format!("smaps line {line:?}"))?;
+        if line.starts_with("Pss:") {
+            *sum += number(line, "Pss:")?;
+        } else if line.split_whitespace().next().is_some_and(|first| !first.ends_with(':')) {
+            sum = if line.contains("/cuddy-guest") { &mut guest } else { &mut own };
         }
     }
-    if sum.own_kib == 0 {
-        bail!("smaps holds no Pss");
-    }
-    Ok(sum)
+    ensure!(own > 0, "a process without memory of its own");
+    Ok((own, guest))
 }
 
 #[cfg(test)]
@@ -115,12 +98,14 @@ Pss:                 900 kB
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0    [stack]
 Pss:                  20 kB
 ";
-        let expected = Pss { own_kib: 920, guest_kib: 40_000 };
-        assert_eq!(parse(smaps).unwrap(), expected);
+        assert_eq!(proportional(smaps).unwrap(), (920, 40_000));
+        assert!(proportional("").is_err());
     }
 
     #[test]
-    fn a_process_without_memory_is_an_error() {
-        assert!(parse("").is_err());
+    fn numbers_are_found_by_their_key() {
+        assert_eq!(number("MemFree: 1 kB\nMemAvailable:  7 kB\n", "MemAvailable:").unwrap(), 7);
+        assert_eq!(number("usage_usec 12\nuser_usec 3\n", "usage_usec ").unwrap(), 12);
+        assert!(number("MemFree: 1 kB\n", "MemAvailable:").is_err());
     }
 }

@@ -3,17 +3,16 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use harness::ctr::{RUNTIME, ctr};
 
 use crate::samples::Samples;
 
-/// containerd's name for Cuddy.
-pub(crate) const CUDDY: &str = "io.containerd.cuddy.v2";
 const RUNC: &str = "io.containerd.runc.v2";
 
-/// Time from request to first output.
+/// Seconds from request to first output.
 #[derive(Debug)]
 pub(crate) struct RequestTimes {
     /// In a microVM.
@@ -24,13 +23,15 @@ pub(crate) struct RequestTimes {
 
 /// Runs the image `runs` times with each runtime.
 pub(crate) fn measure(image: &str, runs: u32) -> Result<RequestTimes> {
+    // Starts containerd where it has to be.
+    ctr(&["version"]).ok();
     Ok(RequestTimes {
-        cuddy: Samples::take(runs, || first_output(CUDDY, image))?,
+        cuddy: Samples::take(runs, || first_output(RUNTIME, image))?,
         runc: Samples::take(runs, || first_output(RUNC, image))?,
     })
 }
 
-fn first_output(runtime: &str, image: &str) -> Result<Duration> {
+fn first_output(runtime: &str, image: &str) -> Result<f64> {
     let start = Instant::now();
     let mut ctr = Command::new("ctr")
         .args(["run", "--rm", "--runtime", runtime, image, "perf-request", "echo", "first"])
@@ -41,7 +42,7 @@ fn first_output(runtime: &str, image: &str) -> Result<Duration> {
     let mut output = ctr.stdout.take().context("ctr has no standard output")?;
     let mut first = [0; 1];
     let read = output.read(&mut first);
-    let elapsed = start.elapsed();
+    let elapsed = start.elapsed().as_secs_f64();
     let mut rest = String::new();
     output.read_to_string(&mut rest).context("reading the container's output")?;
     let status = ctr.wait().context("waiting for ctr")?;

@@ -1,31 +1,39 @@
 //! Repeated measurements of one thing.
 
-use std::time::Duration;
-
 use anyhow::Result;
+use serde::Serialize;
 
-/// Durations of the measured runs, at least one.
-#[derive(Debug, Clone)]
-pub(crate) struct Samples(Vec<Duration>);
+/// Numbers in the order of their size, at least one.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
     /// Runs `measure` once to warm up and `runs` times for the record.
-    pub(crate) fn take(runs: u32, mut measure: impl FnMut() -> Result<Duration>) -> Result<Self> {
+    pub(crate) fn take(runs: u32, mut measure: impl FnMut() -> Result<f64>) -> Result<Self> {
         measure()?;
-        let durations: Result<Vec<_>> = (0..runs.max(1)).map(|_| measure()).collect();
-        let mut durations = durations?;
-        durations.sort_unstable();
-        Ok(Self(durations))
+        let numbers: Result<Vec<_>> = (0..runs.max(1)).map(|_| measure()).collect();
+        Ok(Self::from(numbers?))
     }
 
-    /// The middle of the sorted durations.
-    pub(crate) fn median(&self) -> Duration {
-        self.0[self.0.len() / 2]
+    pub(crate) fn least(&self) -> f64 {
+        self.0.first().copied().unwrap_or_default()
     }
 
-    /// The shortest and the longest.
-    pub(crate) fn range(&self) -> (Duration, Duration) {
-        (self.0[0], self.0[self.0.len() - 1])
+    /// The middle one.
+    pub(crate) fn median(&self) -> f64 {
+        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn most(&self) -> f64 {
+        self.0.last().copied().unwrap_or_default()
+    }
+}
+
+impl From<Vec<f64>> for Samples {
+    fn from(mut numbers: Vec<f64>) -> Self {
+        numbers.sort_unstable_by(f64::total_cmp);
+        Self(numbers)
     }
 }
 
@@ -35,9 +43,8 @@ mod tests {
 
     #[test]
     fn warm_up_is_not_counted() {
-        let mut next = [90, 3, 1, 2].map(Duration::from_millis).into_iter();
+        let mut next = [90.0, 3.0, 1.0, 2.0].into_iter();
         let samples = Samples::take(3, || Ok(next.next().unwrap())).unwrap();
-        assert_eq!(samples.median(), Duration::from_millis(2));
-        assert_eq!(samples.range(), (Duration::from_millis(1), Duration::from_millis(3)));
+        assert_eq!([samples.least(), samples.median(), samples.most()], [1.0, 2.0, 3.0]);
     }
 }

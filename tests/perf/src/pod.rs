@@ -1,0 +1,56 @@
+//! A pod with one container, run through CRI.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use harness::cri::{Container, ContainerSpec, Cri, Pod, PodSpec};
+
+/// What the shims of CRI's pods keep.
+const SANDBOXES: &str = "/run/cuddy/k8s.io";
+
+/// Where the cgroups are.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// A pod whose container was started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pod: Pod,
+    pub(crate) container: Container,
+}
+
+impl Running {
+    /// Runs them.
+    pub(crate) fn new(cri: &Cri, pod: PodSpec, container: ContainerSpec) -> Self {
+        let pod = cri.run_pod(pod);
+        let container = cri.start_new(&pod, container);
+        Self { pod, container }
+    }
+
+    /// What the shim keeps of it, if it is Cuddy's.
+    pub(crate) fn directory(&self) -> PathBuf {
+        directory(&self.pod)
+    }
+
+    /// The pod's cgroup.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn cgroup(&self) -> Result<PathBuf> {
+        let linux = self.pod.config.linux.as_ref().context("the pod has no cgroup")?;
+        Ok(Path::new(CGROUPS).join(linux.cgroup_parent.trim_start_matches('/')))
+    }
+}
+
+/// What the shim keeps of a pod, if it is Cuddy's.
+pub(crate) fn directory(pod: &Pod) -> PathBuf {
+    Path::new(SANDBOXES).join(&pod.id)
+}
+
+/// The CPU that a cgroup takes within a time, as part of one CPU.
+pub(crate) fn cpu(cgroup: &Path, time: Duration) -> Result<f64> {
+    let (begin, before) = (Instant::now(), crate::memory::cpu_us(cgroup)?);
+    std::thread::sleep(time);
+    let taken = Duration::from_micros(crate::memory::cpu_us(cgroup)? - before);
+    Ok(taken.as_secs_f64() / begin.elapsed().as_secs_f64())
+}
