@@ -113,6 +113,12 @@ impl Object {
         }
     }
 
+    /// Whether it is a route whose packets leave in others (`RTA_ENCAP`): without the tunnel's
+    /// other half, which is not among the objects, they would leave bare.
+    pub fn is_wrapped(&self) -> bool {
+        self.kind == Kind::Route && route::is_wrapped(self)
+    }
+
     /// Interfaces that it names by number.
     pub fn interfaces(&self) -> Vec<u32> {
         match self.kind {

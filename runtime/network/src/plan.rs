@@ -26,7 +26,7 @@ pub struct Plan {
     pub interfaces: Vec<Interface>,
     /// Addresses, neighbours, routes and rules of these interfaces, of loopback, and of none.
     pub objects: Vec<Object>,
-    /// Interfaces that it does not get, and why.
+    /// Interfaces and routes that it does not get, in plain words, and why.
     pub left_out: Vec<(String, &'static str)>,
 }
 
@@ -65,7 +65,7 @@ impl Plan {
                     let parameters = BTreeMap::new();
                     plan.interfaces.push(Interface { link, mac, parameters });
                 }
-                Err(reason) => plan.left_out.push((link.name, reason)),
+                Err(reason) => plan.left_out.push((format!("interface {}", link.name), reason)),
             }
         }
         let names: Vec<(String, u32)> =
@@ -78,7 +78,18 @@ impl Plan {
         let has = |index: &u32| *index == LOOPBACK || known.contains(index);
         plan.objects = objects(socket).map_err(failed)?;
         plan.objects.retain(|object| object.interfaces().iter().all(has));
+        plan.leave_out_wrapped();
         Ok(plan)
+    }
+
+    fn leave_out_wrapped(&mut self) {
+        let all = self.objects.len();
+        self.objects.retain(|object| !object.is_wrapped());
+        let wrapped = all - self.objects.len();
+        if wrapped > 0 {
+            let name = format!("{wrapped} routes with encapsulation");
+            self.left_out.push((name, "the other half of the tunnel is not in the guest"));
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use containerd_shim_protos::cgroups_v2::metrics::{
-    CPUStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat,
-    RdmaStat,
+    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats,
+    PidsStat, RdmaStat,
 };
 use protobuf::MessageField;
 
@@ -24,6 +24,7 @@ pub fn metrics(files: &Files) -> Metrics {
     metrics.memory_events = MessageField::some(memory_events(files));
     metrics.io = MessageField::some(io(files));
     metrics.rdma = MessageField::some(RdmaStat::new());
+    metrics.hugetlb = huge_pages(files);
     metrics
 }
 
@@ -114,6 +115,25 @@ fn memory(files: &Files) -> MemoryStat {
     memory.swap_max_usage = single(files, "memory.swap.peak");
     memory.psi = pressure(files, "memory.pressure");
     memory
+}
+
+/// `hugetlb.<size>.*` for each size that the guest's kernel has.
+fn huge_pages(files: &Files) -> Vec<HugeTlbStat> {
+    let size = |name: &'_ String| {
+        Some(name.strip_prefix("hugetlb.")?.strip_suffix(".current")?.to_owned())
+    };
+    let mut sizes: Vec<_> = files.keys().filter_map(size).take(MAX_LINES).collect();
+    sizes.sort();
+    let stat = |pagesize: String| {
+        let mut stat = HugeTlbStat::new();
+        stat.current = single(files, &format!("hugetlb.{pagesize}.current"));
+        stat.max = single(files, &format!("hugetlb.{pagesize}.max"));
+        let events = keyed(files, &format!("hugetlb.{pagesize}.events"));
+        stat.failcnt = events.get("max").copied().unwrap_or(0);
+        stat.pagesize = pagesize;
+        stat
+    };
+    sizes.into_iter().map(stat).collect()
 }
 
 fn memory_stat(values: &HashMap<&str, u64>) -> MemoryStat {
@@ -223,6 +243,10 @@ mod tests {
             ("memory.events", "low 0\nhigh 0\nmax 5\noom 1\noom_kill 1\n"),
             ("pids.current", "3\n"),
             ("pids.max", "max\n"),
+            ("hugetlb.2MB.current", "4194304\n"),
+            ("hugetlb.2MB.max", "max\n"),
+            ("hugetlb.2MB.events", "max 3\n"),
+            ("hugetlb.1GB.current", "0\n"),
             ("io.stat", "254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n"),
         ]);
         let metrics = metrics(&files);
@@ -235,6 +259,10 @@ mod tests {
         assert_eq!(metrics.memory.workingset_refault, 3);
         assert_eq!((metrics.pids.current, metrics.pids.limit), (3, 0));
         assert_eq!(metrics.io.usage[0].wios, 4);
+        let huge: Vec<_> =
+            metrics.hugetlb.iter().map(|one| (&*one.pagesize, one.current)).collect();
+        assert_eq!(huge, [("1GB", 0), ("2MB", 4 << 20)]);
+        assert_eq!((metrics.hugetlb[1].max, metrics.hugetlb[1].failcnt), (u64::MAX, 3));
         assert_eq!(oom_kills(&files), 1);
     }
 

@@ -82,12 +82,6 @@ pub(super) fn canonical(mut route: Object) -> Option<Object> {
         return None;
     }
     let mut hops = hops(&route);
-    // Traffic that was to be wrapped must not leave bare.
-    if route.attributes.get(RTA_ENCAP).is_some()
-        || hops.iter().any(|hop| hop.attributes.get(RTA_ENCAP).is_some())
-    {
-        return None;
-    }
     let flags = route.number(FLAGS) & u32::from(CHOSEN);
     route.put(FLAGS, &flags.to_ne_bytes());
     route.attributes.remove(&STATES);
@@ -97,6 +91,11 @@ pub(super) fn canonical(mut route: Object) -> Option<Object> {
     }
     set_hops(&mut route, &hops);
     Some(route)
+}
+
+pub(super) fn is_wrapped(route: &Object) -> bool {
+    let wrapped = |attributes: &Attributes| attributes.get(RTA_ENCAP).is_some();
+    wrapped(&route.attributes) || hops(route).iter().any(|hop| wrapped(&hop.attributes))
 }
 
 pub(super) fn interfaces(route: &Object) -> Vec<u32> {

@@ -51,8 +51,13 @@ fn what_kernels_and_routers_make_is_left_out() {
     assert_eq!(with(5, 9, 5, 9), None, "router advertisement");
     assert!(with(5, 2, 7, 1).is_some(), "connected route");
     assert!(with(4, 255, 5, 4).is_some(), "chosen route of the local table");
-    let encapsulated = Attributes::default().with(22, &[1]);
-    assert_eq!(route(UNICAST_MAIN, encapsulated).canonical(), None);
+}
+
+#[test]
+fn routes_of_tunnels_are_known() {
+    let wrapped = |attributes| route(UNICAST_MAIN, attributes).canonical().unwrap().is_wrapped();
+    assert!(wrapped(Attributes::default().with(22, &[1])));
+    assert!(!wrapped(Attributes::default()));
 }
 
 #[test]

@@ -88,7 +88,9 @@ impl Owner {
     ) -> Result<(Work, Boot), Error> {
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
         let hooks = Hooks::from_spec(&host_spec, request.id.as_str(), &request.bundle)?;
-        namespaces::translate(&mut host_spec, |pid| self.holder(pid));
+        for note in namespaces::translate(&mut host_spec, |pid| self.holder(pid)) {
+            log::info!("container {}: {note}", request.id);
+        }
         pod::add_files(&mut host_spec, &self.files);
         let boot = self.boot(pod)?;
         self.careful |= plan.is_written_by_guest();

@@ -30,13 +30,15 @@ pub enum Holder {
 }
 
 /// Rewrites the namespaces of a configuration; `holder` knows the processes that were reported.
-pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) {
-    let Some(linux) = spec.get_mut("linux").and_then(Value::as_object_mut) else { return };
+/// Returns what was left out, in plain words.
+pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let Some(linux) = spec.get_mut("linux").and_then(Value::as_object_mut) else { return notes };
     // A user namespace is made with its maps, by the first of the pod or anew; without them there
     // is none to enter.
     let mapped = linux.get("uidMappings").is_some_and(has_content);
     let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) else {
-        return;
+        return notes;
     };
     namespaces.retain_mut(|namespace| {
         let Some(path) = namespace.get("path").and_then(Value::as_str) else { return true };
@@ -44,7 +46,11 @@ pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) {
             return true;
         }
         let kind = namespace.get("type").and_then(Value::as_str).unwrap_or_default();
-        let place = process_of(Path::new(path)).and_then(&holder);
+        let process = process_of(Path::new(path));
+        let place = process.and_then(&holder);
+        if place.is_none() && (process.is_some() || !is_pinned(kind)) {
+            notes.push(format!("{kind} namespace {path} of the host: the guest's own is used"));
+        }
         match place.and_then(|holder| in_guest(&holder, kind, mapped)) {
             Some(path) => namespace["path"] = path.into(),
             None if kind == "user" && mapped => namespace["path"] = "".into(),
@@ -52,6 +58,12 @@ pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) {
         }
         true
     });
+    notes
+}
+
+/// Whether a path that is no process's is the pod's: CNI's network, and what CRI-O pins.
+fn is_pinned(kind: &str) -> bool {
+    matches!(kind, "network" | "ipc" | "uts" | "user")
 }
 
 /// The process that a path below `/proc` names.
@@ -151,6 +163,17 @@ mod tests {
             {"type": "user", "path": "/proc/7/ns/user"},
         ]));
         assert_eq!(seen, json!([{"type": "uts", "path": ""}]));
+    }
+
+    #[test]
+    fn namespaces_of_the_host_are_told() {
+        let notes = |kind: &str, path: &str| {
+            let namespaces = json!([{"type": kind, "path": path}]);
+            translate(&mut json!({"linux": {"namespaces": namespaces}}), holder).len()
+        };
+        assert_eq!((notes("ipc", "/proc/1/ns/ipc"), notes("pid", "/run/pinned")), (1, 1));
+        assert_eq!((notes("ipc", "/proc/7/ns/ipc"), notes("ipc", "/run/ipcns/1")), (0, 0));
+        assert_eq!((notes("network", "/run/netns/cni-1"), notes("uts", "")), (0, 0));
     }
 
     #[test]
