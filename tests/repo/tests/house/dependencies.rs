@@ -1,10 +1,20 @@
 //! Which crate may depend on which.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::tree::{expect_none, root};
+use crate::tree::{expect_none, read, root, rust_files};
+
+/// Dependencies that only generated code names: crate and dependency.
+const GENERATED: [(&str, &str); 5] = [
+    ("agent-api", "async-trait"),
+    ("agent-api", "protobuf"),
+    ("agent-api", "ttrpc"),
+    ("harness", "prost"),
+    ("harness", "tonic-prost"),
+];
 
 fn metadata(arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO"))
@@ -50,6 +60,47 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
         findings.extend(broken.map(|dependency| format!("{name} depends on {dependency}")));
     }
     expect_none(&findings, "dependencies in the wrong direction");
+}
+
+/// Whether a source uses a crate: names it before `::`, or as a whole in `use`.
+fn names(source: &str, dependency: &str) -> bool {
+    let name = dependency.replace('-', "_");
+    let before = |at: usize| source[..at].chars().next_back();
+    let is_path = |(at, _): (usize, &str)| {
+        before(at).is_none_or(|letter| !letter.is_alphanumeric() && letter != '_')
+    };
+    source.match_indices(&format!("{name}::")).any(is_path)
+        || source.contains(&format!("use {name};"))
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let data = metadata(&["--no-deps"]);
+    let root = root();
+    let sources: Vec<_> = rust_files().into_iter().map(|file| (read(&file), file)).collect();
+    let mut findings = Vec::new();
+    let mut used = std::collections::BTreeSet::new();
+    for package in data["packages"].as_array().unwrap() {
+        let manifest = package["manifest_path"].as_str().unwrap();
+        let folder = Path::new(manifest).parent().unwrap().strip_prefix(&root).unwrap();
+        let (crate_name, listed) = (&package["name"], package["dependencies"].as_array().unwrap());
+        for dependency in listed {
+            let name = dependency["name"].as_str().unwrap();
+            used.insert(name.to_owned());
+            let mut own = sources.iter().filter(|(_, file)| file.starts_with(folder));
+            let by_generator = GENERATED.iter().any(|(of, on)| crate_name == of && name == *on);
+            if !by_generator && !own.any(|(source, _)| names(source, name)) {
+                findings.push(format!("{crate_name} does not use {name}"));
+            }
+        }
+    }
+    let manifest = read(Path::new("Cargo.toml"));
+    let table = manifest.split("[workspace.dependencies]").nth(1).unwrap();
+    let offered =
+        table.split("\n[").next().unwrap().lines().filter_map(|line| line.split_once(" = "));
+    let unused = offered.filter(|(name, _)| !used.contains(*name));
+    findings.extend(unused.map(|(name, _)| format!("no crate depends on {name}")));
+    expect_none(&findings, "dependencies without a use");
 }
 
 #[test]
