@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use netlink::{Link, LinkChange, Socket, links};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use super::parameters;
 use crate::error::{Error, Result};
 use crate::sys::net::set_queue_pairs;
 use crate::window::Window;
@@ -16,8 +17,6 @@ const CLASS: &str = "net";
 
 /// Flags that are taken over beside [`Link::UP`].
 const CHOSEN: u32 = Link::NOARP | Link::ALL_MULTICAST | Link::MULTICAST | Link::PROMISCUOUS;
-
-const PARAMETERS: &str = "/proc/sys/net";
 
 /// An interface as it shall be.
 #[derive(Debug)]
@@ -77,7 +76,7 @@ impl Interface {
             first = first.tx_queue_length(self.tx_queue_length);
         }
         change(socket, index, &what, &first)?;
-        self.set_parameters();
+        parameters::set(&self.parameters, &self.name);
         self.use_queues();
         if (link.flags ^ self.flags) & (CHOSEN | Link::UP) == 0 {
             return Ok(());
@@ -98,16 +97,6 @@ impl Interface {
             .and_then(|socket| set_queue_pairs(socket.as_fd(), &self.name, wanted));
         if let Err(error) = set {
             log::debug!("queues of {}: {error}", self.name);
-        }
-    }
-
-    fn set_parameters(&self) {
-        for (file, value) in &self.parameters {
-            let path = format!("{PARAMETERS}/{}", file.replace('*', &self.name));
-            let same = std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value);
-            if !same && let Err(error) = std::fs::write(&path, value) {
-                log::warn!("set {path} to {value}: {error}");
-            }
         }
     }
 }

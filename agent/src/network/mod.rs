@@ -4,6 +4,7 @@
 
 mod interface;
 mod objects;
+mod parameters;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub(crate) struct Wanted {
     pub(crate) interfaces: Vec<(u32, Interface)>,
     /// Addresses, neighbours, routes and rules.
     pub(crate) objects: Vec<Object>,
+    /// Files below /proc/sys/net and what belongs into them.
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 impl Wanted {
@@ -59,6 +62,8 @@ impl Network {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut socket = Socket::open().map_err(Error::io("open a netlink socket"))?;
         made.drop_interfaces(wanted);
+        // Before those of interfaces: some change them all.
+        parameters::set(&wanted.parameters, "");
         let numbers = made.make_interfaces(&mut socket, wanted)?;
         let translate = |index| match index {
             LOOPBACK => Some(LOOPBACK),

@@ -1,5 +1,6 @@
 //! Network: the pod's network.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use agent_api::network::{ApplyRequest, Interface as RpcInterface};
@@ -35,15 +36,13 @@ fn wanted(request: ApplyRequest) -> Result<Wanted> {
     wanted.add(Kind::Neighbour, &request.neighbours)?;
     wanted.add(Kind::Route, &request.routes)?;
     wanted.add(Kind::Rule, &request.rules)?;
+    wanted.parameters = parameters(request.parameters)?;
     Ok(wanted)
 }
 
 fn interface(given: RpcInterface) -> Result<Interface> {
     let mac = given.mac.as_slice().try_into();
     let mac = mac.map_err(|_| Error::Invalid("hardware address: not 6 bytes".into()))?;
-    if given.parameters.keys().any(|file| file.split('/').any(|part| part == "..")) {
-        return Err(Error::Invalid("parameters: not below /proc/sys/net".into()));
-    }
     Ok(Interface {
         window: Window::new(given.window)?,
         name: given.name,
@@ -51,6 +50,13 @@ fn interface(given: RpcInterface) -> Result<Interface> {
         mtu: given.mtu,
         tx_queue_length: given.tx_queue_length,
         flags: given.flags,
-        parameters: given.parameters.into_iter().collect(),
+        parameters: parameters(given.parameters)?,
     })
+}
+
+fn parameters(given: HashMap<String, String>) -> Result<BTreeMap<String, String>> {
+    if given.keys().any(|file| file.split('/').any(|part| part == "..")) {
+        return Err(Error::Invalid("parameters: not below /proc/sys/net".into()));
+    }
+    Ok(given.into_iter().collect())
 }

@@ -83,6 +83,14 @@ impl Network {
         Plan::read(&self.netns, &mut self.socket)
     }
 
+    /// Kernel parameters of the namespace as a whole: file below /proc/sys/net, to value.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the namespace can't be entered.
+    pub fn parameters(&self) -> Result<BTreeMap<String, String>, Error> {
+        self.netns.enter("reading the namespace's parameters", || Ok(parameters::of_namespace()))
+    }
+
     /// A subscription to changes. What changes after this call is not missed.
     ///
     /// # Errors

@@ -180,6 +180,7 @@ fn plan_has_what_the_namespace_has_and_what_changes_is_told() {
     let parameters = &plan.interfaces[0].parameters;
     assert_eq!(parameters.get("ipv4/conf/*/arp_filter").map(String::as_str), Some("1"));
     assert!(!parameters.contains_key("ipv6/conf/*/mtu"), "{parameters:?}");
+    assert_eq!(network.parameters().unwrap()["ipv4/ip_default_ttl"], "64");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut watch = network.watch().unwrap();

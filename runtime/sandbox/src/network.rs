@@ -26,9 +26,9 @@ use crate::machine::Machine;
 use crate::store::StateDir;
 use crate::{Error, error::chain};
 
-/// Most queue pairs of an interface. With two of them, in a guest of two CPUs, transfers hung in
-/// some runs of `machine::net` in the lab; the cause is open.
-const MAX_QUEUES: usize = 1;
+/// Most queue pairs of an interface: each costs buffers in the guest and a thread of the host's
+/// kernel, and more than these are more than a pod's traffic fills.
+const MAX_QUEUES: usize = 4;
 
 /// Limit of packets that a device tells its driver, which must never lower it again: the
 /// interface's own limit is set by the agent, and may be raised later.
@@ -55,6 +55,7 @@ pub(crate) struct Prepared {
     network: Network,
     watch: Watch,
     listeners: Option<Listeners>,
+    parameters: BTreeMap<String, String>,
     plan: Plan,
     ports: BTreeMap<u32, Ports>,
     queues: usize,
@@ -90,14 +91,15 @@ impl Prepared {
         let watch = network.watch().map_err(wrong)?;
         let plan = network.scan().map_err(wrong)?;
         for (name, reason) in &plan.left_out {
-            log::info!("the guest does not get interface {name}: {reason}");
+            log::info!("the guest does not get {name}: {reason}");
         }
         let mut ports = BTreeMap::new();
         for Interface { link, .. } in &plan.interfaces {
             ports.insert(link.index, network.connect(link, queues).map_err(wrong)?);
         }
+        let parameters = network.parameters().map_err(wrong)?;
         let listeners = forward::listen(&network);
-        Ok(Some(Self { network, watch, listeners, plan, ports, queues }))
+        Ok(Some(Self { network, watch, listeners, parameters, plan, ports, queues }))
     }
 }
 
@@ -107,6 +109,7 @@ pub(crate) struct Attached {
     network: Network,
     watch: Watch,
     listeners: Option<Listeners>,
+    parameters: BTreeMap<String, String>,
     plan: Plan,
     windows: BTreeMap<u32, Window>,
     queues: usize,
@@ -123,7 +126,7 @@ impl Pending {
             .await
             .unwrap_or_else(|error| Err(Error::failed("preparing the pod's network", &error)))?;
         let Some(prepared) = prepared else { return Ok(None) };
-        let Prepared { network, watch, listeners, plan, mut ports, queues } = prepared;
+        let Prepared { network, watch, listeners, parameters, plan, mut ports, queues } = prepared;
         let mut windows = BTreeMap::new();
         for interface in &plan.interfaces {
             let index = interface.link.index;
@@ -131,12 +134,13 @@ impl Pending {
                 windows.insert(index, attach(machine, interface, ports).await?);
             }
         }
-        Ok(Some(Attached { network, watch, listeners, plan, windows, queues }))
+        Ok(Some(Attached { network, watch, listeners, parameters, plan, windows, queues }))
     }
 }
 
 impl Attached {
-    /// Lets the guest configure its interfaces; from then on changes are followed, and connections
+    /// Lets the guest configure its interfaces and take over the namespace's parameters, without
+    /// those that the pod's own `sysctls` name; from then on changes are followed, and connections
     /// forwarded, until the machine's end.
     ///
     /// # Errors
@@ -145,9 +149,13 @@ impl Attached {
         self,
         machine: &Arc<Machine>,
         guest: &Guest,
+        sysctls: &BTreeMap<String, String>,
     ) -> Result<Joined, Error> {
-        guest.apply_network(&request::describe(&self.plan, &self.windows)).await?;
-        let Self { network, watch, listeners, plan, windows, queues } = self;
+        let Self { network, watch, listeners, parameters, plan, windows, queues } = self;
+        let mut wanted = request::describe(&plan, &windows);
+        // Once: no event tells of changes, and containers may have set their own by then.
+        wanted.parameters = request::without_own(parameters, sysctls);
+        guest.apply_network(&wanted).await?;
         if let Some(listeners) = listeners {
             tokio::spawn(forward::serve(listeners, guest.clone(), Arc::clone(machine)));
         }

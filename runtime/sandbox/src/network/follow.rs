@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use network::{Interface, Network, Plan, Ports, Watch};
+use network::{Interface, Network, Plan, Watch};
 use vmm_api::Window;
 
 use super::{attach, blocking, request, wrong};
@@ -120,9 +120,6 @@ impl Known {
         }
         let queues = self.queues;
         let ports = ask(held, move |network| network.connect(&link, queues)).await?;
-        // The VMM moves the packets of what comes later: served by the kernel, with two queue pairs,
-        // a device that was the second in its window lost packets in the lab.
-        let ports = Ports { vhost: Vec::new(), ..ports };
         match attach(machine, interface, ports).await {
             Ok(window) => {
                 self.windows.insert(index, window);

@@ -274,7 +274,7 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     state.step("configured");
     let mut joined = Joined::default();
     if let Some(network) = network {
-        joined = network.connect(&machine, &guest).await?;
+        joined = network.connect(&machine, &guest, &pod.sysctls).await?;
         state.step("network");
     }
     Ok(Booted { machine, guest, network: joined })
