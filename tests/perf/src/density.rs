@@ -1,7 +1,9 @@
 //! Many pods on one host: they are created, probed and removed through CRI, what each takes is
 //! told, and nothing may be left of them.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -60,26 +62,25 @@ impl DensityArgs {
     fn measure(&self, cri: &Cri) -> Result<Density> {
         let free = memory::available()?;
         let begin = Instant::now();
-        let mut pods = Vec::new();
-        for n in 1..=self.pods {
-            pods.push(run(cri));
-            let free = memory::available()?;
+        let pods = all_cpus((1..=self.pods).collect(), |n| {
+            let running = run(cri);
             let seconds = begin.elapsed().as_secs();
-            eprintln!("perf: {n} pods after {seconds} s, {free:.0} MiB are available");
-        }
+            eprintln!("perf: pod {n} runs after {seconds} s");
+            running
+        });
         let create_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        for Running { container, .. } in &pods {
-            let answer = cri.exec_sync(container, &["echo", "there"]).ok();
-            ensure!(answer == "there\n", "a pod answered {answer:?}");
-        }
+        let answers = all_cpus(pods.iter().collect(), |running: &Running| {
+            cri.exec_sync(&running.container, &["echo", "there"]).ok()
+        });
+        ensure!(answers.iter().all(|answer| answer == "there\n"), "pods answered {answers:?}");
         let probe_seconds = begin.elapsed().as_secs_f64();
         let taken: Result<Vec<_>> =
             pods.iter().map(|pod| memory::of_sandbox(&pod.directory())).collect();
         let taken = taken?;
         let host = (free - memory::available()?) / f64::from(self.pods);
         let begin = Instant::now();
-        pods.iter().for_each(|running| cri.remove_pod(&running.pod));
+        all_cpus(pods, |running| cri.remove_pod(&running.pod));
         let of = |part: fn(&memory::Memory) -> f64| {
             Samples::from(taken.iter().map(part).collect::<Vec<_>>())
         };
@@ -95,6 +96,20 @@ impl DensityArgs {
             remove_seconds: begin.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// Does `work` with every item, as many at a time as there are CPUs: kubelet, too, does not wait
+/// for one pod before it begins with the next.
+fn all_cpus<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let left = Mutex::new(items.into_iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let some = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(some)).collect();
+        let done = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        done.flat_map(|done| done.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// A pod with a sleeping container.

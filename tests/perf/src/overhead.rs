@@ -19,8 +19,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Work that fills what the shim and the VMM keep: files that the guest knows, data that goes
 /// through the share, output.
 const WORK: &str = "mkdir /many; i=0; \
-    while [ $i -lt 2000 ]; do : >/many/$i; i=$((i + 1)); done; ls -l /many; \
-    dd if=/dev/zero of=/large bs=1M count=32; cat /large >/dev/null; \
+    while [ $i -lt 1000 ]; do : >/many/$i; i=$((i + 1)); done; ls -l /many; \
+    dd if=/dev/zero of=/large bs=1M count=16; cat /large >/dev/null; \
     head -c 4194304 /large; rm -r /many /large";
 
 /// Processes that are run beside the work.

@@ -112,8 +112,8 @@ pub(super) const MEASURES: &[Measure] = &[
         "fio $share --ioengine=psync --rw=randwrite --bs=4k --size=64m --io_size=6m",
         WRITE_LATENCY,
     ),
-    tcp("network, TCP to the host", "iperf3 -J -c 10.9.0.1 -t 2"),
-    tcp("network, TCP from the host", "iperf3 -J -c 10.9.0.1 -t 2 -R"),
+    tcp("network, TCP to the host", "iperf3 -J -c 10.9.0.1 -n 64M"),
+    tcp("network, TCP from the host", "iperf3 -J -c 10.9.0.1 -n 64M -R"),
     latency(
         "network, TCP round trip of 64 bytes",
         "fio $job --ioengine=net --protocol=tcp --hostname=10.9.0.1 --port=5300 --rw=write --bs=64 --size=96k --pingpong=1",
