@@ -25,11 +25,6 @@ pub enum Entry {
         /// Where.
         path: PathBuf,
     },
-    /// A mount point.
-    Mount {
-        /// Where.
-        path: PathBuf,
-    },
     /// Taps and filters in a network namespace.
     Network {
         /// Where the namespace is, if it still is.
@@ -104,7 +99,7 @@ mod tests {
     fn line_cut_short_does_not_take_the_next_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        std::fs::write(&path, "{\"mount\":{\"pa").unwrap();
+        std::fs::write(&path, "{\"file\":{\"pa").unwrap();
         let next = Entry::Process { pid: 7, started: 99 };
         Journal::open(&path).unwrap().add(&next).unwrap();
         assert_eq!(read(&path).unwrap(), [next]);
@@ -114,7 +109,7 @@ mod tests {
     fn line_cut_short_by_a_crash_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        std::fs::write(&path, "{\"file\":{\"path\":\"/a\"}}\n{\"mount\":{\"pa").unwrap();
+        std::fs::write(&path, "{\"file\":{\"path\":\"/a\"}}\n{\"file\":{\"pa").unwrap();
         assert_eq!(read(&path).unwrap(), [Entry::File { path: "/a".into() }]);
         assert!(read(&dir.path().join("none")).unwrap().is_empty());
     }

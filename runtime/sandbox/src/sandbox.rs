@@ -32,6 +32,7 @@ use crate::container::{Container, CreateRequest, ExecRequest, ProcessView, Targe
 use crate::events::{Event, EventKind, Exit};
 use crate::guest::Guest;
 use crate::machine::Machine;
+use crate::mounts::Share;
 use crate::network::Joined;
 use crate::stats::Files;
 use crate::store::StateDir;
@@ -47,6 +48,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Booted {
     pub(crate) machine: Arc<Machine>,
+    pub(crate) share: Arc<Share>,
     pub(crate) guest: Guest,
     pub(crate) network: Joined,
 }

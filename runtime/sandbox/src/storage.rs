@@ -12,17 +12,14 @@ mod plan;
 mod volumes;
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::path::Path;
 
 pub use self::layers::{DiskPath, Join, Layers, Upper};
 pub use self::plan::{DiskPlan, Plan};
 use crate::events::Mount;
 use crate::guest::GuestMount;
-use crate::mounts;
+use crate::mounts::Tree;
 use crate::sandbox::Booted;
 use crate::store::StateDir;
 use crate::{ContainerId, Error};
@@ -58,6 +55,8 @@ impl Rootfs {
     /// [`Error::Failed`] or [`Error::Invalid`]; what was done on the host may be left to
     /// [`StateDir::destroy_container`].
     pub(crate) async fn prepare(plan: Plan, site: Site<'_>) -> Result<Self, Error> {
+        let made = site.state.create_container(site.container, &site.booted.share);
+        made.map_err(|error| Error::failed("making the container's share", &error))?;
         let mut rootfs = Self::default();
         match rootfs.carry_out(plan, &site).await {
             Ok(path) => {
@@ -75,8 +74,9 @@ impl Rootfs {
         let Site { container, state, .. } = site;
         match plan {
             Plan::Shared(mounts) => {
-                let root = mount_point(state, container, Path::new("rootfs"), true)?;
-                mount_all(&mounts, &root, &state.stage())?;
+                let root = state.mount_point(container, Path::new("rootfs"), true);
+                let root = root.map_err(|e| Error::failed("making the root's mount point", &e))?;
+                mount_all(&mounts, &root, site)?;
                 Ok(format!("{}/{container}/rootfs", agent_api::SHARE_DIR))
             }
             Plan::Disk(plan) => {
@@ -107,56 +107,21 @@ impl Rootfs {
     }
 }
 
-fn mount_all(mounts: &[Mount], root: &Path, stage: &Path) -> Result<(), Error> {
+fn mount_all(mounts: &[Mount], root: &Path, site: &Site<'_>) -> Result<(), Error> {
     for mount in mounts {
-        let doing = || format!("mounting {} {:?}", mount.fstype, mount.source);
-        let target = Place::below(root, &mount.target)?;
-        mounts::mount(mount, &target.path, stage)
-            .map_err(|error| Error::failed(&doing(), &error))?;
+        let failed = |error: std::io::Error| {
+            let target = match mount.target.as_str() {
+                "" => String::new(),
+                inside => format!(" at {inside:?}"),
+            };
+            let doing = format!("mounting {} {:?}{target}", mount.fstype, mount.source);
+            Error::failed(&doing, &error)
+        };
+        let tree = Tree::mounted(mount, &site.state.scaffold()).map_err(failed)?;
+        site.booted.share.attach_inside(tree, root, &mount.target).map_err(failed)?;
     }
     Ok(())
 }
-
-fn mount_point(
-    state: &StateDir,
-    container: &ContainerId,
-    name: &Path,
-    directory: bool,
-) -> Result<PathBuf, Error> {
-    state.mount_point(container, name, directory).map_err(|error| {
-        let path = state.container(container).join(name);
-        Error::failed(&format!("making {}", path.display()), &error)
-    })
-}
-
-/// Where a mount of a root filesystem goes.
-#[derive(Debug)]
-struct Place {
-    path: PathBuf,
-    /// What the path leads through.
-    _directory: Option<OwnedFd>,
-}
-
-impl Place {
-    /// A place below `root`. The attack: an image with a link there to a directory of the host.
-    fn below(root: &Path, target: &str) -> Result<Self, Error> {
-        if target.is_empty() {
-            return Ok(Self { path: root.to_owned(), _directory: None });
-        }
-        let find = || -> rustix::io::Result<OwnedFd> {
-            let root = rustix::fs::open(root, PLACE | OFlags::DIRECTORY, Mode::empty())?;
-            let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            openat2(root, target, PLACE, Mode::empty(), inside)
-        };
-        let place = find().map_err(|error| {
-            Error::Invalid(format!("mount target {target:?} of the root filesystem: {error}"))
-        })?;
-        let path = format!("/proc/self/fd/{}", place.as_raw_fd()).into();
-        Ok(Self { path, _directory: Some(place) })
-    }
-}
-
-const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Refuses a root image that is no EROFS: the guest would panic over it, with a worse message.
 ///
@@ -175,25 +140,6 @@ pub fn check_erofs(image: &File, path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_of_an_image_lead_no_mount_out_of_the_root() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        for name in ["host", "root", "root/host"] {
-            std::fs::create_dir(path(name)).unwrap();
-        }
-        std::os::unix::fs::symlink("../../../host", path("root/up")).unwrap();
-        std::os::unix::fs::symlink(path("host"), path("root/absolute")).unwrap();
-        let inside = path("root/host").canonicalize().unwrap();
-        for target in ["host", "/host", "up", "../host"] {
-            let place = Place::below(&path("root"), target).unwrap();
-            assert_eq!(place.path.canonicalize().unwrap(), inside, "{target}");
-        }
-        let error = Place::below(&path("root"), "absolute").unwrap_err().to_string();
-        assert!(error.contains("\"absolute\""), "{error}");
-        assert_eq!(Place::below(&path("root"), "").unwrap().path, path("root"));
-    }
 
     #[test]
     fn image_without_the_magic_is_refused_by_name() {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::journal::{self, Entry, Journal};
-use crate::{ContainerId, Namespace, SandboxId, cgroup, mounts, spawn};
+use crate::mounts::Share;
+use crate::{ContainerId, Namespace, SandboxId, cgroup, spawn};
 
 /// Where all sandboxes' directories are.
 pub const ROOT: &str = "/run/cuddy";
@@ -38,15 +39,10 @@ impl StateDir {
         &self.0
     }
 
-    /// The directory that the machine shares with its guest: the scaffold, read-only. What is
-    /// mounted in it has rights of its own.
-    pub fn share(&self) -> PathBuf {
-        self.0.join("share")
-    }
-
-    /// The directories and files of [`Self::share`], all of them empty: mount points. They are
-    /// made and removed here, where no mount is ever seen and no guest can come between.
-    fn scaffold(&self) -> PathBuf {
+    /// The directories and files of the machine's [`Share`], all of them empty: mount points. The
+    /// share shows them read-only; they are made and removed here, where nothing is ever mounted
+    /// and no guest can come between.
+    pub fn scaffold(&self) -> PathBuf {
         self.0.join("scaffold")
     }
 
@@ -96,16 +92,6 @@ impl StateDir {
     /// The guest's console output.
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")
-    }
-
-    /// A free name for a mount on its way into the shared directory; used by one at a time.
-    pub fn stage(&self) -> PathBuf {
-        self.0.join("stage")
-    }
-
-    /// The shared directory's part for one container.
-    pub fn container(&self, id: &ContainerId) -> PathBuf {
-        self.share().join(id.as_str())
     }
 
     /// The file of the pod that its containers see at `destination`, with new content.
@@ -162,22 +148,27 @@ impl StateDir {
         Journal::open(&self.0.join("journal"))
     }
 
-    /// Makes the shared directory, to whose later mounts the machine has access. The attack: a
-    /// guest that puts a link where the host is about to mount or to make a file.
+    /// Makes the machine's share, which has nothing in it yet.
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn create_share(&self) -> io::Result<()> {
-        let share = self.share();
-        for directory in [&self.scaffold(), &share] {
-            DirBuilder::new().mode(0o755).recursive(true).create(directory)?;
-        }
-        self.journal()?.add(&Entry::Mount { path: share.clone() })?;
-        mounts::share(&self.scaffold(), &share)
+    pub fn create_share(&self) -> io::Result<Share> {
+        let scaffold = self.scaffold();
+        DirBuilder::new().mode(0o755).recursive(true).create(&scaffold)?;
+        Share::new(&scaffold)
     }
 
-    /// Makes a mount point in a container's part of the shared directory: a directory, or an
-    /// empty file. Returns where to mount.
+    /// Makes a container's part of the share.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn create_container(&self, id: &ContainerId, share: &Share) -> io::Result<()> {
+        std::fs::create_dir(self.scaffold().join(id.as_str()))?;
+        share.admit(Path::new(id.as_str()))
+    }
+
+    /// Makes a mount point in a container's part of the share: a directory, or an empty file.
+    /// Returns where it is in the share.
     ///
     /// # Errors
     /// What the filesystem answered.
@@ -187,7 +178,8 @@ impl StateDir {
         name: &Path,
         directory: bool,
     ) -> io::Result<PathBuf> {
-        let made = self.scaffold().join(id.as_str()).join(name);
+        let place = Path::new(id.as_str()).join(name);
+        let made = self.scaffold().join(&place);
         if directory {
             std::fs::create_dir_all(&made)?;
         } else {
@@ -196,7 +188,7 @@ impl StateDir {
             }
             std::fs::File::create(&made)?;
         }
-        Ok(self.container(id).join(name))
+        Ok(place)
     }
 
     /// Waits for the processes of a sandbox that is about to end in order, each for at most
@@ -216,8 +208,8 @@ impl StateDir {
         Ok(())
     }
 
-    /// Undoes everything: ends the sandbox's processes, unmounts, removes files. Can be done
-    /// again, at any time, by any process.
+    /// Undoes everything: ends the sandbox's processes, with which all is gone that is mounted for
+    /// them, and removes files. Can be done again, at any time, by any process.
     ///
     /// # Errors
     /// The first thing that could not be undone; the rest has been tried.
@@ -243,7 +235,6 @@ impl StateDir {
             let undone = match entry {
                 Entry::Process { .. } => Ok(()),
                 Entry::File { path } => absent_is_fine(std::fs::remove_file(path)),
-                Entry::Mount { path } => mounts::detach_below(path),
                 Entry::Network { path, inode } => {
                     network::undo(path, *inode).map_err(std::io::Error::other)
                 }
@@ -256,11 +247,7 @@ impl StateDir {
             };
             first = first.and(undone);
         }
-        // Nothing may be mounted here any more: removing files below a mount would remove the
-        // container's or, worse, the host's data.
-        mounts::detach_below(&self.0)?;
         first?;
-        self.remove_share()?;
         absent_is_fine(std::fs::remove_dir_all(&self.0))?;
         if let Some(namespace) = self.0.parent() {
             // Fails while other sandboxes are in it, as it should.
@@ -275,32 +262,21 @@ impl StateDir {
     /// # Errors
     /// What could not be undone.
     pub fn destroy_machine(&self) -> io::Result<()> {
-        mounts::detach_below(&self.share())?;
-        self.remove_share()?;
+        absent_is_fine(std::fs::remove_dir_all(self.scaffold()))?;
         absent_is_fine(std::fs::remove_file(self.vsock()))?;
         absent_is_fine(std::fs::remove_file(self.ready()))?;
         absent_is_fine(std::fs::remove_file(self.vmm_pid()))
     }
 
-    /// Undoes what one container left in the shared directory.
+    /// Undoes what one container left, in the share of a machine that is not over as well.
     ///
     /// # Errors
     /// What could not be undone.
-    pub fn destroy_container(&self, id: &ContainerId) -> io::Result<()> {
-        mounts::detach_below(&self.container(id))?;
-        absent_is_fine(std::fs::remove_dir_all(self.scaffold().join(id.as_str())))
-    }
-
-    /// Removes what mounts were on. Fails, and removes nothing that is mounted, if one is left:
-    /// the kernel refuses to remove a mount point, and none is entered.
-    fn remove_share(&self) -> io::Result<()> {
-        absent_is_fine(std::fs::remove_dir_all(self.scaffold()))?;
-        absent_is_fine(std::fs::remove_dir(self.share()))?;
-        match std::fs::remove_dir(self.stage()) {
-            // The stage of a file.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
-            removed => absent_is_fine(removed),
+    pub fn destroy_container(&self, id: &ContainerId, share: Option<&Share>) -> io::Result<()> {
+        if let Some(share) = share {
+            share.detach(Path::new(id.as_str()))?;
         }
+        absent_is_fine(std::fs::remove_dir_all(self.scaffold().join(id.as_str())))
     }
 }
 
@@ -313,7 +289,10 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+    use crate::mounts::{Options, Tree};
 
     fn state() -> (tempfile::TempDir, StateDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -389,22 +368,30 @@ mod tests {
         std::fs::create_dir(&data).unwrap();
         std::fs::write(data.join("precious"), "").unwrap();
         state.create().unwrap();
-        state.create_share().unwrap();
+        let share = state.create_share().unwrap();
+        state.create_container(&id, &share).unwrap();
         let root = state.mount_point(&id, Path::new("rootfs"), true).unwrap();
         let file = state.mount_point(&id, Path::new("mounts/0"), false).unwrap();
+        let directory = share.directory().unwrap();
+        let seen = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         // What a guest would do: the machine has no other way to the directory than this mount.
         for link in ["next", "web/next", "web/mounts/1"] {
-            let made = std::os::unix::fs::symlink("/", state.share().join(link));
+            let made = std::os::unix::fs::symlink("/", seen.join(link));
             assert_eq!(made.unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem, "{link}");
         }
-        assert!(std::fs::remove_file(&file).is_err());
-        rustix::mount::mount_bind(&data, &root).unwrap();
-        std::fs::write(root.join("written"), "").unwrap();
-        // As if a mount had been overlooked.
-        assert!(state.remove_share().is_err());
-        assert!(data.join("precious").exists());
-        state.destroy_container(&id).unwrap();
-        assert!(!state.container(&id).exists());
+        assert!(std::fs::remove_file(seen.join(file)).is_err());
+        let tree = || Tree::of(&data, &Options::parse(&[])).unwrap();
+        share.attach(tree(), &root).unwrap();
+        std::fs::write(seen.join(&root).join("written"), "").unwrap();
+        assert!(!state.scaffold().join(&root).join("precious").exists());
+        // While it is mounted, and while the machine lives.
+        state.destroy_container(&id, None).unwrap();
+        state.create_container(&id, &share).unwrap();
+        let root = state.mount_point(&id, Path::new("rootfs"), true).unwrap();
+        share.attach(tree(), &root).unwrap();
+        assert!(seen.join(&root).join("written").exists());
+        state.destroy_container(&id, Some(&share)).unwrap();
+        assert!(!seen.join("web").exists());
         state.destroy().unwrap();
         assert!(data.join("precious").exists() && data.join("written").exists());
         assert!(!state.path().exists());

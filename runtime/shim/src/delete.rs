@@ -1,6 +1,7 @@
 //! `delete`: cleans up after a container without the help of any daemon, in whatever state things
 //! are, as often as it is called. For the container that is the sandbox itself, everything goes;
-//! for another, the sandbox is left alone.
+//! for another there is nothing to do: its daemon clears up after it, and what a dead one has
+//! left goes with the sandbox.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,7 @@ use anyhow::Context;
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::Message;
 use sandbox::store::StateDir;
-use sandbox::{ContainerId, Namespace, SandboxId};
+use sandbox::{Namespace, SandboxId};
 use serde_json::Value;
 
 use crate::bootstrap::flags::Flags;
@@ -44,13 +45,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
             .with_context(|| format!("reading {}", state.path().display()))?;
         state.destroy().with_context(|| format!("clearing {}", state.path().display()))?;
         remove_dead(socket.as_deref());
-    } else if !socket.as_deref().is_some_and(listen::answers) {
-        let id = ContainerId::new(&flags.id)?;
-        state.destroy_container(&id).with_context(|| format!("clearing container {id}"))?;
     }
-    let rootfs = bundle.join("rootfs");
-    sandbox::mounts::detach_below(&rootfs)
-        .with_context(|| format!("unmounting {}", rootfs.display()))?;
     let response = DeleteResponse {
         exit_status: KILLED,
         exited_at: convert::timestamp(SystemTime::now()).into(),

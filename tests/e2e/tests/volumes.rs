@@ -218,6 +218,26 @@ fn later_mounts_of_the_host_come_and_go_where_they_are_wanted() {
 }
 
 #[test]
+fn host_unmounts_and_removes_what_is_below_a_volume_in_use() {
+    let ground = Ground::new();
+    let volume = ground.tmpfs("volume", "size=1M");
+    ground.tmpfs("volume/sub", "size=1M");
+    ground.file("volume/sub/file", "there\n");
+    let name = Name::new("in-use");
+    detach(&name, &[bind(&volume, "/volume", "rbind")], "sleep 1000");
+    assert_eq!(name.exec(&["cat", "/volume/sub/file"]).stdout, "there\n");
+    assert_eq!(host::mounts(Path::new("/run/cuddy")), Vec::<PathBuf>::new());
+    run("umount", &[text(&ground.path("volume/sub"))]);
+    std::fs::remove_dir(ground.path("volume/sub")).unwrap();
+    // The container keeps what it has as long as it lives, and no longer.
+    let vmm = format!("/proc/{}/mountinfo", host::vmms()[0]);
+    let mounted = std::fs::read_to_string(vmm).unwrap();
+    assert!(mounted.contains("/mounts/"), "{mounted}");
+    name.remove();
+    host::settled();
+}
+
+#[test]
 fn mounts_that_shall_reach_the_host_are_refused() {
     let ground = Ground::new();
     let pod = Pod::new("bidirectional", "true");

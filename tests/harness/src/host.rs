@@ -32,6 +32,23 @@ pub fn mounts(below: &Path) -> Vec<PathBuf> {
     points.filter(|point| point.starts_with(below)).collect()
 }
 
+/// Places of sandboxes that are mounted in namespaces other than this one, by their processes.
+fn mounts_elsewhere() -> Vec<String> {
+    let namespace = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
+    let own = namespace(Path::new("/proc/self"));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let process = entry.path();
+        if process.join("stat").exists() && namespace(&process) != own {
+            let table = std::fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+            // What is mounted is named from its filesystem's root on, which may be `/run`.
+            let lines = table.lines().filter(|line| line.contains("/cuddy/"));
+            found.extend(lines.map(|line| format!("{}: {line}", process.display())));
+        }
+    }
+    found
+}
+
 /// Everything that sandboxes have on the host now; empty when nothing is left.
 pub fn remains() -> Vec<String> {
     let mut found = Vec::new();
@@ -39,6 +56,7 @@ pub fn remains() -> Vec<String> {
     found.extend(shims().iter().map(|pid| format!("shim {pid}")));
     let run = Path::new("/run/cuddy");
     found.extend(mounts(run).iter().map(|point| format!("mount {}", point.display())));
+    found.extend(mounts_elsewhere());
     for dir in [run, Path::new("/run/containerd/s")] {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         found.extend(entries.map(|entry| entry.path().display().to_string()));

@@ -1,14 +1,12 @@
 //! Starting a VMM: opening what it needs, handing it over, asking it to boot.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use tokio::sync::{mpsc, watch};
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Reply, Request,
@@ -20,6 +18,7 @@ use super::{Life, Machine, unexpected};
 use crate::cgroup::{self, Cgroup};
 use crate::console::Console;
 use crate::journal::Entry;
+use crate::mounts::Share;
 use crate::spawn::{self, Watched};
 use crate::store::StateDir;
 use crate::{Config, Error};
@@ -34,8 +33,10 @@ pub struct Launch<'a> {
     pub config: &'a Config,
     /// Its shape.
     pub shape: MachineConfig,
-    /// Where its socket and files are; must exist, with its share.
+    /// Where its socket and files are; must exist.
     pub state: &'a StateDir,
+    /// What it shares with its guest.
+    pub share: Arc<Share>,
     /// The cgroup for it and for this process.
     pub cgroup: Option<&'a Cgroup>,
     /// What it is worth to the host's OOM killer, -1000 to 1000.
@@ -97,13 +98,8 @@ fn describe(
     let listener = UnixListener::bind(&vsock)
         .map_err(|error| Error::failed(&format!("listening on {}", vsock.display()), &error))?;
     let listener = slots.add(listener)?;
-    let share = state.share();
-    let root = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::PATH | OFlags::DIRECTORY).bits().cast_signed())
-        .open(&share)
-        .map_err(|error| Error::failed(&format!("opening {}", share.display()), &error))?;
-    let root = slots.add(root)?;
+    let root = launch.share.directory();
+    let root = slots.add(root.map_err(|error| Error::failed("opening the share", &error))?)?;
     let failed = |error: std::io::Error| Error::failed("opening the console log", &error);
     let output = slots.add(console.try_clone().map_err(failed)?)?;
     let serial = match shape.early_serial() {
@@ -136,7 +132,7 @@ fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watch
     // All threads of the VMM share one malloc arena; one each would cost 30 to 130 KiB.
     command.env_clear().env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(output));
-    let child = spawn::spawn(command, &[control]).map_err(failed)?;
+    let child = launch.share.spawn(command, vec![control]).map_err(failed)?;
     let process = Watched::new(&child).map_err(failed)?;
     let pid = process.pid();
     let started = spawn::start_time(pid).unwrap_or_default();

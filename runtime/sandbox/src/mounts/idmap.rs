@@ -3,16 +3,16 @@
 //! here is enough; the guest has nothing to do.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MoveMountFlags, move_mount};
 use serde::Deserialize;
 use syscalls::mount::map_ids;
 use syscalls::user_namespace::{self, map_file};
 
-use super::detach;
+use super::{Options, Tree};
 
 /// Ids of files: `containerID..` on the disk are shown as `hostID..`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -67,74 +67,44 @@ fn ranges(text: &str) -> Option<Vec<IdRange>> {
     text.split(',').map(range).collect()
 }
 
-/// Shows `source` at `target` with mapped ids.
+/// Shows the files of a tree that is attached nowhere with mapped ids.
 ///
 /// # Errors
 /// What the kernel answered: its filesystem may not support it.
-pub(super) fn bind(source: &Path, target: &Path, recursive: bool, maps: &IdMaps) -> io::Result<()> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = open_tree(CWD, source, flags)?;
+pub(super) fn map(tree: BorrowedFd<'_>, recursive: bool, maps: &IdMaps) -> io::Result<()> {
     let owner = user_namespace::with_maps(&lines(&maps.uids), &lines(&maps.gids))?;
-    map_ids(tree.as_fd(), recursive, owner.as_fd()).map_err(|error| {
+    map_ids(tree, recursive, owner.as_fd()).map_err(|error| {
         let reason = format!("its filesystem can't show other owners: {error}");
         io::Error::new(error.kind(), reason)
-    })?;
-    Ok(move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    })
 }
 
-/// Layers of an overlay with mapped ids, mounted below a directory as long as the value lives:
-/// an overlay keeps what it was made of.
-#[derive(Debug)]
-pub(super) struct Layers {
-    directory: PathBuf,
-    mounted: usize,
-}
-
-impl Layers {
-    /// Mounts the layers of the option `lowerdir=` below `directory`, and names them there.
-    ///
-    /// # Errors
-    /// What the kernel answered; nothing stays mounted then.
-    pub(super) fn mount(
-        directory: &Path,
-        options: &mut [String],
-        maps: &IdMaps,
-    ) -> io::Result<Self> {
-        let mut layers = Self { directory: directory.to_owned(), mounted: 0 };
-        std::fs::create_dir_all(directory)?;
-        for option in options {
-            let Some(list) = option.strip_prefix("lowerdir=") else { continue };
-            let mut shown = Vec::new();
-            for layer in list.split(':') {
-                let place = directory.join(layers.mounted.to_string());
-                std::fs::create_dir_all(&place)?;
-                bind(Path::new(layer), &place, false, maps)?;
-                layers.mounted += 1;
-                shown.push(place.to_string_lossy().into_owned());
-            }
-            *option = format!("lowerdir={}", shown.join(":"));
+/// Mounts the layers of the option `lowerdir=` below `directory` with mapped ids, and names them
+/// there: an overlay keeps what it was made of. To be done in a namespace that ends soon.
+///
+/// # Errors
+/// What the kernel answered.
+pub(super) fn map_layers(
+    directory: &Path,
+    options: &mut [String],
+    maps: &IdMaps,
+) -> io::Result<()> {
+    let mut number = 0;
+    for option in options {
+        let Some(list) = option.strip_prefix("lowerdir=") else { continue };
+        let mut shown = Vec::new();
+        for layer in list.split(':') {
+            let place = directory.join(number.to_string());
+            std::fs::create_dir_all(&place)?;
+            let wanted = Options { ids: Some(maps.clone()), ..Options::parse(&[]) };
+            let tree = Tree::of(Path::new(layer), &wanted)?;
+            move_mount(&tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            number += 1;
+            shown.push(place.to_string_lossy().into_owned());
         }
-        Ok(layers)
+        *option = format!("lowerdir={}", shown.join(":"));
     }
-}
-
-impl Drop for Layers {
-    fn drop(&mut self) {
-        let gone = (0..=self.mounted).try_for_each(|number| {
-            let place = self.directory.join(number.to_string());
-            detach(&place)?;
-            match std::fs::remove_dir(place) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
-        });
-        if let Err(error) = gone.and_then(|()| std::fs::remove_dir(&self.directory)) {
-            log::warn!("unmounting layers below {}: {error}", self.directory.display());
-        }
-    }
+    Ok(())
 }
 
 /// What to write to the kernel's files.
@@ -148,9 +118,8 @@ fn lines(ranges: &[IdRange]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
+    use crate::events::Mount;
 
     fn maps(host: u32) -> IdMaps {
         let range = vec![IdRange { container: 0, host, size: 65_536 }];
@@ -177,37 +146,39 @@ mod tests {
     #[test]
     fn files_are_shown_with_other_owners() {
         let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        for name in ["source", "target"] {
-            std::fs::create_dir(path(name)).unwrap();
-        }
-        std::fs::write(path("source/file"), "").unwrap();
-        std::os::unix::fs::chown(path("source/file"), Some(33), Some(34)).unwrap();
-        bind(&path("source"), &path("target"), false, &maps(100_000)).unwrap();
-        let seen = std::fs::metadata(path("target/file")).unwrap();
-        assert_eq!((seen.uid(), seen.gid()), (100_033, 100_034));
-        detach(&path("target")).unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        std::os::unix::fs::chown(dir.path().join("file"), Some(33), Some(34)).unwrap();
+        let options = Options { ids: Some(maps(100_000)), ..Options::parse(&[]) };
+        let tree = Tree::of(dir.path(), &options).unwrap();
+        let seen = rustix::fs::statat(&tree, "file", rustix::fs::AtFlags::empty()).unwrap();
+        assert_eq!((seen.st_uid, seen.st_gid), (100_033, 100_034));
     }
 
     #[test]
-    fn layers_are_gone_when_they_are_not_needed() {
+    fn layers_of_an_overlay_are_mapped_and_nothing_else_is_mounted() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for name in ["a", "b"] {
+        for name in ["a", "b", "scratch"] {
             std::fs::create_dir(path(name)).unwrap();
             std::fs::write(path(name).join(name), "").unwrap();
         }
         let (a, b) = (path("a").display().to_string(), path("b").display().to_string());
-        let mut options = vec![format!("lowerdir={a}:{b}"), "index=off".to_owned()];
-        let stage = path("stage");
-        let layers = Layers::mount(&stage, &mut options, &maps(7)).unwrap();
-        let shown = stage.display();
-        assert_eq!(options, [format!("lowerdir={shown}/0:{shown}/1"), "index=off".to_owned()]);
-        assert_eq!(std::fs::metadata(stage.join("1/b")).unwrap().uid(), 7);
-        drop(layers);
-        assert!(!stage.exists());
-        let mut missing = vec!["lowerdir=/nowhere".to_owned()];
-        assert!(Layers::mount(&stage, &mut missing, &maps(7)).is_err());
-        assert!(!stage.exists());
+        let options = vec![
+            format!("lowerdir={a}:{b}"),
+            "uidmap=0:7:65536".to_owned(),
+            "gidmap=0:7:65536".to_owned(),
+        ];
+        let fstype = "overlay".to_owned();
+        let mut mount = Mount { fstype, options, ..Mount::default() };
+        let tree = Tree::mounted(&mount, &path("scratch")).unwrap();
+        for name in ["a", "b"] {
+            let seen = rustix::fs::statat(&tree, name, rustix::fs::AtFlags::empty()).unwrap();
+            assert_eq!(seen.st_uid, 7);
+        }
+        assert!(path("scratch/scratch").exists());
+        let table = std::fs::read_to_string(super::super::table::PATH).unwrap();
+        assert!(!table.contains(dir.path().to_str().unwrap()));
+        mount.options[0] = "lowerdir=/nowhere".to_owned();
+        assert!(Tree::mounted(&mount, &path("scratch")).is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::container::Target;
 use crate::events::Exit;
 use crate::guest::Guest;
 use crate::machine::{self, End, Launch, Machine};
+use crate::mounts::Share;
 use crate::network::Joined;
 use crate::store::StateDir;
 use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
@@ -62,8 +63,14 @@ impl Owner {
         let work = async move {
             let oom_score_adj = pod.oom_score_adj.unwrap_or(0);
             let cgroup = cgroup.as_ref();
-            let launch = Launch { config: &config, shape, state: &state, cgroup, oom_score_adj };
-            let outcome = bring_up(launch, &pod, name.as_str()).await;
+            let outcome = match make_share(&state) {
+                Ok(share) => {
+                    let (config, state) = (&config, &state);
+                    let launch = Launch { config, shape, state, share, cgroup, oom_score_adj };
+                    bring_up(launch, &pod, name.as_str()).await
+                }
+                Err(error) => Err(error),
+            };
             if outcome.is_err()
                 && let Err(error) = state.destroy_machine()
             {
@@ -115,9 +122,8 @@ impl Owner {
     }
 
     fn machine_ended(&mut self, end: &End) {
-        if !matches!(self.phase, Phase::Running(_)) {
-            return;
-        }
+        let Phase::Running(booted) = &self.phase else { return };
+        clear(&booted.share);
         // What the machine said of itself is the truth, unless it was this process that ended it.
         let own = !matches!(end.end, MachineEnd::Stopped | MachineEnd::Killed);
         let reason = match self.blame.take().filter(|_| !own) {
@@ -225,7 +231,15 @@ async fn end_lost(machine: &Machine) {
 /// process may end after this.
 pub(super) async fn end(mut booted: Booted, properly: bool) {
     end_machine(&booted, properly).await;
+    clear(&booted.share);
     booted.network.undone().await;
+}
+
+/// Unmounts what nobody sees any more.
+fn clear(share: &Share) {
+    if let Err(error) = share.clear() {
+        log::warn!("unmounting what the machine saw: {error}");
+    }
 }
 
 async fn end_machine(booted: &Booted, properly: bool) {
@@ -247,15 +261,22 @@ async fn end_machine(booted: &Booted, properly: bool) {
     booted.machine.ended().await;
 }
 
+/// Makes what there must be before the machine.
+fn make_share(state: &StateDir) -> Result<Arc<Share>, Error> {
+    let made = state.create().and_then(|_| state.create_share());
+    let failed = |error| Error::failed(&format!("making {}", state.path().display()), &error);
+    Ok(Arc::new(made.map_err(failed)?))
+}
+
 async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, Error> {
     let state: StateDir = launch.state.clone();
     let limit = launch.config.boot_timeout;
     let vcpus = launch.shape.vcpus().into();
-    let made = state.create().and_then(|_| state.create_share());
-    made.map_err(|error| Error::failed(&format!("making {}", state.path().display()), &error))?;
+    let share = Arc::clone(&launch.share);
     state.step("boot");
     let network = network::begin(pod.network.as_deref(), &state, vcpus);
     let machine = Arc::new(machine::launch(launch).await?);
+    share.seal().map_err(|error| Error::failed("leaving the host's mounts", &error))?;
     let ready = async {
         let took = machine.ready(limit).await?;
         state.step(&format!("ready {}", machine.boot_us().unwrap_or_default()));
@@ -277,7 +298,7 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
         joined = network.connect(&machine, &guest, &pod.sysctls).await?;
         state.step("network");
     }
-    Ok(Booted { machine, guest, network: joined })
+    Ok(Booted { machine, share, guest, network: joined })
 }
 
 fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, Error> {

@@ -108,7 +108,8 @@ impl Owner {
             Ok(marked) => marked,
             Err(error) => {
                 self.containers.remove(&id);
-                if let Err(left) = self.state.destroy_container(&id) {
+                let share = self.booted().ok().map(|booted| booted.share);
+                if let Err(left) = self.state.destroy_container(&id, share.as_deref()) {
                     log::warn!("cleaning up after container {id}: {left}");
                 }
                 log::error!("creating container {id}: {error}");
@@ -169,7 +170,7 @@ impl Owner {
             let Made { booted, rootfs, streams, .. } = made;
             drop(streams);
             let let_go = take_from_guest(&removed, Some(rootfs), &booted).await;
-            (let_go, state.destroy_container(&removed))
+            (let_go, state.destroy_container(&removed, Some(&booted.share)))
         };
         self.run(work, move |owner, (let_go, undone)| {
             owner.careful |= let_go.is_err();

@@ -50,14 +50,16 @@ impl Owner {
             Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
-        let booted = self.booted().ok().filter(|_| rootfs.is_some());
+        let booted = self.booted().ok();
+        let share = booted.as_ref().map(|booted| booted.share.clone());
+        let booted = booted.filter(|_| rootfs.is_some());
         let (state, asked) = (self.state.clone(), id.clone());
         let work = async move {
             let let_go = match booted {
                 Some(booted) => take_from_guest(&asked, rootfs, &booted).await,
                 None => Ok(()),
             };
-            let undone = state.destroy_container(&asked);
+            let undone = state.destroy_container(&asked, share.as_deref());
             if let Some(hooks) = hooks {
                 // The state of a stopped container has no process id.
                 note(hooks.run(Moment::Stopped, 0).await);

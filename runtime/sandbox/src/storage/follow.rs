@@ -5,17 +5,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2};
-use rustix::mount::UnmountFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use crate::mounts::table::{self, Mounted};
-use crate::mounts::{self, Options};
+use crate::mounts::{Options, Share, Tree};
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -24,23 +24,18 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 pub(super) struct Follower(AbortHandle);
 
 impl Follower {
-    /// Follows what happens below `source`, of which `target` shows the mounts in `known`.
-    /// `stage` is as for [`mounts::bind`].
+    /// Follows what happens below `source`, of which a place in the share shows the mounts in
+    /// `known`.
     ///
     /// # Errors
     /// The table of mounts can't be watched.
     pub(super) fn new(
         source: &Path,
-        target: &Path,
-        stage: &Path,
+        (share, target): (Arc<Share>, PathBuf),
         known: &[Mounted],
     ) -> io::Result<Self> {
-        let mut volume = Volume {
-            source: source.to_owned(),
-            target: target.to_owned(),
-            stage: stage.to_owned(),
-            shown: below(known, source),
-        };
+        let shown = below(known, source);
+        let mut volume = Volume { source: source.to_owned(), share, target, shown };
         let table = crate::spawn::register(File::open(table::PATH)?, Interest::PRIORITY)?;
         let task = tokio::spawn(async move { while let Ok(()) = volume.follow(&table).await {} });
         Ok(Self(task.abort_handle()))
@@ -56,8 +51,9 @@ impl Drop for Follower {
 #[derive(Debug)]
 struct Volume {
     source: PathBuf,
+    share: Arc<Share>,
+    /// In the share.
     target: PathBuf,
-    stage: PathBuf,
     /// Paths below the source and the mounts that were there.
     shown: BTreeMap<PathBuf, u64>,
 }
@@ -108,24 +104,20 @@ impl Volume {
         if mount_of(&from)? != (id, true) {
             return Ok(());
         }
-        let to = inside(&self.target, path)?;
-        mounts::bind(&by_fd(&from), &by_fd(&to), &Options::parse(&[]), &self.stage)
+        let tree = Tree::of_place(from.as_fd(), &Options::parse(&[]))?;
+        self.share.attach(tree, &self.target.join(path))
     }
 
     /// Unmounts what was shown at a path, if it still is.
     fn hide(&self, path: &Path) {
-        let Ok(place) = inside(&self.target, path) else { return };
-        if !mount_of(&place).is_ok_and(|(_, is_root)| is_root) {
-            return;
-        }
-        if let Err(error) = rustix::mount::unmount(by_fd(&place), UnmountFlags::DETACH) {
-            log::warn!("hiding {}: {error}", self.target.join(path).display());
+        if let Err(error) = self.share.detach(&self.target.join(path)) {
+            log::warn!("hiding what was at {}: {error}", self.source.join(path).display());
         }
     }
 }
 
 /// Opens a path in a directory that the guest can write to. The attack: a link where the host
-/// has something mounted, by which the guest would be shown, or have unmounted, anything.
+/// has something mounted, by which the guest would be shown anything.
 fn inside(directory: &Path, path: &Path) -> io::Result<OwnedFd> {
     let directory = rustix::fs::open(directory, PLACE, Mode::empty())?;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -138,46 +130,71 @@ fn mount_of(place: &OwnedFd) -> io::Result<(u64, bool)> {
     Ok((found.stx_mnt_id, found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
 }
 
-fn by_fd(place: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", place.as_raw_fd()).into()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::time::Duration;
+
+    use rustix::fs::StatVfsMountFlags;
 
     use super::*;
 
     /// A directory whose mounts are this test's alone, and which is gone with all of them.
-    struct Ground(tempfile::TempDir);
+    struct Ground {
+        dir: tempfile::TempDir,
+        share: Arc<Share>,
+        seen: OwnedFd,
+    }
 
     impl Ground {
         fn new() -> Self {
-            let ground = Self(tempfile::tempdir().unwrap());
-            for name in ["source/sub/deeper", "source/other", "target", "data/deeper"] {
-                std::fs::create_dir_all(ground.path(name)).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            for name in ["source/sub/deeper", "source/other", "scaffold/target", "data/deeper"] {
+                std::fs::create_dir_all(path(name)).unwrap();
             }
-            std::fs::write(ground.path("data/file"), "").unwrap();
-            ground
+            std::fs::write(path("data/file"), "").unwrap();
+            let share = Arc::new(Share::new(&path("scaffold")).unwrap());
+            let seen = share.directory().unwrap();
+            Self { dir, share, seen }
         }
 
         fn path(&self, name: &str) -> PathBuf {
-            self.0.path().canonicalize().unwrap().join(name)
+            self.dir.path().canonicalize().unwrap().join(name)
+        }
+
+        /// What a machine sees.
+        fn seen(&self, name: &str) -> PathBuf {
+            PathBuf::from(format!("/proc/self/fd/{}/target", self.seen.as_raw_fd())).join(name)
         }
 
         fn show(&self) -> Volume {
             let options = Options::parse(&["rbind".to_owned()]);
-            let (source, target) = (self.path("source"), self.path("target"));
+            let source = self.path("source");
             let known = table::read().unwrap();
-            mounts::bind(&source, &target, &options, &self.path("stage")).unwrap();
+            let tree = Tree::of(&source, &options).unwrap();
+            self.share.attach(tree, Path::new("target")).unwrap();
             let shown = below(&known, &source);
-            Volume { source, target, stage: self.path("stage"), shown }
+            Volume { source, share: self.share.clone(), target: "target".into(), shown }
+        }
+
+        fn mount(&self, name: &str) {
+            rustix::mount::mount_bind(self.path("data"), self.path(name)).unwrap();
+        }
+
+        fn unmount(&self, name: &str) {
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            rustix::mount::unmount(self.path(name), flags).unwrap();
         }
     }
 
     impl Drop for Ground {
         fn drop(&mut self) {
-            mounts::detach_below(self.0.path()).unwrap();
+            let own = |mounted: &Mounted| mounted.point.starts_with(self.path(""));
+            for mounted in table::read().unwrap().iter().rev().filter(|mounted| own(mounted)) {
+                let flags = rustix::mount::UnmountFlags::DETACH;
+                rustix::mount::unmount(&mounted.point, flags).unwrap();
+            }
         }
     }
 
@@ -185,46 +202,49 @@ mod tests {
     fn later_mounts_come_without_devices_and_go() {
         let ground = Ground::new();
         let mut volume = ground.show();
-        rustix::mount::mount_bind(ground.path("data"), ground.path("source/sub")).unwrap();
-        rustix::mount::mount_bind(ground.path("data"), ground.path("source/sub/deeper")).unwrap();
-        assert!(!ground.path("target/sub/file").exists());
+        ground.mount("source/sub");
+        ground.mount("source/sub/deeper");
+        assert!(!ground.seen("sub/file").exists());
         volume.update().unwrap();
-        assert!(ground.path("target/sub/deeper/file").exists());
-        let text = std::fs::read_to_string(table::PATH).unwrap();
-        let target = ground.path("target/sub").display().to_string();
-        let lines: Vec<_> = text.lines().filter(|line| line.contains(&target)).collect();
-        assert!(lines.len() == 2 && lines.iter().all(|l| l.contains("nosuid,nodev")), "{lines:?}");
-        mounts::detach(&ground.path("source/sub")).unwrap();
+        for shown in ["sub", "sub/deeper"] {
+            assert!(ground.seen(shown).join("file").exists());
+            let flags = rustix::fs::statvfs(ground.seen(shown)).unwrap().f_flag;
+            let wanted = StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID;
+            assert!(flags.contains(wanted), "{shown}: {flags:?}");
+        }
+        ground.unmount("source/sub/deeper");
+        ground.unmount("source/sub");
         volume.update().unwrap();
-        assert!(!ground.path("target/sub/file").exists());
-        assert!(ground.path("target/other").exists());
+        assert!(!ground.seen("sub/file").exists());
+        assert!(ground.seen("other").exists());
     }
 
     #[test]
     fn links_in_a_volume_lead_nowhere() {
         let ground = Ground::new();
         let mut volume = ground.show();
-        rustix::mount::mount_bind(ground.path("data"), ground.path("source/sub/deeper")).unwrap();
+        ground.mount("source/sub/deeper");
         // What a guest can do, in whose namespace nothing is mounted there.
-        std::fs::rename(ground.path("target/other"), ground.path("target/moved")).unwrap();
+        std::fs::rename(ground.seen("other"), ground.seen("moved")).unwrap();
         let outside = ground.path("data");
-        std::os::unix::fs::symlink(&outside, ground.path("target/other")).unwrap();
+        std::os::unix::fs::symlink(&outside, ground.seen("other")).unwrap();
         volume.shown.insert("other/deeper".into(), 1);
         volume.update().unwrap();
-        assert!(
-            ground.path("data/file").exists() && ground.path("target/sub/deeper/file").exists()
-        );
+        assert!(ground.path("data/file").exists() && ground.seen("sub/deeper/file").exists());
         assert!(inside(&ground.path("source"), Path::new("other/file")).is_err());
+        let tree = Tree::of(&outside, &Options::parse(&[])).unwrap();
+        assert!(ground.share.attach(tree, Path::new("target/other/deeper")).is_err());
     }
 
     #[tokio::test]
     async fn follower_hears_of_mounts_by_itself() {
         let ground = Ground::new();
-        let Volume { source, target, stage, .. } = ground.show();
-        let follower = Follower::new(&source, &target, &stage, &table::read().unwrap()).unwrap();
+        let Volume { source, share, target, .. } = ground.show();
+        let known = table::read().unwrap();
+        let follower = Follower::new(&source, (share, target), &known).unwrap();
         tokio::task::yield_now().await;
-        rustix::mount::mount_bind(ground.path("data"), ground.path("source/sub")).unwrap();
-        let file = ground.path("target/sub/file");
+        ground.mount("source/sub");
+        let file = ground.seen("sub/file");
         let mut patience = 1000;
         while !file.exists() && patience > 0 {
             patience -= 1;

@@ -12,7 +12,7 @@ use super::disk::{self, Disk};
 use super::follow::Follower;
 use super::{Rootfs, Site, memory};
 use crate::guest::GuestMount;
-use crate::mounts::{self, Options, table};
+use crate::mounts::{Options, Tree, table};
 use crate::spec::{self, Bind, GuestSpec, ReadOnly};
 use crate::{Error, storage::devices};
 
@@ -126,10 +126,11 @@ impl Rootfs {
         let table = table::read()?;
         let mut below = table.iter().filter(|m| m.point != source && m.point.starts_with(&source));
         let parts = bind.recursive && below.next().is_some();
-        mounts::bind(&source, &target, &options, &site.state.stage())?;
+        let share = &site.booted.share;
+        share.attach(Tree::of(&source, &options)?, &target)?;
         if bind.follows && directory {
             let known = if bind.recursive { table } else { Vec::new() };
-            self.followers.push(Follower::new(&source, &target, &site.state.stage(), &known)?);
+            self.followers.push(Follower::new(&source, (share.clone(), target), &known)?);
         }
         let by_the_host = bind.read_only == ReadOnly::Itself && (parts || bind.follows);
         Ok(if by_the_host { Shown::Partly } else { Shown::Shared })
