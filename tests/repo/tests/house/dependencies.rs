@@ -27,8 +27,8 @@ fn metadata(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// (folder of the crate, names of its workspace dependencies outside tests)
-fn workspace() -> Vec<(String, String, Vec<String>)> {
+/// (manifest of the crate, its name, names of its workspace dependencies outside tests)
+pub(crate) fn workspace() -> Vec<(String, String, Vec<String>)> {
     let data = metadata(&["--no-deps"]);
     let root = root();
     let packages = data["packages"].as_array().unwrap();

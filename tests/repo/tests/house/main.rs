@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod documents;
+mod members;
 mod names;
 mod seccomp;
 mod sizes;
