@@ -11,6 +11,7 @@ use harness::cri::{Container, ContainerSpec, Controller, Daemon, Pod, PodSpec};
 use harness::ctr::{BUSYBOX, Done, Events, Name, RUNTIME, ctr};
 use harness::eventually;
 use harness::host::{self, Configuration};
+use harness::shim::{self, busybox_root};
 
 const SHARE: &str = "/opt/cuddy/share/cuddy";
 
@@ -149,6 +150,118 @@ fn container_that_takes_too_much_memory_is_killed_and_that_is_told_first() {
     let expected = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit"];
     assert_eq!(topics, expected, "{seen:#?}");
     assert!(seen[3].1.contains("137"), "{seen:#?}");
+    host::settled();
+}
+
+#[test]
+fn every_want_of_memory_is_told_and_the_container_may_go_on() {
+    let events = Events::listen();
+    let name = Name::new("greedy");
+    let limit = (32 << 20).to_string();
+    let fixed = ["run", "--rm", "--memory-limit", &limit, "--runtime", RUNTIME, BUSYBOX];
+    // Three at once, which may be told together, then one more.
+    let greed = "dd if=/dev/zero of=/dev/null bs=100M count=1";
+    let script = format!("for n in 1 2 3; do {greed}; done; sleep 3; {greed}; exit 7");
+    let done = ctr(&[&fixed[..], &[name.as_str(), "sh", "-c", &script]].concat());
+    assert_eq!(done.code, Some(7), "{done:?}");
+    let seen = events.until(&name, "/tasks/exit");
+    let told = seen.iter().filter(|(topic, _)| topic == "/tasks/oom").count();
+    assert!((2..=4).contains(&told), "{seen:#?}");
+    let last: Vec<_> = seen.iter().rev().take(2).map(|(topic, _)| topic.as_str()).collect();
+    assert_eq!(last, ["/tasks/exit", "/tasks/oom"], "{seen:#?}");
+    host::settled();
+}
+
+/// A filesystem in which whoever writes waits, and can't be killed, until it is thawed.
+struct Frozen {
+    dir: tempfile::TempDir,
+    thawed: bool,
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let done = Command::new(program).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{program} {arguments:?}: {done:?}");
+}
+
+impl Frozen {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let frozen = Self { dir, thawed: true };
+        std::fs::create_dir(frozen.path()).unwrap();
+        run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+        run("mount", &["-o", "loop", image.to_str().unwrap(), &frozen.path()]);
+        frozen
+    }
+
+    fn path(&self) -> String {
+        self.dir.path().join("mount").display().to_string()
+    }
+
+    fn freeze(&mut self) {
+        run("fsfreeze", &["--freeze", &self.path()]);
+        self.thawed = false;
+    }
+
+    fn thaw(&mut self) {
+        if !std::mem::replace(&mut self.thawed, true) {
+            run("fsfreeze", &["--unfreeze", &self.path()]);
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.thaw();
+        let _gone = Command::new("umount").args(["--lazy", &self.path()]).status();
+    }
+}
+
+#[test]
+fn container_that_can_not_be_killed_goes_with_its_machine() {
+    let events = Events::listen();
+    let name = Name::new("stuck");
+    let mut frozen = Frozen::new();
+    let volume = format!("type=bind,src={},dst=/data,options=rbind:rw", frozen.path());
+    let fixed = ["run", "--detach", "--mount", &volume, "--runtime", RUNTIME, BUSYBOX];
+    let script = "while :; do echo x >/data/file; sleep 0.1; done";
+    ctr(&[&fixed[..], &[name.as_str(), "sh", "-c", script]].concat()).ok();
+    let file = Path::new(&frozen.path()).join("file");
+    eventually("it has written", || file.exists());
+    frozen.freeze();
+    // It is at its next word by then, and waits for the host.
+    std::thread::sleep(Duration::from_secs(2));
+    let since = Instant::now();
+    ctr(&["task", "kill", "--signal", "SIGKILL", name.as_str()]).ok();
+    let log = || std::fs::read_to_string("/var/log/containerd.log").unwrap_or_default();
+    let reason = format!("container {} goes on 30 s after SIGKILL", name.as_str());
+    eventually(&reason, || log().contains(&reason));
+    let waited = since.elapsed();
+    assert!(waited > Duration::from_secs(25), "{waited:?}");
+    // The machine's process, too, waits for the host.
+    frozen.thaw();
+    events.until(&name, "/tasks/exit");
+    let removed = ctr(&["task", "rm", name.as_str()]);
+    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
+    ctr(&["container", "rm", name.as_str()]).ok();
+    host::settled();
+}
+
+#[test]
+fn container_whose_maker_has_gone_is_removed_and_its_name_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = busybox_root(dir.path());
+    let pod = shim::Pod::new("abandoned", "echo there");
+    let rootfs = || vec![shim::mount("bind", &root, &["rbind", "rw"])];
+    pod.abandon(rootfs());
+    let mut log = String::new();
+    eventually("the shim has noticed", || {
+        log += &pod.log();
+        log.contains("whoever asked for container abandoned has gone")
+    });
+    eventually("its name is free", || pod.run(rootfs()).is_ok_and(|ran| ran.output == "there\n"));
+    drop(pod);
     host::settled();
 }
 

@@ -136,6 +136,26 @@ impl Pod {
         });
     }
 
+    /// Asks for the container on `rootfs` and does not wait for it, as a caller whose time is over.
+    ///
+    /// # Panics
+    /// When there is an answer at once.
+    pub fn abandon(&self, rootfs: Vec<Mount>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = self.connect().await;
+            let request = CreateTaskRequest {
+                id: self.id.clone(),
+                bundle: self.bundle().display().to_string(),
+                rootfs,
+                ..CreateTaskRequest::default()
+            };
+            let context = ttrpc::context::with_duration(std::time::Duration::from_millis(300));
+            let answer = client.create(context, &request).await;
+            assert!(answer.is_err(), "{answer:?}");
+        });
+    }
+
     async fn create(
         &self,
         client: &TaskClient,
