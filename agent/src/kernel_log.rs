@@ -31,7 +31,7 @@ struct KernelLog {
 
 /// Sends `log` records and panics to /dev/kmsg, or to stderr where that cannot be opened.
 /// What the first process writes to its console is lost when its end stops the machine.
-pub(crate) fn install(verbose: bool) {
+pub(crate) fn install() {
     let device = File::options()
         .write(true)
         .open("/dev/kmsg")
@@ -40,9 +40,20 @@ pub(crate) fn install(verbose: bool) {
     let window = Mutex::new(Window { began: Instant::now(), lines: 0, dropped: 0 });
     let logger = Box::leak(Box::new(KernelLog { device, window }));
     if log::set_logger(logger).is_ok() {
-        log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+        log::set_max_level(LevelFilter::Info);
         std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     }
+}
+
+/// Logs as much as the kernel does: all there is with its parameter `debug`. Needs /proc.
+pub(crate) fn follow_kernel() {
+    let parameters = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    log::set_max_level(level(&parameters));
+}
+
+fn level(parameters: &str) -> LevelFilter {
+    let debug = parameters.split_whitespace().any(|word| word == "debug");
+    if debug { LevelFilter::Debug } else { LevelFilter::Info }
 }
 
 /// syslog(3) priority of a level, facility "daemon" (3).
@@ -102,8 +113,14 @@ impl Log for KernelLog {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINES_PER_SECOND, Window};
-    use std::time::{Duration, Instant};
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_kernels_parameter_counts_as_a_whole_word() {
+        assert_eq!(level("quiet debug=0 nodebug\n"), LevelFilter::Info);
+        assert_eq!(level("panic=1 debug\n"), LevelFilter::Debug);
+    }
 
     #[test]
     fn a_flood_is_cut_and_counted() {

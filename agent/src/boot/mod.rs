@@ -39,8 +39,10 @@ pub(crate) enum BootError {
 pub(crate) fn mount() -> Result<(), BootError> {
     rustix::process::umask(rustix::fs::Mode::empty());
     // The kernel has mounted /dev: even a failing mount can be told.
-    crate::kernel_log::install(false);
-    filesystems::mount_all()
+    crate::kernel_log::install();
+    filesystems::mount_all()?;
+    crate::kernel_log::follow_kernel();
+    Ok(())
 }
 
 /// Prepares the guest for containers, after [`mount`]. Steps without which containers can still

@@ -92,7 +92,7 @@ pub struct RawConfig {
     pub guest_timeout_seconds: Option<u64>,
     /// Words added to the guest kernel's command line.
     pub extra_cmdline: Option<String>,
-    /// Whether to log more and to show the guest's early boot.
+    /// Whether to show the guest's early boot.
     pub debug: Option<bool>,
 }
 
@@ -118,7 +118,7 @@ pub struct Config {
     pub guest_timeout: std::time::Duration,
     /// Words added to the guest kernel's command line.
     pub extra_cmdline: String,
-    /// Whether to log more and to show the guest's early boot.
+    /// Whether to show the guest's early boot.
     pub debug: bool,
 }
 
@@ -289,5 +289,25 @@ mod tests {
             extra_cmdline='quiet'\ndebug=true";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(parse(text).unwrap().debug);
+    }
+
+    #[test]
+    fn every_key_is_documented_with_its_default() {
+        let manual = include_str!("../../../docs/configuration.md");
+        let config = parse("").unwrap();
+        for (key, default) in [
+            ("default_vcpus", config.default_vcpus.to_string()),
+            ("default_memory_mib", config.default_memory_mib.to_string()),
+            ("memory_overhead_mib", config.memory_overhead_mib.to_string()),
+            ("boot_timeout_seconds", config.boot_timeout.as_secs().to_string()),
+            ("guest_timeout_seconds", config.guest_timeout.as_secs().to_string()),
+            ("debug", config.debug.to_string()),
+        ] {
+            let line = format!("| `{key}` | {default} |");
+            assert!(manual.contains(&line), "docs/configuration.md lacks: {line}");
+        }
+        for key in KEYS {
+            assert!(manual.contains(&format!("| `{key}` | ")), "{key} is not documented");
+        }
     }
 }
