@@ -65,6 +65,22 @@ impl Share {
         passthrough.import()?;
         Ok(Self { passthrough })
     }
+
+    /// Makes an entry below `parent` as the user of `context`, or where only a supplementary
+    /// group lets it, as root.
+    fn make(
+        &self,
+        context: &Context,
+        parent: u64,
+        make: impl Fn(&Context) -> io::Result<Entry>,
+    ) -> io::Result<Entry> {
+        let error = match make(context) {
+            Err(error) => error,
+            made => return made,
+        };
+        let entry = |context: &Context| Ok((make(context)?, ()));
+        self.create_as_root(context, parent, error, entry).map(|(entry, ())| entry)
+    }
 }
 
 /// Options that only concern the transport of requests, which this server can all do.
@@ -154,11 +170,8 @@ impl FileSystem for Share {
         parent: u64,
         name: &CStr,
     ) -> io::Result<Entry> {
-        let link = |context: &Context| {
-            self.passthrough.symlink(context, target, parent, name).map(|entry| (entry, ()))
-        };
-        let made = link(context).or_else(|error| self.create_as_root(context, parent, error, link));
-        made.map(|(entry, ())| entry)
+        let make = |context: &Context| self.passthrough.symlink(context, target, parent, name);
+        self.make(context, parent, make)
     }
 
     fn mknod(
@@ -170,12 +183,9 @@ impl FileSystem for Share {
         rdev: u32,
         umask: u32,
     ) -> io::Result<Entry> {
-        let node = |context: &Context| {
-            let entry = self.passthrough.mknod(context, parent, name, mode, rdev, umask);
-            entry.map(|entry| (entry, ()))
-        };
-        let made = node(context).or_else(|error| self.create_as_root(context, parent, error, node));
-        made.map(|(entry, ())| entry)
+        let make =
+            |context: &Context| self.passthrough.mknod(context, parent, name, mode, rdev, umask);
+        self.make(context, parent, make)
     }
 
     fn mkdir(
@@ -186,11 +196,8 @@ impl FileSystem for Share {
         mode: u32,
         umask: u32,
     ) -> io::Result<Entry> {
-        let dir = |context: &Context| {
-            self.passthrough.mkdir(context, parent, name, mode, umask).map(|entry| (entry, ()))
-        };
-        let made = dir(context).or_else(|error| self.create_as_root(context, parent, error, dir));
-        made.map(|(entry, ())| entry)
+        let make = |context: &Context| self.passthrough.mkdir(context, parent, name, mode, umask);
+        self.make(context, parent, make)
     }
 
     fn create(
