@@ -163,14 +163,16 @@ pub(super) fn cri_section(version: i64) -> &'static str {
     }
 }
 
-/// Name of the first runtime of Cuddy's type in a plugin's section.
+/// Name of the first runtime in a plugin's section that is Cuddy, by its type or its shim's path.
 fn runtime(table: &Table, section: &str) -> Option<String> {
     let runtimes = ["plugins", section, "containerd", "runtimes"]
         .iter()
         .try_fold(table, |table, key| table.get(*key)?.as_table())?;
     runtimes.iter().find_map(|(name, runtime)| {
-        let kind = runtime.get("runtime_type")?.as_str()?;
-        (kind == RUNTIME_TYPE).then(|| name.clone())
+        let text = |key: &str| runtime.get(key).and_then(Value::as_str).unwrap_or_default();
+        let own = text("runtime_type") == RUNTIME_TYPE
+            || Path::new(text("runtime_path")).ends_with(super::crio::SHIM);
+        own.then(|| name.clone())
     })
 }
 

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::Check;
 
 const TOPIC: &str = "cri-o";
-const SHIM: &str = "containerd-shim-cuddy-v2";
+pub(super) const SHIM: &str = "containerd-shim-cuddy-v2";
 const MAIN: &str = "/etc/crio/crio.conf";
 const DROP_INS: &str = "/etc/crio/crio.conf.d";
 

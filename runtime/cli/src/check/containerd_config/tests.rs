@@ -37,6 +37,16 @@ fn the_runtime_is_found_in_every_version() {
 }
 
 #[test]
+fn the_runtime_is_found_by_its_shim_under_the_name_of_runcs() {
+    let other = "runtime_type = 'io.containerd.runc.v2'\n  runtime_path = '/x/";
+    let own = V3.replace("runtime_type = 'io.containerd.cuddy.v2", other);
+    let ours = own.replace("/x/", "/x/containerd-shim-cuddy-v2");
+    assert!(judge(&[("config.toml", &ours)], (2, 1)).found.contains("runtime \"vm\""));
+    let runc = own.replace("/x/", "/x/containerd-shim-runc-v2");
+    assert_ne!(judge(&[("config.toml", &runc)], (2, 1)).status, Status::Ok);
+}
+
+#[test]
 fn an_older_file_is_read_by_a_newer_containerd() {
     assert_eq!(judge(&[("config.toml", V2)], (2, 1)).status, Status::Ok);
 }
