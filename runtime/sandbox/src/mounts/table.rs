@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use crate::escapes::undo;
+
 /// Where the kernel shows it. It can be polled for changes.
 pub(crate) const PATH: &str = "/proc/self/mountinfo";
 
@@ -41,23 +43,8 @@ fn parse_line(line: &[u8]) -> Option<Mounted> {
 }
 
 /// Undoes the kernel's `\040` for a blank and its like. Names need not be text.
-fn unescape(mut name: &[u8]) -> PathBuf {
-    let mut plain = Vec::with_capacity(name.len());
-    while let [first, rest @ ..] = name {
-        let code = rest.get(..3).filter(|_| *first == b'\\');
-        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                name = &rest[3..];
-            }
-            None => {
-                plain.push(*first);
-                name = rest;
-            }
-        }
-    }
-    OsString::from_vec(plain).into()
+fn unescape(name: &[u8]) -> PathBuf {
+    OsString::from_vec(undo(name, b'\\', 3, 8)).into()
 }
 
 #[cfg(test)]

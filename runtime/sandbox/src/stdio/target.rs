@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::Error;
+use crate::escapes::undo;
 
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,23 +65,7 @@ fn arguments(query: &str) -> Vec<String> {
 
 /// Undoes percent-encoding (RFC 3986 §2.1); what is not valid stays as it is.
 fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).filter(|_| *first == b'%');
-        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&undo(text.as_bytes(), b'%', 2, 16)).into_owned()
 }
 
 #[cfg(test)]
