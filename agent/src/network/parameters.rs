@@ -28,17 +28,14 @@ pub(super) fn set(parameters: &BTreeMap<String, String>, interface: &str) {
 
 #[cfg(test)]
 mod tests {
-    use rustix::thread::UnshareFlags;
 
     use super::*;
 
     /// Needs root, for a network namespace of this thread's own.
     #[test]
-    #[allow(unsafe_code, reason = "there is no safe way into a new namespace")]
     fn parameters_are_set_that_others_reset() {
         let work = || {
-            // SAFETY: the flag that would make it unsafe, FILES, is not given.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            crate::sys::process::unshare(libc::CLONE_NEWNET).unwrap();
             let usual = std::fs::read_to_string(format!("{DIRECTORY}/ipv4/ip_forward")).unwrap();
             let on = if usual.trim() == "0" { "1" } else { "0" };
             let wanted = [
