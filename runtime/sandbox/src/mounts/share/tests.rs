@@ -102,6 +102,9 @@ fn host_can_unmount_and_remove_below_a_volume_and_its_later_mounts_are_not_seen(
     std::fs::write(ground.path("data/later/file"), "").unwrap();
     assert!(ground.seen("web/rootfs/later").exists());
     assert!(!ground.seen("web/rootfs/later/file").exists());
+    // What is shown from now on has it, whether or not mounts of this host propagate.
+    ground.show("data", &["rbind"]);
+    assert!(ground.seen("web/rootfs/later/file").exists());
     unmount(ground.path("data/later"), UnmountFlags::empty()).unwrap();
 }
 
