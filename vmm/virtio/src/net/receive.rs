@@ -89,7 +89,8 @@ impl Receiver {
                     self.take(&mut room, len);
                     active.complete_all(position, &self.used)?;
                 }
-                Some(_) | None => return Ok(()),
+                Some(_) => {}
+                None => return Ok(()),
             }
         }
         active.kick_later(position)

@@ -62,7 +62,8 @@ impl Tap {
     }
 
     /// Reads the next packet with its header into guest memory; what does not fit is cut off.
-    /// `None`: there is none, or none that can be had.
+    /// `None`: there is none, or none that can be had; 0 for one that is lost, behind which there
+    /// may be others.
     pub(super) fn read(&mut self, slices: &[FileVolatileSlice<'_>]) -> Option<usize> {
         transfer(|| self.file.read_vectored_volatile(slices))
     }
@@ -80,10 +81,10 @@ fn transfer(mut step: impl FnMut() -> io::Result<usize>) -> Option<usize> {
             Ok(len) => return Some(len),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-            // A tap that is down or gone, or a header that makes no sense.
+            // A tap that is down or gone, or (only then is it taken) a packet that makes no sense.
             Err(error) => {
                 guest_warn!("net: packet lost: {error}");
-                return None;
+                return (error.kind() == ErrorKind::InvalidInput).then_some(0);
             }
         }
     }
