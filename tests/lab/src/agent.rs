@@ -1,7 +1,7 @@
 //! The guest side: what `lab-agent` does inside L1.
 //!
 //! [`init`] is PID 1: it runs the setup script, starts the service, reaps orphans, and powers
-//! off when the service ends. [`serve`] is the service: one thread and one [`session`] per
+//! off when the service ends. [`serve`] is the service: one thread and one `session` per
 //! connection.
 
 pub mod init;
