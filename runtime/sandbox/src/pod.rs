@@ -11,6 +11,11 @@ use crate::sizing::Limits;
 /// Annotations that tell a sandbox container, which is the pod itself, from all others.
 const KINDS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
+/// Kernel parameters by which everybody may listen on low ports and ping. The network belongs to
+/// the guest, not to a pod's user namespace, whose root would have the right to both under runc.
+const FOR_USERS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+
 /// A pod, as far as its machine is concerned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
@@ -75,7 +80,7 @@ impl Pod {
         let namespace = |kind: &str| namespaces.iter().find(|entry| entry["type"] == kind);
         let network = namespace("network").and_then(|entry| entry["path"].as_str());
         let score = spec.pointer("/process/oomScoreAdj").and_then(Value::as_i64);
-        Self {
+        let pod = Self {
             limits: Limits::from_spec(spec),
             hostname: text("/hostname").filter(|name| !name.is_empty()).map(str::to_owned),
             sysctls: if sandbox { sysctls(spec) } else { BTreeMap::new() },
@@ -83,7 +88,17 @@ impl Pod {
             cgroup: text("/linux/cgroupsPath").filter(|path| !path.is_empty()).map(str::to_owned),
             oom_score_adj: score.and_then(|score| i32::try_from(score).ok()),
             pid_namespace: namespace("pid").is_some(),
+        };
+        if namespace("user").is_some() { pod.with_users() } else { pod }
+    }
+
+    /// The same for containers in a user namespace. What was asked for stays as it is.
+    #[must_use]
+    pub fn with_users(mut self) -> Self {
+        for (key, value) in FOR_USERS {
+            self.sysctls.entry(key.to_owned()).or_insert_with(|| value.to_owned());
         }
+        self
     }
 }
 
@@ -120,6 +135,18 @@ mod tests {
         assert_eq!(pod.cgroup.as_deref(), Some("/kubepods/pod1/abc"));
         assert_eq!((pod.oom_score_adj, pod.pid_namespace), (Some(-998), true));
         assert_eq!(pod.sysctls["net.ipv4.ip_unprivileged_port_start"], "0");
+    }
+
+    #[test]
+    fn users_of_a_namespace_may_do_with_the_network_what_is_usual() {
+        let spec = json!({
+            "annotations": {"io.kubernetes.cri-o.ContainerType": "sandbox"},
+            "linux": {"sysctl": {"net.ipv4.ip_unprivileged_port_start": "80"},
+                "namespaces": [{"type": "user"}]},
+        });
+        let pod = Pod::from_spec(&spec);
+        assert_eq!(pod.sysctls["net.ipv4.ip_unprivileged_port_start"], "80");
+        assert_eq!(pod.sysctls["net.ipv4.ping_group_range"], "0 2147483647");
     }
 
     #[test]

@@ -33,7 +33,9 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
     let resources = linux.resources.unwrap_or_default();
     let positive = |value: i64| u64::try_from(value).ok().filter(|&value| value > 0);
     let namespaces = linux.security_context.and_then(|context| context.namespace_options);
-    Pod {
+    let namespaces = namespaces.unwrap_or_default();
+    let users = namespaces.userns_options.is_some_and(|users| users.mode() == NamespaceMode::Pod);
+    let pod = Pod {
         limits: Limits {
             cpu_quota_us: positive(resources.cpu_quota),
             cpu_period_us: positive(resources.cpu_period),
@@ -44,8 +46,9 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
         sysctls: linux.sysctls,
         network: Some(PathBuf::from(&request.netns_path)).filter(|path| path.is_absolute()),
         oom_score_adj: Some(OOM_SCORE_ADJ),
-        pid_namespace: namespaces.unwrap_or_default().pid() != NamespaceMode::Node,
-    }
+        pid_namespace: namespaces.pid() != NamespaceMode::Node,
+    };
+    if users { pod.with_users() } else { pod }
 }
 
 /// The cgroup that containerd's own controller would use below `parent`.
@@ -129,7 +132,8 @@ mod tests {
 
     #[test]
     fn processes_of_the_node_are_the_guests() {
-        let namespace_options = Some(NamespaceOption { pid: NamespaceMode::Node.into() });
+        let pid = NamespaceMode::Node.into();
+        let namespace_options = Some(NamespaceOption { pid, ..Default::default() });
         let security_context = Some(LinuxSandboxSecurityContext { namespace_options });
         let linux = Some(LinuxPodSandboxConfig { security_context, ..Default::default() });
         let config = PodSandboxConfig { linux, ..Default::default() };
@@ -140,12 +144,12 @@ mod tests {
     #[test]
     fn bytes_are_read_as_containerd_writes_them() {
         let parts: [&[u8]; 6] = [
-            b"\x12\x01n",                           // hostname
-            b"\x22\x09\x0a\x01s\x12\x01d\x1a\x01o", // dns_config
-            b"\x42\x1a\x0a\x02/p",                  // linux, with cgroup_parent,
-            b"\x12\x04\x0a\x02\x10\x02",            // security_context,
-            b"\x1a\x06\x0a\x01k\x12\x01v",          // sysctls
-            b"\x2a\x06\x08\x07\x10\x08\x20\x09",    // and resources
+            b"\x12\x01n",                                // hostname
+            b"\x22\x09\x0a\x01s\x12\x01d\x1a\x01o",      // dns_config
+            b"\x42\x1e\x0a\x02/p",                       // linux, with cgroup_parent,
+            b"\x12\x08\x0a\x06\x10\x02\x2a\x02\x08\x00", // security_context,
+            b"\x1a\x06\x0a\x01k\x12\x01v",               // sysctls
+            b"\x2a\x06\x08\x07\x10\x08\x20\x09",         // and resources
         ];
         let mut request = request(&PodSandboxConfig::default());
         request.options.mut_or_insert_default().value = parts.concat();
@@ -155,6 +159,7 @@ mod tests {
         assert_eq!(pod.cgroup.as_deref(), Some("/p/abc"));
         assert!(!pod.pid_namespace);
         assert_eq!(pod.sysctls["k"], "v");
+        assert_eq!(pod.sysctls["net.ipv4.ip_unprivileged_port_start"], "0");
         let limits = (pod.limits.cpu_period_us, pod.limits.cpu_quota_us, pod.limits.memory_bytes);
         assert_eq!(limits, (Some(7), Some(8), Some(9)));
     }

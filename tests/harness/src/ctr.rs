@@ -174,10 +174,18 @@ impl Drop for Name {
         if !std::thread::panicking() {
             return;
         }
+        println!("{}", shims_words());
         // Other tests shall not fail for this one's sake.
         ctr(&["task", "rm", "--force", self.as_str()]);
         ctr(&["container", "rm", self.as_str()]);
     }
+}
+
+/// The last that shims wrote to the log of the host's containerd.
+fn shims_words() -> String {
+    let log = std::fs::read_to_string("/var/log/containerd.log").unwrap_or_default();
+    let words: Vec<_> = log.lines().filter(|line| line.contains("runtime=cuddy")).collect();
+    words[words.len().saturating_sub(20)..].join("\n")
 }
 
 /// What containerd publishes while the value lives.

@@ -62,6 +62,15 @@ pub(super) enum NamespaceMode {
 pub(super) struct NamespaceOption {
     #[prost(enumeration = "NamespaceMode", tag = "2")]
     pub(super) pid: i32,
+    #[prost(message, optional, tag = "5")]
+    pub(super) userns_options: Option<UserNamespace>,
+}
+
+/// Users of its containers; their ids are said again with each container.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct UserNamespace {
+    #[prost(enumeration = "NamespaceMode", tag = "1")]
+    pub(super) mode: i32,
 }
 
 /// Limits; 0 for none.

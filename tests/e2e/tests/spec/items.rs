@@ -1,54 +1,12 @@
-//! Items of the OCI runtime specification in real machines: `ctr run --config` with a
-//! configuration of our own. What one kernel can tell as well as another, the agent's tests
-//! (`agent/tests/spec.rs`, `limits.rs`) go through one by one; here is what host and guest must do
-//! together, and one container that has nearly everything.
+//! Everything but users' namespaces.
 
-#![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
+use std::os::unix::fs::chown;
 
-use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
-
-use harness::ctr::{BUSYBOX, Done, Name, RUNTIME, ctr};
+use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::host;
-use harness::shim::busybox_root;
 use serde_json::{Value, json};
 
-/// A bundle's worth: a root directory, and the configuration that containerd gives by default.
-struct Bundle {
-    dir: tempfile::TempDir,
-    name: Name,
-    spec: Value,
-}
-
-impl Bundle {
-    fn new(what: &str, script: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let root = busybox_root(dir.path());
-        let mut spec: Value = serde_json::from_str(&ctr(&["oci", "spec"]).ok()).unwrap();
-        spec["root"] = json!({"path": root});
-        spec["process"]["args"] = json!(["/bin/sh", "-c", script]);
-        spec["process"]["env"] = json!(["PATH=/bin"]);
-        Self { dir, name: Name::new(what), spec }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Adds to a list of the configuration.
-    fn push(&mut self, pointer: &str, entry: Value) {
-        self.spec.pointer_mut(pointer).unwrap().as_array_mut().unwrap().push(entry);
-    }
-
-    /// Runs the container to its end and removes it.
-    fn run(&self) -> Done {
-        let config = self.path("config.json");
-        std::fs::write(&config, self.spec.to_string()).unwrap();
-        let config = config.display().to_string();
-        let fixed = ["run", "--rm", "--runtime", RUNTIME, "--config", &config];
-        ctr(&[&fixed[..], &[self.name.as_str()]].concat())
-    }
-}
+use super::Bundle;
 
 /// What is asked in the container that has everything, and the answer.
 const ITEMS: [(&str, &str, &str); 27] = [
@@ -230,7 +188,7 @@ fn hooks_of_the_host_run_beside_the_shim() {
 #[test]
 fn apparmor_profile_of_the_host_is_enforced_in_the_guest() {
     const PROFILE: &str = "cuddy-test-deny-tmp";
-    let policy = include_bytes!("../../../agent/tests/policies/deny-tmp.policy");
+    let policy = include_bytes!("../../../../agent/tests/policies/deny-tmp.policy");
     std::fs::write("/sys/kernel/security/apparmor/.replace", policy).unwrap();
     let name = Name::new("apparmor");
     let script =
@@ -248,61 +206,6 @@ fn apparmor_profile_of_the_host_is_enforced_in_the_guest() {
     assert!(done.stderr.contains("the host has not loaded it"), "{done:?}");
     ctr(&["container", "rm", name.as_str()]);
     host::settled();
-}
-
-fn chown_all(path: &Path, id: u32) {
-    std::os::unix::fs::lchown(path, Some(id), Some(id)).unwrap();
-    if path.is_dir() && !path.is_symlink() {
-        let entries = std::fs::read_dir(path).unwrap().flatten();
-        entries.for_each(|entry| chown_all(&entry.path(), id));
-    }
-}
-
-#[test]
-fn user_namespace_sees_its_own_files_as_its_own() {
-    const FIRST: u32 = 100_000;
-    let script = "id -u; cat /proc/self/uid_map | tr -s ' '; stat -c %u /bin/sh /data /data/web; \
-                  touch /made /data/made && chown 33:33 /data/made && echo fine";
-    let mut bundle = Bundle::new("userns", script);
-    let root = bundle.path("root");
-    for applet in ["id", "tr", "stat", "chown"] {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
-    }
-    chown_all(&root, FIRST);
-    let data = bundle.path("volume");
-    std::fs::create_dir(&data).unwrap();
-    std::fs::write(data.join("web"), "").unwrap();
-    chown(data.join("web"), Some(33), Some(33)).unwrap();
-    let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
-    bundle.push("/linux/namespaces", json!({"type": "user"}));
-    bundle.spec["linux"]["uidMappings"] = map.clone();
-    bundle.spec["linux"]["gidMappings"] = map.clone();
-    // A volume of the host whose files belong to whom they belong: as kubelet asks for it.
-    bundle.push(
-        "/mounts",
-        json!({"destination": "/data", "type": "bind", "source": data,
-        "options": ["rbind", "rw"], "uidMappings": map, "gidMappings": map}),
-    );
-    let done = bundle.run();
-    assert_eq!(done.stdout, format!("0\n 0 {FIRST} 65536\n0\n0\n33\nfine\n"), "{done:?}");
-    let owner = |path: PathBuf| std::fs::metadata(path).unwrap().uid();
-    assert_eq!(owner(root.join("made")), FIRST);
-    assert_eq!(owner(data.join("made")), 33);
-    host::settled();
-}
-
-#[test]
-fn image_of_a_user_namespace_is_mapped_by_the_snapshotter() {
-    let map = "0:200000:65536";
-    for mapping in [&[][..], &["--remap-labels"]] {
-        let name = Name::new("remapped");
-        let fixed = ["run", "--rm", "--runtime", RUNTIME, "--uidmap", map, "--gidmap", map];
-        let script = "id -u; stat -c %u /bin/busybox; touch /made && stat -c %u /made";
-        let rest = [BUSYBOX, name.as_str(), "sh", "-c", script];
-        let done = ctr(&[&fixed[..], mapping, &rest].concat());
-        assert_eq!(done.stdout, "0\n0\n0\n", "{mapping:?}: {done:?}");
-        host::settled();
-    }
 }
 
 #[test]
