@@ -2,7 +2,7 @@
 
 use harness::cri::node::{any_handler, each_handler};
 use harness::cri::{ContainerSpec, PodSpec, api};
-use harness::eventually;
+use harness::{eventually, host};
 
 const MIB: i64 = 1 << 20;
 
@@ -54,6 +54,41 @@ fn statistics_follow_what_containers_do() {
         let network = linux.network.unwrap().default_interface.unwrap();
         assert_eq!(network.name, "eth0");
         cri.remove_pod(&pod);
+    });
+}
+
+fn score(pid: u32) -> i32 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    text.trim().parse().unwrap()
+}
+
+#[test]
+fn machine_and_shim_are_charged_to_the_pod_and_rank_with_it() {
+    each_handler(|node| {
+        let spec = PodSpec::new("charged").resources(128 * MIB, 1000);
+        let parent = spec.config.linux.as_ref().unwrap().cgroup_parent.clone();
+        let pod = node.run(spec);
+        let (vmms, shims) = (host::vmms(), host::shims());
+        assert_eq!((vmms.len(), shims.len()), (1, 1));
+        for pid in [vmms[0], shims[0]] {
+            let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+            let below = cgroup.trim().strip_prefix("0::").is_some_and(|at| at.starts_with(&parent));
+            assert!(below, "{cgroup} is not below {parent}");
+        }
+        // The shim is a little less precious than containerd, which is of this process's kind; the
+        // machine as a pause process, and then as the most precious of its containers.
+        assert_eq!(score(shims[0]), score(std::process::id()) + 1);
+        assert_eq!(score(vmms[0]), -998);
+        for (name, own, machine) in
+            [("burstable", 900, 900), ("guaranteed", -997, -997), ("best", 1000, -997)]
+        {
+            let mut spec = ContainerSpec::idle(name);
+            spec.limits().oom_score_adj = own;
+            let container = node.cri.start_new(&pod, spec);
+            assert_eq!(node.cri.sh(&container, "cat /proc/1/oom_score_adj"), own.to_string());
+            assert_eq!(score(vmms[0]), machine, "{name}");
+        }
+        node.cri.remove_pod(&pod);
     });
 }
 

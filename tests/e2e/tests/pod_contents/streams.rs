@@ -118,6 +118,31 @@ fn attach_reaches_the_containers_own_process() {
     });
 }
 
+/// To detach is the client's doing: Ctrl-P Ctrl-Q and what else has a meaning to terminals are
+/// bytes as any other. Whoever leaves takes nothing along.
+#[test]
+fn a_terminal_passes_every_byte_and_outlives_who_attached() {
+    each_handler(|node| {
+        let pod = node.run(PodSpec::new("bytes"));
+        let script = "stty raw -echo; echo on; while :; do \
+                      dd bs=1 count=4 2>/dev/null | od -A n -t x1; done";
+        let mut spec = ContainerSpec::shell("terminal", script).stdin().tty();
+        spec.config.stdin_once = false;
+        let container = node.cri.start_new(&pod, spec);
+        eventually("it runs", || text(&container.log, Stream::Stdout).contains("on"));
+        for (bytes, seen) in
+            [(b"\x10\x11\x03\x1a", "10 11 03 1a"), (b"\x04\x1c\x13\xff", "04 1c 13 ff")]
+        {
+            let mut session = node.cri.attach(&container, true, true);
+            session.write(bytes);
+            session.until(seen);
+            session.hang_up();
+        }
+        assert_eq!(node.cri.sh(&container, "cat /proc/1/comm"), "sh");
+        node.cri.remove_pod(&pod);
+    });
+}
+
 #[test]
 fn port_forward_reaches_the_pods_loopback() {
     each_handler(|node| {
