@@ -23,6 +23,7 @@ mod network;
 pub mod pod;
 pub mod sandbox;
 pub mod sizing;
+mod socket;
 pub mod spawn;
 pub mod spec;
 pub mod stats;

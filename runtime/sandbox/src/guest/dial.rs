@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::Error;
+use crate::{Error, socket};
 
 /// How long the guest may take to accept.
 const ACCEPT: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub(super) async fn dial(vsock: &Path, port: u32) -> Result<UnixStream, Error> {
 }
 
 async fn greet(vsock: &Path, port: u32) -> std::io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(vsock).await?;
+    let mut stream = socket::connect(vsock).await?;
     stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
     let mut line = Vec::with_capacity(MAX_GREETING);
     // Byte by byte: what follows the line belongs to the connection's user.

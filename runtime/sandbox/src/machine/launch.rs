@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::journal::Entry;
 use crate::mounts::Share;
 use crate::spawn::{self, Watched};
 use crate::store::StateDir;
-use crate::{Config, Error};
+use crate::{Config, Error, socket};
 
 /// virtio-fs tag of the shared directory.
 pub(crate) const SHARE_TAG: &str = "share";
@@ -95,7 +94,7 @@ fn describe(
         .map_err(|error| Error::failed("making the guest's memory", &error))?;
     let memory = slots.add(memory)?;
     let vsock = state.vsock();
-    let listener = UnixListener::bind(&vsock)
+    let listener = socket::listen(&vsock)
         .map_err(|error| Error::failed(&format!("listening on {}", vsock.display()), &error))?;
     let listener = slots.add(listener)?;
     let root = launch.share.directory();
