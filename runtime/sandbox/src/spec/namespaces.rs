@@ -5,7 +5,7 @@
 //! | path names | kind | in the guest |
 //! |---|---|---|
 //! | the pod | pid, if the pod has one | the pod's pid namespace |
-//! | the pod | user, if the container has its maps | the pod's user namespace |
+//! | no container | user, if the configuration has its maps | the pod's user namespace |
 //! | the pod | any other | the guest's own, which is the pod's |
 //! | a container | any | that container's |
 //! | anything else | any | the guest's own |
@@ -34,8 +34,8 @@ pub enum Holder {
 pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) -> Vec<String> {
     let mut notes = Vec::new();
     let Some(linux) = spec.get_mut("linux").and_then(Value::as_object_mut) else { return notes };
-    // A user namespace is made with its maps, by the first of the pod or anew; without them there
-    // is none to enter.
+    // The pod's user namespace, wherever containerd or CRI-O have pinned theirs. It is made with the
+    // maps of the first container; without them there is none to enter.
     let mapped = linux.get("uidMappings").is_some_and(has_content);
     let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) else {
         return notes;
@@ -51,9 +51,11 @@ pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) -> Ve
         if place.is_none() && (process.is_some() || !is_pinned(kind)) {
             notes.push(format!("{kind} namespace {path} of the host: the guest's own is used"));
         }
-        match place.and_then(|holder| in_guest(&holder, kind, mapped)) {
+        match place.and_then(|holder| in_guest(&holder, kind)) {
             Some(path) => namespace["path"] = path.into(),
-            None if kind == "user" && mapped => namespace["path"] = "".into(),
+            None if kind == "user" && mapped => {
+                namespace["path"] = agent_api::POD_USER_NAMESPACE.into();
+            }
             None => return false,
         }
         true
@@ -77,13 +79,10 @@ fn process_of(path: &Path) -> Option<u32> {
 }
 
 /// The path in the guest; none where it is the guest's own.
-fn in_guest(holder: &Holder, kind: &str, mapped: bool) -> Option<String> {
+fn in_guest(holder: &Holder, kind: &str) -> Option<String> {
     match holder {
         Holder::Pod { pid_namespace: true } if kind == "pid" => {
             Some(agent_api::POD_PID_NAMESPACE.to_owned())
-        }
-        Holder::Pod { .. } if kind == "user" && mapped => {
-            Some(agent_api::POD_USER_NAMESPACE.to_owned())
         }
         Holder::Pod { .. } => None,
         Holder::Container(id) => {
@@ -177,16 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn user_namespace_with_maps_is_the_pods_or_made_anew() {
-        for (path, expected) in
-            [("/proc/7/ns/user", "/run/cuddy/ns/pod/user"), ("/run/userns/mine", "")]
-        {
+    fn user_namespace_with_maps_is_the_pods() {
+        for path in ["/proc/7/ns/user", "/run/containerd/userns/pinned"] {
             let mut spec = json!({"linux": {
                 "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
                 "namespaces": [{"type": "user", "path": path}],
             }});
-            translate(&mut spec, holder);
-            assert_eq!(spec["linux"]["namespaces"], json!([{"type": "user", "path": expected}]));
+            assert!(translate(&mut spec, holder).is_empty());
+            let pod = json!([{"type": "user", "path": "/run/cuddy/ns/pod/user"}]);
+            assert_eq!(spec["linux"]["namespaces"], pod);
         }
     }
 }
