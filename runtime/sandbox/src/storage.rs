@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 pub use self::layers::{DiskPath, Join, Layers, Upper};
+pub(crate) use self::memory::is_shared;
 pub use self::plan::{DiskPlan, Plan};
 use crate::events::Mount;
 use crate::guest::GuestMount;
@@ -35,6 +36,8 @@ pub(crate) struct Site<'a> {
     pub(crate) container: &'a ContainerId,
     pub(crate) state: &'a StateDir,
     pub(crate) booted: &'a Booted,
+    /// Whether the container shares the pod's memory at `/dev/shm`.
+    pub(crate) shares_memory: bool,
 }
 
 /// A container's root filesystem, and all else that it sees of the host.

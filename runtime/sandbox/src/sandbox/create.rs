@@ -16,7 +16,7 @@ use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
 use crate::storage::{Plan, Rootfs, Site};
 use crate::store::StateDir;
-use crate::{ContainerId, Error, Pod, apparmor, cgroup, pod, spec};
+use crate::{ContainerId, Error, Pod, apparmor, cgroup, pod, spec, storage};
 
 /// Least time between two reports of want of memory in one container. The attack: a guest that
 /// counts up without end, and so fills containerd's events and logs.
@@ -30,6 +30,7 @@ struct Work {
     state: StateDir,
     owner: stdio::Owner,
     hooks: Option<Hooks>,
+    shares_memory: bool,
 }
 
 struct Made {
@@ -88,6 +89,7 @@ impl Owner {
     ) -> Result<(Work, Boot), Error> {
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
         let hooks = Hooks::from_spec(&host_spec, request.id.as_str(), &request.bundle)?;
+        let shares_memory = storage::is_shared(&host_spec);
         for note in namespaces::translate(&mut host_spec, |pid| self.holder(pid)) {
             log::info!("container {}: {note}", request.id);
         }
@@ -96,7 +98,8 @@ impl Owner {
         self.careful |= plan.is_written_by_guest();
         let owner = self.stdio_owner(&request.id);
         let state = self.state.clone();
-        Ok((Work { request, host_spec, plan, state, owner, hooks }, boot))
+        let work = Work { request, host_spec, plan, state, owner, hooks, shares_memory };
+        Ok((work, boot))
     }
 
     fn created(&mut self, request: CreateRequest, outcome: Result<Made, Error>, reply: Reply<u32>) {
@@ -201,12 +204,12 @@ type Boot = watch::Receiver<Option<Result<Booted, Error>>>;
 
 /// Makes the container in the guest; undoes everything on failure.
 async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
-    let Work { request, host_spec, plan, state, owner, hooks } = work;
+    let Work { request, host_spec, plan, state, owner, hooks, shares_memory } = work;
     let id = request.id;
     let mut rootfs = None;
     let streams = async {
         state.step("create");
-        let site = Site { container: &id, state: &state, booted: &booted };
+        let site = Site { container: &id, state: &state, booted: &booted, shares_memory };
         let rootfs = rootfs.insert(Rootfs::prepare(plan, site).await?);
         let mut guest_spec = spec::translate(host_spec, &id, &rootfs.guest_path)?;
         rootfs.show(&mut guest_spec, &request.bundle, site).await?;

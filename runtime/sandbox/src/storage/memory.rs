@@ -54,13 +54,23 @@ pub(super) async fn show(
     Ok(Some(memory.path))
 }
 
+/// Whether a configuration as the caller wrote it joins an IPC namespace: then the container shares
+/// its memory as well (pure).
+pub(crate) fn is_shared(host_spec: &Value) -> bool {
+    let namespaces = host_spec.pointer("/linux/namespaces").and_then(Value::as_array);
+    namespaces.into_iter().flatten().any(|namespace| {
+        let path = namespace.get("path").and_then(Value::as_str).unwrap_or_default();
+        namespace.get("type").is_some_and(|kind| kind == "ipc") && !path.is_empty()
+    })
+}
+
 /// Lets a container that shares the pod's IPC namespace share its memory as well, where nothing
 /// of the host is bound for that (containerd's Sandbox API).
 ///
 /// # Errors
 /// The guest can't mount it.
 pub(super) async fn share_shm(spec: &mut Value, site: Site<'_>) -> Result<(), Error> {
-    let Some(mount) = own_shm(spec) else { return Ok(()) };
+    let Some(mount) = own_shm(spec).filter(|_| site.shares_memory) else { return Ok(()) };
     let path = format!("{}/memory/shm", agent_api::STATE_DIR);
     let options = strings(mount);
     let memory = GuestMount {
@@ -78,14 +88,9 @@ pub(super) async fn share_shm(spec: &mut Value, site: Site<'_>) -> Result<(), Er
     Ok(())
 }
 
-/// The entry of a tmpfs at `/dev/shm`, unless the container has an IPC namespace to itself (pure).
+/// The entry of a tmpfs at `/dev/shm` (pure).
 fn own_shm(spec: &mut Value) -> Option<&mut Value> {
-    let namespaces = spec.pointer("/linux/namespaces").and_then(Value::as_array);
-    let alone = namespaces.into_iter().flatten().any(|namespace| {
-        let path = namespace.get("path").and_then(Value::as_str).unwrap_or_default();
-        namespace.get("type").is_some_and(|kind| kind == "ipc") && path.is_empty()
-    });
-    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut).filter(|_| !alone)?;
+    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut)?;
     let at_shm = |mount: &&mut Value| {
         mount.get("destination").is_some_and(|at| at == SHM)
             && mount.get("type").is_some_and(|kind| kind == "tmpfs")
@@ -208,12 +213,14 @@ mod tests {
             let mount = json!({"destination": SHM, "type": kind, "options": ["noexec", "size=1k"]});
             json!({"mounts": [mount], "linux": {"namespaces": [namespace]}})
         };
-        let shared = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
-        let mut pods = spec(shared.clone(), "tmpfs");
+        let joined = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
+        assert!(is_shared(&spec(joined.clone(), "tmpfs")));
+        assert!(!is_shared(&spec(json!({"type": "ipc"}), "tmpfs")));
+        assert!(!is_shared(&spec(json!({"type": "pid", "path": "/proc/1/ns/pid"}), "tmpfs")));
+        assert!(!is_shared(&json!({})));
+        let mut pods = spec(joined.clone(), "tmpfs");
         assert_eq!(strings(own_shm(&mut pods).unwrap()), ["noexec", "size=1k"]);
-        assert!(own_shm(&mut spec(json!({"type": "pid"}), "tmpfs")).is_some());
-        assert!(own_shm(&mut spec(json!({"type": "ipc"}), "tmpfs")).is_none());
-        assert!(own_shm(&mut spec(shared, "bind")).is_none());
+        assert!(own_shm(&mut spec(joined, "bind")).is_none());
     }
 
     #[test]
