@@ -33,6 +33,9 @@ pub(crate) struct DevicesArgs {
     rounds: u32,
 }
 
+/// What counts as equal where the same code of the host's kernel moves the packets of both.
+const SAME: f64 = 0.95;
+
 /// Who moves packets between tap and guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +53,14 @@ struct Row {
     qemu: Samples,
     /// How many times as good Cuddy is.
     ratio: f64,
+    /// The least that the ratio may be.
+    at_least: f64,
+}
+
+impl Row {
+    fn behind(&self) -> bool {
+        self.ratio < self.at_least
+    }
 }
 
 /// A machine's numbers by the name of the measure.
@@ -75,7 +86,7 @@ impl DevicesArgs {
             rows.extend(wanted.iter().map(|measure| row(measure, packets, [&cuddy, &qemu])));
         }
         results.give("devices", &table(&rows), &rows)?;
-        Ok(rows.iter().all(|row| row.ratio >= 1.0))
+        Ok(!rows.iter().any(Row::behind))
     }
 
     /// The measures of one kind of machine; vhost changes nothing but the network.
@@ -98,13 +109,15 @@ fn row(measure: &Measure, packets: Packets, [cuddy, qemu]: [&[Numbers]; 2]) -> R
     };
     let by = if packets == Packets::Vhost { ", vhost" } else { "" };
     let what = format!("{}{by}", measure.name);
-    Row { what, unit: measure.unit, cuddy, qemu, ratio }
+    let at_least = if packets == Packets::Vhost { SAME } else { 1.0 };
+    Row { what, unit: measure.unit, cuddy, qemu, ratio, at_least }
 }
 
 fn table(rows: &[Row]) -> String {
     let mut table = Table::new(["", "cuddy", "QEMU", "", "times as good", ""]);
-    for Row { what, unit, cuddy, qemu, ratio } in rows {
-        let verdict = if *ratio < 1.0 { "BEHIND" } else { "" };
+    for row in rows {
+        let verdict = if row.behind() { "BEHIND" } else { "" };
+        let Row { what, unit, cuddy, qemu, ratio, .. } = row;
         let [cuddy, qemu] = [cuddy, qemu].map(|samples| format!("{:.1}", samples.median()));
         let ratio = format!("{ratio:.2}");
         table.row([what.clone(), cuddy, qemu, (*unit).to_owned(), ratio, verdict.to_owned()]);
