@@ -11,7 +11,7 @@ use crate::sizing::Limits;
 /// Annotations that tell a sandbox container, which is the pod itself, from all others.
 const KINDS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
-/// Kernel parameters by which everybody may listen on low ports and ping. The network belongs to
+/// Kernel parameters by which everybody may use low ports and ICMP sockets. The network belongs to
 /// the guest, not to a pod's user namespace, whose root would have the right to both under runc.
 const FOR_USERS: [(&str, &str); 2] =
     [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];

@@ -211,7 +211,6 @@ fn capabilities(cri: &Cri, pod: &Pod) {
     let script = "nc -l -p 80 & sleep 1; cat /proc/net/tcp /proc/net/tcp6; kill $!";
     let listening = cri.sh(&second, script);
     assert!(listening.contains(":0050 "), "{listening}");
-    cri.exec_sync(&second, &["ping", "-c", "1", "127.0.0.1"]).ok();
     // The network is the guest's, not the user namespace's: see docs/limits.md.
     let address = ["ip", "address", "add", "10.1.1.1/32", "dev", "lo"];
     let denied = cri.exec_sync(&first, &address);
