@@ -5,8 +5,9 @@
 mod netns;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
@@ -43,6 +44,26 @@ fn get(address: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// Gives `content` to one client of the node's `address`; where, and who came.
+fn serve_once(address: &str, content: Vec<u8>) -> (String, JoinHandle<SocketAddr>) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let serve = std::thread::spawn(move || {
+        let (mut stream, peer) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+        stream.write_all(&content).unwrap();
+        let _request = stream.shutdown(std::net::Shutdown::Write);
+        let _rest = stream.read_to_end(&mut Vec::new());
+        peer
+    });
+    (url, serve)
+}
+
+/// Bytes that fill queues many times.
+const TRANSFER: usize = 4 << 20;
+
+const FIN_TIMEOUT: &str = "/proc/sys/net/ipv4/tcp_fin_timeout";
+
 const HTTPD: &str = "mkdir -p /www; echo from the guest >/www/index.html; cd /www; ";
 
 fn end(netns: Netns, container: Name) {
@@ -56,10 +77,13 @@ fn end(netns: Netns, container: Name) {
 #[test]
 fn guest_behind_a_bridge_is_reached_and_reaches_with_the_namespaces_own_settings() {
     let mut netns = Netns::new();
-    let result = netns.chain(&[bridge(1400)]);
+    let sysctls = json!({"net.core.somaxconn": "77", "net.ipv4.tcp_fin_timeout": "33"});
+    let result = netns.chain(&[bridge(1400), json!({"type": "tuning", "sysctl": sysctls})]);
     let pod = address(&result, 0);
     let container =
         netns.start(BUSYBOX, &[], &["sh", "-c", &format!("{HTTPD} exec httpd -f -p 80")]);
+    let tuned = container.exec(&["cat", "/proc/sys/net/core/somaxconn", FIN_TIMEOUT]);
+    assert_eq!(tuned.ok(), "77\n33\n");
     eventually("the guest serves", || get(&format!("{pod}:80")).is_ok());
     assert!(get(&format!("{pod}:80")).unwrap().contains("from the guest"));
     let v6 = format!("[{}]:80", address(&result, 1));
@@ -68,18 +92,9 @@ fn guest_behind_a_bridge_is_reached_and_reaches_with_the_namespaces_own_settings
 
     // From the guest: the node by both families.
     container.exec(&["ping", "-c", "1", "-W", "20", "10.22.0.1"]).ok();
-    let listener = TcpListener::bind("10.22.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let serve = std::thread::spawn(move || {
-        let (mut stream, peer) = listener.accept().unwrap();
-        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nfrom the node").unwrap();
-        let _request = stream.shutdown(std::net::Shutdown::Write);
-        let _rest = stream.read_to_end(&mut Vec::new());
-        peer
-    });
-    let url = format!("http://10.22.0.1:{port}/");
+    let (url, served) = serve_once("10.22.0.1", b"from the node".to_vec());
     assert!(container.exec(&["wget", "-qO-", &url]).ok().contains("from the node"));
-    assert_eq!(serve.join().unwrap().ip().to_string(), pod);
+    assert_eq!(served.join().unwrap().ip().to_string(), pod);
 
     // The same name, hardware address, MTU and addresses as in the namespace.
     let wanted = netns.ip("-o link show eth0");
@@ -183,7 +198,8 @@ fn interfaces_and_addresses_that_come_change_and_go_later_are_followed() {
     netns.ip("addr add fd0a::2/64 dev net1 nodad");
     netns.ip("link set net1 up");
     sh("ip addr add fd0a::1/64 dev vethm nodad; ip link set vethm up");
-    let container = netns.start(BUSYBOX, &[], &["sleep", "1000"]);
+    // As many queue pairs.
+    let container = netns.start(BUSYBOX, &["--cpus", "2"], &["sleep", "1000"]);
     container.exec(&["ping", "-c", "1", "-W", "20", "10.9.0.1"]).ok();
     container.exec(&["ping6", "-c", "1", "-W", "20", "fd0a::1"]).ok();
     let has = |what: &[&str], text: &str| container.exec(what).ok().contains(text);
@@ -208,6 +224,20 @@ fn interfaces_and_addresses_that_come_change_and_go_later_are_followed() {
     netns.ip("link del net1");
     eventually("an interface goes", || !has(&["ip", "link"], "net1"));
     assert!(has(&["ip", "link"], "net2"));
+
+    // Into the window that has become free.
+    netns.ip("link add net3 type veth peer name vetho netns 1");
+    netns.ip("addr add 10.20.0.2/24 dev net3");
+    netns.ip("link set net3 up");
+    sh("ip addr add 10.20.0.1/24 dev vetho; ip link set vetho up");
+    eventually("another one", || has(&["ip", "addr"], "10.20.0.2/24"));
+    for (interface, node) in [("eth0", "10.9.0.1"), ("net2", "10.19.0.1"), ("net3", "10.20.0.1")] {
+        container.exec(&["ls", &format!("/sys/class/net/{interface}/queues/tx-1")]).ok();
+        let (url, served) = serve_once(node, vec![b'x'; TRANSFER]);
+        let count = container.exec(&["sh", "-c", &format!("wget -qO- {url} | wc -c")]).ok();
+        assert_eq!(count.trim(), TRANSFER.to_string(), "{interface}");
+        served.join().unwrap();
+    }
     end(netns, container);
 }
 
