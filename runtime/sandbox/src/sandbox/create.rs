@@ -244,8 +244,10 @@ fn read_spec(bundle: &Path) -> Result<Value, Error> {
     let path = bundle.join("config.json");
     let text = std::fs::read(&path)
         .map_err(|error| Error::Invalid(format!("reading {}: {error}", path.display())))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::Invalid(format!("parsing {}: {error}", path.display())))
+    let spec = serde_json::from_slice(&text)
+        .map_err(|error| Error::Invalid(format!("parsing {}: {error}", path.display())))?;
+    namespaces::check_users(&spec)?;
+    Ok(spec)
 }
 
 /// The root directory that the configuration names, by default the bundle's `rootfs`.

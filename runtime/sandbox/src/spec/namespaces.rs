@@ -15,7 +15,7 @@ use std::path::{Component, Path};
 use serde_json::Value;
 
 use super::has_content;
-use crate::ContainerId;
+use crate::{ContainerId, Error};
 
 /// Whose process a number names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,27 @@ pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) -> Ve
         true
     });
     notes
+}
+
+/// Checks that a user namespace has a user and a group 0, as whom a container is made (runc's rule
+/// too).
+///
+/// # Errors
+/// `Invalid` names the list that leaves id 0 out.
+pub fn check_users(spec: &Value) -> Result<(), Error> {
+    for list in ["uidMappings", "gidMappings"] {
+        let ranges =
+            spec.pointer("/linux").and_then(|linux| linux.get(list)).unwrap_or(&Value::Null);
+        let of_zero = |range: &Value| {
+            range["containerID"].as_u64() == Some(0) && range["size"].as_u64().unwrap_or(0) > 0
+        };
+        if has_content(ranges) && !ranges.as_array().is_some_and(|all| all.iter().any(of_zero)) {
+            return Err(Error::Invalid(format!(
+                "linux.{list} leave out id 0, as which a container is made: add a range with containerID 0"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a path that is no process's is the pod's: CNI's network, and what CRI-O pins.
@@ -186,5 +207,16 @@ mod tests {
             let pod = json!([{"type": "user", "path": "/run/cuddy/ns/pod/user"}]);
             assert_eq!(spec["linux"]["namespaces"], pod);
         }
+    }
+    #[test]
+    fn user_namespace_without_root_is_refused_by_name() {
+        let map = |first: u32| json!([{"containerID": first, "hostID": 1000, "size": 10}]);
+        let check = |uids: u32, gids: u32| {
+            check_users(&json!({"linux": {"uidMappings": map(uids), "gidMappings": map(gids)}}))
+        };
+        check(0, 0).unwrap();
+        check_users(&json!({"linux": {}})).unwrap();
+        assert!(check(1, 0).unwrap_err().to_string().contains("linux.uidMappings leave out id 0"));
+        assert!(check(0, 1).unwrap_err().to_string().contains("linux.gidMappings leave out id 0"));
     }
 }
