@@ -66,7 +66,7 @@ images() {
 }
 
 # in_lab PROGRAM TEST...: runs the named tests of a program in a lab of its own, where nothing
-# else has left a trace, and adds their results to `results`. What QEMU's nested virtualisation
+# else has left a trace, and adds their results to `counts`. What QEMU's nested virtualisation
 # may break (see tests/lab/README.md) is repeated up to twice, for everybody to see: only those
 # tests that did not pass. Huge pages for guest memory are denied here; `make bench` and `make
 # run` have them.
@@ -79,13 +79,13 @@ in_lab() {
         "$release/lab" run --payload "$payload" --memory 5120 --seed "$seed" \
             --timeout 900 --silence 280 -e CUDDY_AGENT=/opt/cuddy/tests/cuddy-agent \
             -- sh -c "$deny" sh "/opt/cuddy/tests/$program.test" --test-threads=1 --exact "$@" |
-            tee "$results/output"
+            tee "$results/$program.output"
         code=${PIPESTATUS[0]}
         # A program that ended well ran all its tests, however their lines look.
         if [ "$code" -eq 0 ]; then
             passed=("$@") left=()
         else
-            mapfile -t passed < <(sed -n 's/^test \([^ ]*\) \.\.\. ok$/\1/p' "$results/output")
+            mapfile -t passed < <(sed -n 's/^test \([^ ]*\) \.\.\. ok$/\1/p' "$results/$program.output")
             mapfile -t left < <(comm -23 <(printf '%s\n' "$@" | sort) \
                 <(printf '%s\n' "${passed[@]}" | sort))
         fi
@@ -111,22 +111,42 @@ tests_of() {
         <("$1" --list --format terse --ignored ${FILTER:-} | sed -n 's/: test$//p' | sort)
 }
 
-# All test programs in the payload, or those of the files in TESTS. After 50 minutes nothing is
-# begun any more, so that what hangs is reported before whoever started this gives up.
+# one_of_labs PROGRAM TEST...: as in_lab, but says all at its end, so that nothing is mixed with
+# what another lab says.
+one_of_labs() {
+    local code=0 began=$SECONDS
+    echo "--- $1 begins"
+    in_lab "$@" >"$results/$1.log" 2>&1 || code=1
+    { flock 9; cat "$results/$1.log"; echo "--- $1 took $((SECONDS - began)) s"; } 9>"$results/lock"
+    return "$code"
+}
+
+# All test programs in the payload, or those of the files in TESTS, two labs at a time, since a
+# lab waits for half of its time. After 50 minutes nothing is begun any more, so that what hangs
+# is reported before whoever started this gives up.
 in_labs() {
-    local program code=0 tests deadline=$((SECONDS + 3000))
+    local program code=0 tests ended deadline=$((SECONDS + 3000))
+    local -A running=()
     for program in "$payload"/tests/*.test; do
         mapfile -t tests < <(tests_of "$program")
         program=$(basename "$program" .test)
         [ -z "${TESTS:-}" ] || [[ " $TESTS " == *" ${program#*-} "* ]] || continue
         [ "${#tests[@]}" -gt 0 ] || continue
+        if [ "${#running[@]}" -ge 2 ]; then
+            wait -n -p ended "${!running[@]}" || code=1
+            unset "running[$ended]"
+        fi
         if [ "$SECONDS" -ge "$deadline" ]; then
             echo "=== FAILED: $program: no time left"
             echo "0 ${#tests[@]}" >>"$results/counts"
             code=1
             continue
         fi
-        in_lab "$program" "${tests[@]}" || code=1
+        one_of_labs "$program" "${tests[@]}" &
+        running[$!]=$program
+    done
+    for ended in "${!running[@]}"; do
+        wait "$ended" || code=1
     done
     return "$code"
 }
