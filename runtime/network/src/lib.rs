@@ -139,6 +139,7 @@ impl Network {
         // No address of its own: it would speak to the guest as a neighbour.
         let quiet = LinkChange::default().no_own_address().mtu(link.mtu);
         quiet.apply(socket, index).map_err(failed)?;
+        redirect::leave_unqueued(socket, index).map_err(failed)?;
         let up = LinkChange::default().flags(Link::UP, Link::UP);
         up.apply(socket, index).map_err(failed)?;
         redirect::add(socket, index, link.index).map_err(failed)?;

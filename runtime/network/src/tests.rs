@@ -115,7 +115,7 @@ fn nothing_is_left_and_addresses_stay() {
     let addresses = state("-o addr");
     let mut network = pair.open();
     let plan = network.scan().unwrap();
-    let ports = network.connect(&plan.interfaces[0].link, 1).unwrap();
+    let ports = network.connect(&plan.interfaces[0].link, 2).unwrap();
     assert!(pair.ip("link").contains("cuddy"));
     assert_eq!(network.scan().unwrap(), plan, "what is ours is not seen");
     let index = plan.interfaces[0].link.index;
@@ -127,6 +127,8 @@ fn nothing_is_left_and_addresses_stay() {
         ))
     };
     assert!(tc().contains("clsact") && tc().contains("mirred"), "{}", tc());
+    let queues = run(&format!("tc -n {} qdisc show dev cuddy{index} root", pair.pod));
+    assert!(queues.contains("noqueue"), "{queues}");
     drop(ports);
     drop(network);
     assert!(!tc().contains("clsact") && !tc().contains("mirred"), "{}", tc());
