@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use harness::cri::{ContainerSpec, Cri, Daemon, PodSpec};
+use anyhow::Result;
+use harness::cri::{ContainerSpec, Cri, Daemon, Executed, PodSpec};
 use serde::Serialize;
 
 use crate::memory;
@@ -17,6 +17,9 @@ use crate::results::Results;
 use crate::samples::Samples;
 use crate::table::Table;
 use crate::traces::Traces;
+
+/// One pod of so many may be lost: the lab's emulation breaks a guest now and then, see its README.
+const LOST: u32 = 20;
 
 /// Options of `perf density`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +38,8 @@ struct Density {
     pods: u32,
     /// How many were begun a second time, because the first did not start.
     again: u32,
+    /// How many did not answer any more; the numbers are those of the others.
+    lost: u32,
     shim: Samples,
     vmm: Samples,
     guest: Samples,
@@ -59,7 +64,7 @@ impl DensityArgs {
         daemon.settled();
         before.nothing_new()?;
         results.give("density", &table(&density), &density)?;
-        Ok(true)
+        Ok(density.lost * LOST <= density.pods)
     }
 
     fn measure(&self, cri: &Cri) -> Result<Density> {
@@ -79,12 +84,20 @@ impl DensityArgs {
         let create_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         let answers = all_cpus(pods.iter().collect(), |running: &Running| {
-            cri.exec_sync(&running.container, &["echo", "there"]).ok()
+            cri.try_exec_sync(&running.container, &["echo", "there"], 60)
         });
-        ensure!(answers.iter().all(|answer| answer == "there\n"), "pods answered {answers:?}");
+        let there = |answer: &Result<Executed, _>| match answer {
+            Ok(done) if done.stdout == "there\n" => true,
+            other => {
+                eprintln!("perf: a pod answered {other:?}");
+                false
+            }
+        };
+        let there: Vec<_> = answers.iter().map(there).collect();
         let probe_seconds = begin.elapsed().as_secs_f64();
+        let alive = pods.iter().zip(&there).filter(|(_, there)| **there);
         let taken: Result<Vec<_>> =
-            pods.iter().map(|pod| memory::of_sandbox(&pod.directory())).collect();
+            alive.map(|(pod, _)| memory::of_sandbox(&pod.directory())).collect();
         let taken = taken?;
         let host = (free - memory::available()?) / f64::from(self.pods);
         let begin = Instant::now();
@@ -95,6 +108,7 @@ impl DensityArgs {
         Ok(Density {
             pods: self.pods,
             again: again.into_inner(),
+            lost: there.iter().map(|there| u32::from(!there)).sum(),
             shim: of(|memory| memory.shim),
             vmm: of(|memory| memory.vmm),
             guest: of(|memory| memory.guest),
@@ -121,8 +135,7 @@ fn all_cpus<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Ve
     })
 }
 
-/// A pod with a sleeping container; nothing is left of one that does not start. One of some dozens
-/// of guests breaks in the lab (see its README), and kubelet would begin again as well.
+/// A pod with a sleeping container; nothing is left of one that does not start.
 fn run(cri: &Cri) -> Result<Running> {
     let pod = cri.try_run_pod(PodSpec::new("density"))?;
     let sleeps = ContainerSpec::new("main", &["sleep", "100000"]);
@@ -153,10 +166,11 @@ fn table(density: &Density) -> String {
     }
     let host = "less available on the host".to_owned();
     table.row([host, String::new(), mib(density.host), String::new()]);
-    let Density { pods, again, create_seconds, probe_seconds, remove_seconds, .. } = density;
+    let Density { pods, again, lost, create_seconds, probe_seconds, remove_seconds, .. } = density;
     format!(
         "{pods} pods, {again} of them at the second try: created in {create_seconds:.0} s, probed \
-         in {probe_seconds:.0} s, removed in {remove_seconds:.0} s, nothing left\n{table}"
+         in {probe_seconds:.0} s ({lost} were lost), removed in {remove_seconds:.0} s, nothing \
+         left\n{table}"
     )
 }
 
@@ -173,6 +187,7 @@ mod tests {
         let density = Density {
             pods: 3,
             again: 0,
+            lost: 0,
             shim: vec![3.0, 1.0, 2.0].into(),
             vmm: vec![0.5; 3].into(),
             guest: vec![40.0; 3].into(),
