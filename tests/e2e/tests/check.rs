@@ -93,6 +93,28 @@ fn a_kernel_that_is_no_elf_file_and_an_unknown_key_are_named() {
     assert!(found.contains("kernal") && found.contains("did you mean \"kernel\""), "{found}");
 }
 
+/// As deploy/README.md has it for containerd 2.0 to 2.2.
+#[test]
+fn runcs_type_with_the_installed_shims_path_is_accepted() {
+    let file = "/tmp/cuddy-check-containerd.toml";
+    let check = |path: &str| {
+        let text = format!(
+            "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.cuddy]\n\
+             runtime_type = 'io.containerd.runc.v2'\nruntime_path = '{path}'\n\
+             privileged_without_host_devices = true\n"
+        );
+        std::fs::write(file, text).unwrap();
+        let output = run("cuddy", &["check", "--json", "--containerd-config", file]);
+        std::fs::remove_file(file).unwrap();
+        json(&output)
+    };
+    let report = check("/opt/cuddy/bin/containerd-shim-cuddy-v2");
+    assert_eq!(topic(&report, "containerd-runtime")["status"], "ok", "{report:#}");
+    assert_eq!(topic(&report, "containerd-config")["status"], "ok", "{report:#}");
+    let report = check("/usr/bin/containerd-shim-runc-v2");
+    assert_eq!(topic(&report, "containerd-runtime")["status"], "failed", "{report:#}");
+}
+
 #[test]
 fn wrong_usage_is_told_from_an_unusable_host() {
     assert_eq!(run("cuddy", &["check", "--no-such-option"]).status.code(), Some(2));

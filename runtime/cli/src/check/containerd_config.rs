@@ -114,10 +114,7 @@ fn evaluate(root: &Path, files: &[File], release: Option<(u32, u32)>) -> Check {
         Some((name, &file.path))
     });
     if let Some((name, path)) = found {
-        return Check::ok(
-            TOPIC,
-            format!("runtime {name:?} of type {RUNTIME_TYPE} in {}", path.display()),
-        );
+        return Check::ok(TOPIC, format!("runtime {name:?} in {}", path.display()));
     }
     let place = place(root, files);
     let alone = version <= 2 && !files.iter().any(|file| has_runtimes(&file.table));

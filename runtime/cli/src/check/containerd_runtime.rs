@@ -11,8 +11,13 @@ use toml::{Table, Value};
 use super::Check;
 use super::Status;
 use super::containerd_config::{File, RUNTIME_TYPE, cri_section, version};
+use super::crio::SHIM;
 
 const TOPIC: &str = "containerd-runtime";
+
+/// runc's type. With Cuddy's shim as its path it is Cuddy's, which containerd 2.0 to 2.2 then asks
+/// what it offers.
+const RUNC: &str = "io.containerd.runc.v2";
 
 /// From this version on, drop-ins are merged and sandboxes have controllers.
 const TWO: Release = (2, 0);
@@ -113,9 +118,14 @@ fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
     table.get(key).and_then(Value::as_str)
 }
 
-/// By its type, or by what its author must have meant.
+/// By its type, by the program that is executed, or by what its author must have meant.
 fn is_ours(name: &str, table: &Table) -> bool {
-    name.contains("cuddy") || text(table, "runtime_type").is_some_and(|t| t.contains("cuddy"))
+    let kind = text(table, "runtime_type").unwrap_or_default();
+    name.contains("cuddy") || kind.contains("cuddy") || has_our_path(table)
+}
+
+fn has_our_path(table: &Table) -> bool {
+    text(table, "runtime_path").is_some_and(|path| Path::new(path).ends_with(SHIM))
 }
 
 fn judge(entry: &Entry<'_>) -> Vec<Finding> {
@@ -156,8 +166,16 @@ fn nearness(a: &str, b: &str) -> f64 {
 
 fn runtime_type(entry: &Entry<'_>) -> Option<Finding> {
     let kind = text(entry.table, "runtime_type");
-    if kind == Some(RUNTIME_TYPE) {
+    if kind == Some(RUNTIME_TYPE) || kind == Some(RUNC) && has_our_path(entry.table) {
         return None;
+    }
+    if kind == Some(RUNC) {
+        let found = format!("{}: the type {RUNC} alone executes runc", entry.name);
+        let action = format!(
+            "Write `runtime_type = \"{RUNTIME_TYPE}\"`, or `runtime_path` with the whole path \
+             of {SHIM}."
+        );
+        return Some(failed(found, action));
     }
     let kind = kind.unwrap_or("none");
     let found = format!("{}: the runtime type {kind} does not exist", entry.name);
@@ -270,8 +288,7 @@ fn replaced(files: &[File], release: Option<Release>) -> Vec<Finding> {
     let default = section(&counts.table)
         .and_then(|section| text(section.get("containerd")?.as_table()?, "default_runtime_name"))
         .unwrap_or("runc");
-    let present: Vec<_> = runtimes(&counts.table).map(|(name, _)| name.as_str()).collect();
-    if !present.contains(&default) {
+    if !runtimes(&counts.table).any(|(name, _)| name == default) {
         findings.push(failed(
             format!("ordinary pods have no runtime: there is no entry {default:?}"),
             format!(
@@ -283,7 +300,7 @@ fn replaced(files: &[File], release: Option<Release>) -> Vec<Finding> {
             ),
         ));
     }
-    if !present.iter().any(|name| name.contains("cuddy")) {
+    if !runtimes(&counts.table).any(|(name, table)| is_ours(name, table)) {
         let kept = counts.path.display();
         findings.push(failed(
             format!("{kept} hides the runtime: containerd 1.x takes the CRI plugin from it alone"),

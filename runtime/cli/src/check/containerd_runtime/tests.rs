@@ -79,6 +79,32 @@ fn a_shim_that_is_not_there_is_named() {
     assert!(check.found.contains("/no/such/shim"));
 }
 
+/// The two lines that deploy/README.md gives for runc's type, naming a shim in `directory`.
+fn lines_of_the_readme(directory: &str) -> String {
+    const README: &str = include_str!("../../../../../deploy/README.md");
+    let block = README.split("```toml\n").find(|block| block.starts_with("runtime_type")).unwrap();
+    let lines = block.split("```").next().unwrap();
+    assert!(lines.contains("/usr/local/bin/") && lines.contains(RUNC), "{lines}");
+    lines.replace("/usr/local/bin", directory)
+}
+
+#[test]
+fn runcs_type_with_the_shims_path_is_as_the_readme_says() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(SHIM), "").unwrap();
+    let lines = lines_of_the_readme(directory.path().to_str().unwrap());
+    for (name, release) in [("cuddy", (2, 0)), ("cuddy", (2, 2)), ("vm", (2, 1))] {
+        let text = DROP_IN_V3
+            .replace("runtime_type = \"io.containerd.cuddy.v2\"\n", &lines)
+            .replace("runtimes.cuddy]", &format!("runtimes.{name}]"));
+        let check = judge_text(&text, release);
+        assert_eq!(check, Check::ok(TOPIC, format!("{name} as it should be")), "{release:?}");
+    }
+    let check = changed("io.containerd.cuddy.v2", RUNC, (2, 1));
+    assert_eq!(check.status, Status::Failed);
+    assert!(check.found.contains("executes runc"), "{check:?}");
+}
+
 #[test]
 fn images_are_unpacked_for_the_runtimes_snapshotter() {
     let with = "devices = true\n  snapshotter = 'erofs'";
