@@ -314,10 +314,11 @@ impl Sandbox {
         self.ask(|owner, reply| owner.stats(id, reply)).await
     }
 
-    /// The cgroup files of all containers together; of a machine that is over there are none.
+    /// The cgroup files of all containers together.
     ///
     /// # Errors
-    /// The guest's reason.
+    /// [`Error::State`] before the machine is up, [`Error::MachineEnded`] after its end, or the
+    /// guest's reason.
     pub async fn pod_stats(&self) -> Result<Files, Error> {
         self.ask(|owner, reply| owner.pod_stats(reply)).await
     }

@@ -204,7 +204,7 @@ impl SandboxRpc for SandboxService {
         _: &TtrpcContext,
         request: SandboxMetricsRequest,
     ) -> RpcResult<SandboxMetricsResponse> {
-        self.pod(&request.sandbox_id)?;
+        self.view(&request.sandbox_id).await?;
         let files = self.sandbox.pod_stats().await.map_err(status)?;
         let metrics = stats::metrics(&files);
         let any = convert::any("io.containerd.cgroups.v2.Metrics", &metrics).map_err(status)?;

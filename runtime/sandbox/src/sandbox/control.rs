@@ -66,7 +66,10 @@ impl Owner {
     }
 
     pub(super) fn pod_stats(&self, reply: Reply<Files>) {
-        let Ok(booted) = self.booted() else { return answer(reply, Ok(Files::default())) };
+        let booted = match self.booted() {
+            Ok(booted) => booted,
+            Err(error) => return answer(reply, Err(error)),
+        };
         let work = async move { booted.guest.pod_stats().await };
         self.run(work, |_, outcome| answer(reply, outcome));
     }

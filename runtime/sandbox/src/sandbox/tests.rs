@@ -39,6 +39,8 @@ async fn unknown_container_is_not_found_by_every_verb() {
     assert_eq!(sandbox.pause(id.clone(), true).await.unwrap_err(), not_found);
     assert_eq!(sandbox.stats(id).await.unwrap_err(), not_found);
     assert_eq!(sandbox.start_process(target(Some("e"))).await.unwrap_err(), not_found);
+    let unmeasured = sandbox.pod_stats().await.unwrap_err();
+    assert!(matches!(unmeasured, Error::State(_)), "{unmeasured:?}");
 }
 
 #[tokio::test]
