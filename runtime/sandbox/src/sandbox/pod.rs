@@ -31,7 +31,9 @@ impl Sandbox {
         let request = CreateRequest { id, bundle: "".into(), rootfs: Vec::new(), stdio };
         let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: true };
         self.ask(move |owner, reply| {
-            if let Err(error) = owner.write_files(&files) {
+            // Who asks twice must not change the files of the pod that runs.
+            let accepted = owner.accept_create(&request.id);
+            if let Err(error) = accepted.and_then(|()| owner.write_files(&files)) {
                 return answer(reply, Err(error));
             }
             owner.create_pod(request, (role, pod), reply);
@@ -43,6 +45,8 @@ impl Sandbox {
 impl Owner {
     /// Makes the files of the pod, for containers to come.
     fn write_files(&mut self, files: &[PodFile]) -> Result<(), Error> {
+        // Those of an attempt that has failed.
+        self.files.clear();
         for file in files {
             let made = self.state.write_file(file.destination, &file.text);
             let path = made.map_err(|error| {
