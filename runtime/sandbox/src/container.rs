@@ -125,13 +125,16 @@ pub(crate) struct Process {
     pub(crate) streams: Streams,
     /// Terminal size (columns, rows) that was asked for before start.
     pub(crate) size: Option<(u32, u32)>,
+    /// How it ended in the guest, known before the last of its output is delivered.
+    pub(crate) ended: watch::Sender<Option<Exit>>,
+    /// How it ended, for callers.
     pub(crate) exit: watch::Sender<Option<Exit>>,
 }
 
 impl Process {
     pub(crate) fn new(stdio: StdioPaths, streams: Streams) -> Self {
-        let exit = watch::Sender::new(None);
-        Self { state: ProcessState::Created, stdio, oci: None, streams, size: None, exit }
+        let (ended, exit) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { state: ProcessState::Created, stdio, oci: None, streams, size: None, ended, exit }
     }
 
     /// Whether it may be started now.
@@ -165,11 +168,15 @@ impl Process {
         }
     }
 
-    /// Records the end and tells all who wait for it.
-    pub(crate) fn stop(&mut self, exit: Exit) {
+    /// Records the end and tells all who wait for it. Returns how it ended: as the guest told, or
+    /// by `otherwise` where it did not.
+    pub(crate) fn stop(&mut self, otherwise: Exit) -> Exit {
+        let exit = self.ended.borrow().unwrap_or(otherwise);
         self.state = ProcessState::Stopped(exit);
         self.streams.stop();
+        self.ended.send_replace(Some(exit));
         self.exit.send_replace(Some(exit));
+        exit
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -270,6 +277,10 @@ impl Container {
         match self.init.state {
             _ if self.is_pod() => {
                 Err(Error::State("the sandbox container has no processes of its own".to_owned()))
+            }
+            // It would start when the container goes on, long after its caller has given up.
+            ProcessState::Running if self.paused => {
+                Err(Error::State("the container is paused".to_owned()))
             }
             ProcessState::Running if !self.deleting && self.init_exit.is_none() => Ok(()),
             ProcessState::Created => {

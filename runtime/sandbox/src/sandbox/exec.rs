@@ -87,7 +87,10 @@ impl Owner {
     }
 
     /// Accepts a start; returns what the guest has to be told of an exec before.
-    fn accept_start(&mut self, target: &Target) -> Result<Option<(Value, StdioPaths)>, Error> {
+    pub(super) fn accept_start(
+        &mut self,
+        target: &Target,
+    ) -> Result<Option<(Value, StdioPaths)>, Error> {
         let container = self.container(&target.container)?;
         if container.deleting {
             return Err(Error::State("the container is being deleted".into()));

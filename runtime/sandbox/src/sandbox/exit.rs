@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
+
 use super::{Owner, Slot};
 use crate::container::{Container, ProcessState, Target};
 use crate::events::{EventKind, Exit};
@@ -21,9 +23,9 @@ impl Owner {
     /// Waits beside the loop for the end of a process and its output.
     pub(super) fn watch_exit(&mut self, target: Target, guest: &Guest) {
         let Ok(process) = self.process(&target) else { return };
-        let drain = process.streams.drain();
+        let (drain, ended) = (process.streams.drain(), process.ended.clone());
         let (guest, asked) = (guest.clone(), target.clone());
-        let work = async move { end_of(&asked, &guest, drain).await };
+        let work = async move { end_of(&asked, &guest, drain, &ended).await };
         self.run(work, move |owner, end| match end {
             Ok((exit, files)) => owner.exited(&target, exit, files),
             Err(reason) => owner.guest_lost(&reason),
@@ -62,7 +64,8 @@ impl Owner {
         }
     }
 
-    /// The guest has not told the ends of some execs of a container whose init is gone.
+    /// The ends of some execs of a container whose init is gone have not been told: the guest
+    /// does not tell them, or nobody reads their output.
     fn end_execs(&mut self, id: &ContainerId) {
         let Ok(container) = self.container(id) else { return };
         let Some(exit) = container.init_exit else { return };
@@ -78,7 +81,7 @@ impl Owner {
         let Ok(container) = self.container(&target.container) else { return };
         let pid = container.pid;
         let Ok(process) = container.process(target) else { return };
-        process.stop(exit);
+        let exit = process.stop(exit);
         if target.exec.is_none() {
             container.init_exit = None;
         }
@@ -105,6 +108,7 @@ async fn end_of(
     target: &Target,
     guest: &Guest,
     drain: stdio::Drain,
+    ended: &watch::Sender<Option<Exit>>,
 ) -> Result<(Exit, Option<Files>), String> {
     let status = match guest.wait(target).await {
         Ok(status) => status,
@@ -115,6 +119,7 @@ async fn end_of(
         Err(error) => return Err(error.to_string()),
     };
     let exit = Exit { status, at: SystemTime::now() };
+    ended.send_replace(Some(exit));
     let mut files = None;
     if target.exec.is_none() {
         // Without a pid namespace of its own the container's other processes live on.

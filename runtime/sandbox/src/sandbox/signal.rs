@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Booted, Owner, Reply, answer};
 use crate::Error;
 use crate::container::{ProcessState, Target};
+use crate::events::Exit;
 
 /// Largest signal number of Linux.
 const MAX_SIGNAL: u32 = 64;
 
 const SIGKILL: u32 = 9;
 
-/// How long a container may take to end after SIGKILL, with the delivery of its last output.
+/// How long a container may take to end after SIGKILL. The delivery of its last output, which its
+/// reader may hold back, does not count.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 impl Owner {
@@ -54,11 +57,9 @@ impl Owner {
     /// or a process of it hangs in the guest's kernel for good.
     fn insist(&mut self, target: &Target) {
         let Ok(process) = self.process(target) else { return };
-        let mut exit = process.exit.subscribe();
+        let ended = process.ended.subscribe();
         let id = target.container.clone();
-        let ended =
-            async move { timeout(KILL_LIMIT, exit.wait_for(Option::is_some)).await.is_ok() };
-        self.run(ended, move |owner, ended| {
+        self.run(ends(ended), move |owner, ended| {
             if !ended {
                 let limit = KILL_LIMIT.as_secs();
                 owner.guest_lost(&format!("container {id} goes on {limit} s after SIGKILL"));
@@ -127,4 +128,9 @@ impl Owner {
             }
         });
     }
+}
+
+/// Whether a killed process ends in time.
+pub(super) async fn ends(mut ended: watch::Receiver<Option<Exit>>) -> bool {
+    timeout(KILL_LIMIT, ended.wait_for(Option::is_some)).await.is_ok()
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::container::StdioPaths;
+use crate::container::{Process, ProcessState, Role, StdioPaths};
+use crate::stdio::Streams;
 
 /// A sandbox whose state and configuration live in a temporary directory. The environment is the
 /// process's, so the tests of this file share one place and differ by sandbox id.
@@ -95,4 +96,97 @@ async fn end_asked_for_during_a_create_that_fails_still_comes() {
     assert!(!ending.unwrap());
     let over = tokio::time::timeout(std::time::Duration::from_secs(20), sandbox.closed());
     over.await.unwrap();
+}
+
+/// What a step of the owner finds, with the container "web" running.
+async fn with_container<T: Send + 'static>(
+    sandbox: &Sandbox,
+    step: impl FnOnce(&mut Owner) -> T + Send + 'static,
+) -> T {
+    let looked = sandbox.look(|owner| {
+        let (request, id) = (request("/bundle".as_ref()), target(None).container);
+        if owner.containers.is_empty() {
+            let mut container = Container::new(Role::Guest, &request, 7, Streams::none());
+            container.init.state = ProcessState::Running;
+            owner.containers.insert(id, Slot::Present(Box::new(container)));
+        }
+        Ok(step(owner))
+    });
+    looked.await.unwrap()
+}
+
+/// An exec "e" of it in some state.
+fn add_exec(owner: &mut Owner, state: ProcessState) -> &mut Process {
+    let execs = &mut owner.container(&target(None).container).unwrap().execs;
+    let process = execs.entry(ExecId::new("e").unwrap());
+    let process = process.or_insert(Process::new(StdioPaths::default(), Streams::none()));
+    process.state = state;
+    process
+}
+
+fn ended(status: u32) -> Exit {
+    Exit { status, at: std::time::SystemTime::UNIX_EPOCH }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_container_has_ended_although_nobody_reads_its_output() {
+    let sandbox = sandbox("slow-reader");
+    let watch = with_container(&sandbox, |owner| {
+        let init = owner.process(&target(None)).unwrap();
+        init.ended.send_replace(Some(ended(137)));
+        (init.ended.subscribe(), init.exit.subscribe())
+    });
+    let (known, told) = watch.await;
+    assert!(signal::ends(known).await);
+    assert_eq!(*told.borrow(), None);
+    let stuck =
+        with_container(&sandbox, |owner| add_exec(owner, ProcessState::Running).ended.subscribe());
+    assert!(!signal::ends(stuck.await).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exec_that_has_ended_before_its_container_keeps_its_own_code() {
+    let sandbox = sandbox("exec-code");
+    with_container(&sandbox, |owner| {
+        add_exec(owner, ProcessState::Running).ended.send_replace(Some(ended(3)));
+        owner.exited(&target(None), ended(137), None);
+    })
+    .await;
+    // Its output is never delivered.
+    assert_eq!(sandbox.wait(target(Some("e"))).await.unwrap().status, 3);
+    assert_eq!(sandbox.wait(target(None)).await.unwrap().status, 137);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exec_that_the_guest_does_not_tell_of_was_killed_with_its_container() {
+    let sandbox = sandbox("exec-killed");
+    with_container(&sandbox, |owner| {
+        add_exec(owner, ProcessState::Running);
+        owner.exited(&target(None), ended(0), None);
+    })
+    .await;
+    assert_eq!(sandbox.wait(target(Some("e"))).await.unwrap().status, 137);
+    assert_eq!(sandbox.wait(target(None)).await.unwrap().status, 0);
+}
+
+#[tokio::test]
+async fn paused_container_takes_no_exec() {
+    let sandbox = sandbox("paused-exec");
+    with_container(&sandbox, |owner| {
+        add_exec(owner, ProcessState::Created);
+        owner.container(&target(None).container).unwrap().paused = true;
+    })
+    .await;
+    let paused = |error| matches!(error, Error::State(text) if text.contains("paused"));
+    let process = serde_json::json!({"args": ["true"], "cwd": "/"});
+    let stdio = StdioPaths::default();
+    let another = ExecRequest { target: target(Some("f")), process, stdio };
+    assert!(paused(sandbox.exec(another).await.unwrap_err()));
+    let start = with_container(&sandbox, |owner| owner.accept_start(&target(Some("e"))).map(drop));
+    assert!(paused(start.await.unwrap_err()));
+    // Its caller may try again.
+    let state = with_container(&sandbox, |owner| {
+        matches!(owner.process(&target(Some("e"))).unwrap().state, ProcessState::Created)
+    });
+    assert!(state.await);
 }
