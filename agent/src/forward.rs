@@ -60,6 +60,8 @@ async fn carry(mut host: Connection) -> io::Result<()> {
             return host.write_all(&[errno.unwrap_or(refused)]).await;
         }
     };
+    // As at the host's end: each hop that gathers would make the sender wait.
+    service.set_nodelay(true)?;
     host.write_all(&[0]).await?;
     copy_bidirectional_with_sizes(&mut host, &mut service, BUFFER, BUFFER).await?;
     Ok(())

@@ -13,10 +13,12 @@ const RTM_GETLINK: u16 = 18;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_LINK_NETNSID: u16 = 37;
 
 const IFLA_INFO_KIND: u16 = 1;
 
@@ -45,6 +47,9 @@ pub struct Link {
     pub kind: Option<String>,
     /// Interface that it is a part of, a bridge for instance.
     pub master: Option<u32>,
+    /// Interface of the same network namespace that it belongs to: what carries a VLAN's frames, or
+    /// the other end of a pair.
+    pub lower: Option<u32>,
 }
 
 impl Link {
@@ -67,6 +72,7 @@ impl Link {
         let [_, _, a, b, c, d, e, f, g, h, i, j, ..] = *body.first_chunk::<HEADER>()?;
         let attributes = Attributes::parse(body.get(HEADER..)?)?;
         let info = attributes.nested(IFLA_LINKINFO);
+        let is_elsewhere = attributes.get(IFLA_LINK_NETNSID).is_some();
         Some(Self {
             index: u32::from_ne_bytes([c, d, e, f]),
             name: attributes.text(IFLA_IFNAME)?,
@@ -77,6 +83,7 @@ impl Link {
             tx_queue_length: attributes.number(IFLA_TXQLEN).unwrap_or_default(),
             kind: info.and_then(|info| info.text(IFLA_INFO_KIND)),
             master: attributes.number(IFLA_MASTER),
+            lower: attributes.number(IFLA_LINK).filter(|index| *index != 0 && !is_elsewhere),
         })
     }
 }

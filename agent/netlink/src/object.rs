@@ -7,6 +7,8 @@ mod rule;
 
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::{Attributes, Socket};
 
 /// Index of the loopback interface, the first of every network namespace.
@@ -205,6 +207,13 @@ impl Object {
     }
 }
 
+/// Whether a kernel refuses because it has no such family or no such objects: one without IPv6
+/// answers for all families or refuses, one without policy routing has no rules.
+fn is_unknown(error: &io::Error) -> bool {
+    let unknown = [Errno::OPNOTSUPP, Errno::AFNOSUPPORT];
+    Errno::from_io_error(error).is_some_and(|errno| unknown.contains(&errno))
+}
+
 /// All objects of the socket's network namespace, in their canonical form, in the order of
 /// [`Kind::ALL`] and then in the kernel's: an interface's first address is its primary one.
 ///
@@ -214,8 +223,10 @@ pub fn objects(socket: &mut Socket) -> io::Result<Vec<Object>> {
     let mut all = Vec::new();
     for kind in Kind::ALL {
         for question in kind.questions() {
-            // A kernel without IPv6 answers for all families or refuses.
-            let Ok(found) = socket.dump(kind.message() + 2, &question) else { continue };
+            let found = match socket.dump(kind.message() + 2, &question) {
+                Err(error) if is_unknown(&error) => continue,
+                found => found?,
+            };
             let family = question.first().copied();
             let own = found.iter().filter(|body| body.first().copied() == family);
             all.extend(own.filter_map(|body| Object::parse(kind, body)?.canonical()));

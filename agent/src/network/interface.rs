@@ -57,11 +57,17 @@ impl Interface {
         link.map(|link| link.index).ok_or(Error::State("the window's interface is gone"))
     }
 
-    /// Gives it all but its name.
+    /// Gives it all but its name. Of its parameters only what differs from those `before`: the pod
+    /// may have set others of its own by now.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn set_up(&self, socket: &mut Socket, index: u32) -> Result<()> {
+    pub(super) fn set_up(
+        &self,
+        socket: &mut Socket,
+        index: u32,
+        before: &BTreeMap<String, String>,
+    ) -> Result<()> {
         let link = all(socket)?.into_iter().find(|link| link.index == index);
         let link = link.ok_or(Error::State("the window's interface is gone"))?;
         let what = format!("set up {}", self.name);
@@ -76,7 +82,9 @@ impl Interface {
             first = first.tx_queue_length(self.tx_queue_length);
         }
         change(socket, index, &what, &first)?;
-        parameters::set(&self.parameters, &self.name);
+        let mut changed = self.parameters.clone();
+        changed.retain(|file, value| before.get(file) != Some(value));
+        parameters::set(&changed, &self.name);
         self.use_queues();
         if (link.flags ^ self.flags) & (CHOSEN | Link::UP) == 0 {
             return Ok(());

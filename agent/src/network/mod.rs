@@ -45,6 +45,7 @@ impl Wanted {
 #[derive(Debug, Default)]
 struct Made {
     interfaces: BTreeMap<Window, u32>,
+    parameters: BTreeMap<Window, BTreeMap<String, String>>,
     objects: Vec<Object>,
 }
 
@@ -89,6 +90,7 @@ impl Made {
                 log::warn!("{error}");
             }
             self.interfaces.remove(&window);
+            self.parameters.remove(&window);
             // The kernel has removed what it carried.
             self.objects.retain(|object| !object.interfaces().contains(&index));
         }
@@ -111,7 +113,10 @@ impl Made {
             pairs.filter_map(|new| Some((*self.interfaces.get(&new.window)?, new))).collect();
         interface::rename(socket, &pairs)?;
         for (index, interface) in &pairs {
-            interface.set_up(socket, *index)?;
+            let window = interface.window;
+            let before = self.parameters.get(&window).cloned().unwrap_or_default();
+            interface.set_up(socket, *index, &before)?;
+            self.parameters.insert(window, interface.parameters.clone());
         }
         Ok(numbers)
     }

@@ -12,6 +12,7 @@ use ttrpc::r#async::TtrpcContext;
 
 use super::{blocking, done};
 use crate::error::{Error, Result};
+use crate::init;
 use crate::network::{Interface, Network, Wanted};
 use crate::window::Window;
 
@@ -23,7 +24,12 @@ pub(super) struct NetworkService(Arc<Network>);
 impl NetworkApi for NetworkService {
     async fn apply(&self, _: &TtrpcContext, request: ApplyRequest) -> ttrpc::Result<Empty> {
         let network = Arc::clone(&self.0);
-        blocking(move || network.apply(&wanted(request)?)).await.map(done)
+        let apply = move || {
+            let sysctls = request.sysctls.clone().into_iter().collect();
+            network.apply(&wanted(request)?)?;
+            init::set_sysctls(&sysctls).map_err(|failure| Error::Invalid(failure.message))
+        };
+        blocking(apply).await.map(done)
     }
 }
 
