@@ -12,6 +12,14 @@ pub enum Error {
     /// The namespace is the host's own, whose traffic must not be taken.
     #[error("{} is the host's own network namespace", .0.display())]
     Own(PathBuf),
+    /// Another machine has an interface.
+    #[error("interface {interface} belongs to the machine that holds its tap {tap}")]
+    Held {
+        /// Its name.
+        interface: String,
+        /// The name of the tap.
+        tap: String,
+    },
     /// The kernel refused something.
     #[error("{doing}")]
     Io {

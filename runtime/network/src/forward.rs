@@ -1,5 +1,5 @@
-//! Connections to the namespace's loopback, whose other side is the guest's. Those who forward
-//! ports (containerd, CRI-O) enter the pod's network namespace and dial `localhost`: there the
+//! Connections to the namespace's loopback, whose other side is the guest's. Whoever forwards
+//! ports (containerd) enters the pod's network namespace and dials `localhost`: there the
 //! runtime listens, at one address of each family, and [`crate::bpf`] brings it connections to all
 //! ports. Which was meant, the connection's own address tells.
 
@@ -7,6 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::net::sockopt::{set_ip_freebind, set_ipv6_freebind};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::netns::Netns;
@@ -14,6 +16,9 @@ use crate::{Error, bpf};
 
 /// What is listened on for one family.
 pub type Listener = TcpListener;
+
+/// Connections that wait to be accepted, as many as std's listeners have.
+const BACKLOG: i32 = 128;
 
 /// The listeners of a namespace.
 #[derive(Debug)]
@@ -23,10 +28,22 @@ pub struct Listeners {
     _steering: OwnedFd,
 }
 
+/// Listens at any port, also while the interface of the address is down.
 fn bind(address: impl Into<SocketAddr>) -> io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address.into())?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let address = address.into();
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = if address.is_ipv6() {
+        let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
+        set_ipv6_freebind(&socket, true)?;
+        socket
+    } else {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        set_ip_freebind(&socket, true)?;
+        socket
+    };
+    rustix::net::bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 impl Listeners {

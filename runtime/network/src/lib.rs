@@ -110,9 +110,11 @@ impl Network {
     /// Joins an interface to a new tap with so many queue pairs (1 to 16).
     ///
     /// # Errors
-    /// [`Error::Io`] with what the kernel answered; nothing of it is left then.
+    /// [`Error::Held`] when the interface is joined to another machine; [`Error::Io`] with what the
+    /// kernel answered. Nothing of it is left then.
     pub fn connect(&mut self, link: &Link, queues: usize) -> Result<Ports, Error> {
-        // A tap that a crash has left would be in the way.
+        self.refuse_held(link)?;
+        // A redirection that a crash has left would be in the way.
         redirect::remove(&mut self.socket, link.index);
         let tap = self
             .netns
@@ -129,6 +131,17 @@ impl Network {
         }
     }
 
+    /// A tap exists as long as somebody holds it.
+    fn refuse_held(&mut self, link: &Link) -> Result<(), Error> {
+        let tap = tap::name(link.index);
+        let doing = format!("looking for the tap of {}", link.name);
+        let all = links(&mut self.socket).map_err(|error| Error::io(&doing, error))?;
+        if all.iter().any(|other| other.name == tap) {
+            return Err(Error::Held { interface: link.name.clone(), tap });
+        }
+        Ok(())
+    }
+
     fn join(&mut self, link: &Link, tap: &Tap) -> Result<u32, Error> {
         let socket = &mut self.socket;
         let doing = format!("joining {} to {}", link.name, tap.name());
@@ -137,7 +150,7 @@ impl Network {
         let made = all.iter().find(|other| other.name == tap.name());
         let index = made.map(|made| made.index).ok_or_else(|| failed(gone()))?;
         // No address of its own: it would speak to the guest as a neighbour.
-        let quiet = LinkChange::default().no_own_address().mtu(link.mtu);
+        let quiet = LinkChange::default().no_own_address().mtu(tap::mtu(link));
         quiet.apply(socket, index).map_err(failed)?;
         redirect::leave_unqueued(socket, index).map_err(failed)?;
         let up = LinkChange::default().flags(Link::UP, Link::UP);
@@ -153,7 +166,7 @@ impl Network {
     /// [`Error::Io`] with what the kernel answered.
     pub fn set_mtu(&mut self, link: &Link) -> Result<(), Error> {
         let Some(&tap) = self.taps.get(&link.index) else { return Ok(()) };
-        let change = LinkChange::default().mtu(link.mtu).apply(&mut self.socket, tap);
+        let change = LinkChange::default().mtu(tap::mtu(link)).apply(&mut self.socket, tap);
         change.map_err(|source| Error::Io {
             doing: format!("setting the MTU of the tap of {}", link.name),
             source,

@@ -43,13 +43,31 @@ pub(crate) fn carried(link: &Link) -> Result<[u8; 6], &'static str> {
     }
     match link.kind.as_deref() {
         Some("tun") => return Err("a process serves it"),
-        Some("bridge" | "bond" | "team") => return Err("it joins other interfaces"),
+        Some("bridge" | "bond" | "team" | "vrf") => return Err("it joins other interfaces"),
         _ => {}
     }
     match link.mac {
         Some(mac) if mac != [0; 6] => Ok(mac),
         _ => Err("it has no hardware address"),
     }
+}
+
+/// Whether an interface's frames come by another one of `all` that is joined to a tap, which takes
+/// them before they get here.
+fn is_stacked<'a>(mut link: &'a Link, all: &'a [Link]) -> bool {
+    // At most eight can be stacked (`MAX_NEST_DEV`).
+    for _ in 0..8 {
+        if matches!(link.kind.as_deref(), Some("veth" | "netkit")) {
+            return false;
+        }
+        let lower = all.iter().find(|other| Some(other.index) == link.lower);
+        match lower {
+            Some(lower) if carried(lower).is_ok() => return true,
+            Some(lower) => link = lower,
+            None => return false,
+        }
+    }
+    false
 }
 
 impl Plan {
@@ -59,9 +77,11 @@ impl Plan {
         let all = links(socket).map_err(failed)?;
         let mut plan = Self::default();
         let visible = |link: &&Link| link.flags & Link::LOOPBACK == 0 && !tap::is_ours(link);
-        for link in all.into_iter().filter(|link| visible(&link)) {
-            match carried(&link) {
+        for link in all.iter().filter(visible) {
+            let stacked = is_stacked(link, &all).then_some("another one of the guest's carries it");
+            match carried(link).and_then(|mac| stacked.map_or(Ok(mac), Err)) {
                 Ok(mac) => {
+                    let link = link.clone();
                     let parameters = BTreeMap::new();
                     plan.interfaces.push(Interface { link, mac, parameters });
                 }
@@ -108,6 +128,7 @@ mod tests {
             tx_queue_length: 1000,
             kind: kind.map(str::to_owned),
             master: None,
+            lower: None,
         }
     }
 
@@ -119,9 +140,29 @@ mod tests {
         }
         assert!(carried(&link(65534, Some("tun"), None)).is_err());
         assert!(carried(&link(1, Some("tun"), mac)).is_err());
-        assert!(carried(&link(1, Some("bridge"), mac)).is_err());
+        for kind in ["bridge", "vrf"] {
+            assert!(carried(&link(1, Some(kind), mac)).is_err(), "{kind}");
+        }
         assert!(carried(&link(1, Some("netkit"), Some([0; 6]))).is_err());
         let port = Link { master: Some(9), ..link(1, Some("veth"), mac) };
         assert!(carried(&port).is_err());
+    }
+
+    #[test]
+    fn what_another_interface_carries_is_stacked_if_a_tap_takes_its_frames() {
+        let mac = Some([2, 0, 0, 0, 0, 1]);
+        let on = |index, kind, lower| Link { index, lower, ..link(1, Some(kind), mac) };
+        let all = [
+            on(2, "veth", None),
+            on(3, "veth", Some(2)),
+            on(4, "vlan", Some(2)),
+            on(5, "macvlan", Some(4)),
+            on(6, "bond", None),
+            on(7, "vlan", Some(6)),
+            on(8, "macvlan", Some(99)),
+        ];
+        let stacked: Vec<u32> =
+            all.iter().filter(|link| is_stacked(link, &all)).map(|link| link.index).collect();
+        assert_eq!(stacked, [4, 5]);
     }
 }

@@ -8,6 +8,9 @@ use netlink::{Link, Socket};
 /// With the number of the interface beside it this has at most 15 bytes, the longest name.
 const PREFIX: &str = "cuddy";
 
+/// Largest packet of a tap: the kernel counts the Ethernet header into its 65535 bytes.
+const MAX_MTU: u32 = 65535 - 14;
+
 const RTM_DELLINK: u16 = 17;
 
 /// A tap, which exists as long as one of its queues is open.
@@ -17,8 +20,15 @@ pub(crate) struct Tap {
     queues: Vec<OwnedFd>,
 }
 
-fn name(beside: u32) -> String {
+/// What the tap beside an interface is called.
+pub(crate) fn name(beside: u32) -> String {
     format!("{PREFIX}{beside}")
+}
+
+/// The limit of packets of the tap beside an interface. It only tells others what fits: larger ones
+/// of a redirected veth pass.
+pub(crate) fn mtu(beside: &Link) -> u32 {
+    beside.mtu.min(MAX_MTU)
 }
 
 /// Whether this crate has made an interface.

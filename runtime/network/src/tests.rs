@@ -239,3 +239,66 @@ fn every_port_of_loopback_is_ours_and_nothing_else() {
     drop(listeners);
     assert!(dial("127.0.0.1:80").is_err(), "gone with its owner");
 }
+
+#[test]
+fn loopback_that_comes_up_later_is_listened_on() {
+    let pair = Pair::new();
+    pair.ip("link set lo down");
+    let network = pair.open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _context = runtime.enter();
+    let listeners = network.listen().unwrap();
+    pair.ip("link set lo up");
+    for address in ["127.0.0.1:80", "[::1]:80"] {
+        let dial = move || std::net::TcpStream::connect(address);
+        let _client = network.netns().enter("dialling", dial).unwrap();
+        assert_eq!(runtime.block_on(listeners.accept()).unwrap().1.to_string(), address);
+    }
+}
+
+#[test]
+fn interface_of_a_living_machine_is_refused_and_keeps_its_redirection() {
+    let pair = Pair::new();
+    let (mut first, mut second) = (pair.open(), pair.open());
+    let link = first.scan().unwrap().interfaces.remove(0).link;
+    let ports = first.connect(&link, 2).unwrap();
+    let error = second.connect(&link, 2).unwrap_err().to_string();
+    assert!(error.contains("eth0") && error.contains(&tap::name(link.index)), "{error}");
+    let filters = || run(&format!("tc -n {} filter show dev eth0 ingress", pair.pod));
+    assert!(filters().contains("mirred"));
+    drop(second);
+    assert!(filters().contains("mirred"), "nor when the other one ends");
+    drop(ports);
+    drop(first);
+    let _ports = pair.open().connect(&link, 2).unwrap();
+}
+
+#[test]
+fn largest_packets_of_a_veth_do_not_keep_it_from_its_tap() {
+    let pair = Pair::new();
+    pair.ip("link set eth0 mtu 65535");
+    let mut network = pair.open();
+    let mut link = network.scan().unwrap().interfaces.remove(0).link;
+    let _ports = network.connect(&link, 1).unwrap();
+    link.mtu = 1500;
+    network.set_mtu(&link).unwrap();
+    link.mtu = 65535;
+    network.set_mtu(&link).unwrap();
+    assert!(pair.ip(&format!("link show {}", tap::name(link.index))).contains("mtu 65521"));
+}
+
+#[test]
+fn interfaces_on_others_are_left_out() {
+    let pair = Pair::new();
+    // The node's kernel may lack some kinds.
+    let kinds = ["type vlan id 7", "type macvlan", "type ipvlan"];
+    let made = |(number, kind): (usize, &&str)| {
+        let line = format!("ip -n {} link add link eth0 name sub{number} {kind}", pair.pod);
+        Command::new("sh").args(["-c", &line]).status().unwrap().success()
+    };
+    let count = kinds.iter().enumerate().filter(|kind| made(*kind)).count();
+    let plan = pair.open().scan().unwrap();
+    let names: Vec<_> = plan.interfaces.iter().map(|own| own.link.name.as_str()).collect();
+    assert_eq!(names, ["eth0"]);
+    assert_eq!(plan.left_out.len(), count, "{:?}", plan.left_out);
+}

@@ -26,6 +26,8 @@ use crate::machine::Machine;
 use crate::store::StateDir;
 use crate::{Error, error::chain};
 
+pub(crate) use request::Own;
+
 /// Most queue pairs of an interface: each costs buffers in the guest and a thread of the host's
 /// kernel, and more than these are more than a pod's traffic fills.
 const MAX_QUEUES: usize = 4;
@@ -37,7 +39,7 @@ const DEVICE_MTU: u16 = 65535;
 fn wrong(error: network::Error) -> Error {
     match error {
         network::Error::Gone(_) | network::Error::Own(_) => Error::Invalid(chain(&error)),
-        network::Error::Io { .. } => Error::Failed(chain(&error)),
+        network::Error::Held { .. } | network::Error::Io { .. } => Error::Failed(chain(&error)),
     }
 }
 
@@ -90,9 +92,7 @@ impl Prepared {
         // Before the first look: what changes from now on is seen later.
         let watch = network.watch().map_err(wrong)?;
         let plan = network.scan().map_err(wrong)?;
-        for (name, reason) in &plan.left_out {
-            log::info!("the guest does not get {name}: {reason}");
-        }
+        follow::tell_left_out(&Plan::default(), &plan);
         let mut ports = BTreeMap::new();
         for Interface { link, .. } in &plan.interfaces {
             ports.insert(link.index, network.connect(link, queues).map_err(wrong)?);
@@ -140,27 +140,29 @@ impl Pending {
 
 impl Attached {
     /// Lets the guest configure its interfaces and take over the namespace's parameters, without
-    /// those that the pod's own `sysctls` name; from then on changes are followed, and connections
-    /// forwarded, until the machine's end.
+    /// those that the pod's `own` name, which are set after all the rest; from then on changes are
+    /// followed, and connections forwarded, until the machine's end.
     ///
     /// # Errors
-    /// What the guest answered.
+    /// What the guest answered, for instance that there is no parameter of a name.
     pub(crate) async fn connect(
         self,
         machine: &Arc<Machine>,
         guest: &Guest,
-        sysctls: &BTreeMap<String, String>,
+        own: Own,
     ) -> Result<Joined, Error> {
         let Self { network, watch, listeners, parameters, plan, windows, queues } = self;
-        let mut wanted = request::describe(&plan, &windows);
+        let told = request::describe(&plan, &windows, &own);
+        let mut wanted = told.clone();
         // Once: no event tells of changes, and containers may have set their own by then.
-        wanted.parameters = request::without_own(parameters, sysctls);
+        wanted.parameters = own.others(parameters);
+        wanted.sysctls = own.sysctls();
         guest.apply_network(&wanted).await?;
         if let Some(listeners) = listeners {
             tokio::spawn(forward::serve(listeners, guest.clone(), Arc::clone(machine)));
         }
         let (machine, guest) = (Arc::clone(machine), guest.clone());
-        let known = follow::Known { plan, windows, queues };
+        let known = follow::Known { plan, told, windows, queues, own };
         let (undone, joined) = watch::channel(());
         tokio::spawn(async move {
             follow::run(network, watch, known, (machine, guest)).await;

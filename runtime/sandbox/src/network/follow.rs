@@ -3,107 +3,156 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use agent_api::network::ApplyRequest;
 use network::{Interface, Network, Plan, Watch};
+use tokio::time::{Instant, sleep_until};
 use vmm_api::Window;
 
-use super::{attach, blocking, request, wrong};
+use super::request::{Own, describe};
+use super::{attach, blocking, wrong};
 use crate::Error;
 use crate::guest::Guest;
 use crate::machine::Machine;
 
-/// What the guest has been told.
+/// After a failure the namespace is looked at again although nothing in it changes; each further
+/// failure doubles the time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest time between two looks after failures.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+
+/// What the guest has, and what it has been told.
 #[derive(Debug)]
 pub(super) struct Known {
+    /// What the namespace had at the last look.
     pub(super) plan: Plan,
+    /// What the guest has taken.
+    pub(super) told: ApplyRequest,
     pub(super) windows: BTreeMap<u32, Window>,
     pub(super) queues: usize,
+    pub(super) own: Own,
+}
+
+/// When to look again although nothing changes.
+#[derive(Debug, Default)]
+struct Retry(Option<(Instant, Duration)>);
+
+impl Retry {
+    async fn due(&self) {
+        match self.0 {
+            Some((at, _)) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn after_failure(&mut self) {
+        let pause = self.0.map_or(AGAIN, |(_, pause)| AGAIN_AT_MOST.min(pause * 2));
+        self.0 = Some((Instant::now() + pause, pause));
+    }
+}
+
+/// What a look at the namespace led to.
+enum Look {
+    /// It is as it was.
+    Same,
+    /// The guest has all of it.
+    Followed,
+    /// The guest lacks something.
+    Failed,
 }
 
 /// Follows until the machine's end, and undoes what was done to the namespace then.
 pub(super) async fn run(
     network: Network,
-    mut watch: Watch,
-    mut known: Known,
+    watch: Watch,
+    known: Known,
     (machine, guest): (Arc<Machine>, Guest),
 ) {
     let mut network = Some(network);
-    let follow = async {
-        loop {
-            if let Err(error) = watch.changed().await {
-                log::warn!("changes of the pod's network are not followed any more: {error}");
-                return std::future::pending().await;
-            }
-            let Some(held) = network.take() else { return };
-            let (held, updated) = known.update(held, &machine, &guest).await;
-            network = held;
-            if let Err(error) = updated {
-                log::warn!("following a change of the pod's network: {error}");
-            }
-        }
-    };
     tokio::select! {
-        () = follow => {}
+        () = follow(&mut network, watch, known, (&machine, &guest)) => {}
         _ = machine.ended() => {}
     }
     // Its drop talks to the kernel.
     let _undone = tokio::task::spawn_blocking(move || drop(network)).await;
 }
 
-/// Does something blocking with the namespace and hands it back; it is lost with a panic only.
-async fn with<T: Send + 'static>(
-    mut network: Network,
-    work: impl FnOnce(&mut Network) -> Result<T, network::Error> + Send + 'static,
-) -> Result<(Network, Result<T, Error>), Error> {
-    blocking(move || {
-        let done = work(&mut network).map_err(wrong);
-        Ok((network, done))
-    })
-    .await
+async fn follow(
+    network: &mut Option<Network>,
+    mut watch: Watch,
+    mut known: Known,
+    (machine, guest): (&Machine, &Guest),
+) {
+    let mut retry = Retry::default();
+    while network.is_some() {
+        let anyway = tokio::select! {
+            news = watch.changed() => {
+                if let Err(error) = news {
+                    log::warn!("changes of the pod's network are not followed any more: {error}");
+                    return std::future::pending().await;
+                }
+                false
+            }
+            () = retry.due() => true,
+        };
+        match known.update(network, (machine, guest), anyway).await {
+            Ok(Look::Same) => {}
+            Ok(Look::Followed) => retry = Retry::default(),
+            Ok(Look::Failed) => retry.after_failure(),
+            Err(error) => {
+                log::warn!("following a change of the pod's network: {error}");
+                retry.after_failure();
+            }
+        }
+    }
+}
+
+/// Says what the guest does not get, where it is news.
+pub(super) fn tell_left_out(before: &Plan, now: &Plan) {
+    for (name, reason) in now.left_out.iter().filter(|one| !before.left_out.contains(one)) {
+        log::info!("the guest does not get {name}: {reason}");
+    }
 }
 
 impl Known {
     async fn update(
         &mut self,
-        network: Network,
-        machine: &Machine,
-        guest: &Guest,
-    ) -> (Option<Network>, Result<(), Error>) {
-        let mut held = Some(network);
-        let updated = self.try_update(&mut held, machine, guest).await;
-        (held, updated)
-    }
-
-    async fn try_update(
-        &mut self,
         held: &mut Option<Network>,
-        machine: &Machine,
-        guest: &Guest,
-    ) -> Result<(), Error> {
+        (machine, guest): (&Machine, &Guest),
+        anyway: bool,
+    ) -> Result<Look, Error> {
         let plan = ask(held, Network::scan).await?;
-        if plan == self.plan {
-            return Ok(());
+        if plan == self.plan && !anyway {
+            return Ok(Look::Same);
         }
+        tell_left_out(&self.plan, &plan);
+        self.plan = plan.clone();
+        let mut look = Look::Followed;
         for interface in &plan.interfaces {
-            self.welcome(held, interface, machine).await?;
+            if let Err(error) = self.welcome(held, interface, machine).await {
+                log::warn!("interface {} of the pod's network: {error}", interface.link.name);
+                look = Look::Failed;
+            }
         }
-        let goes = |index: &u32| plan.interfaces.iter().all(|own| own.link.index != *index);
-        let gone: Vec<u32> = self.windows.keys().copied().filter(goes).collect();
-        let windows: Vec<Window> =
-            gone.iter().filter_map(|index| self.windows.remove(index)).collect();
-        guest.apply_network(&request::describe(&plan, &self.windows)).await?;
-        self.plan = plan;
-        for index in gone {
-            ask(held, move |network| {
-                network.disconnect(index);
-                Ok(())
-            })
-            .await?;
+        let stays = |index: &u32| plan.interfaces.iter().any(|own| own.link.index == *index);
+        let mut staying = self.windows.clone();
+        staying.retain(|index, _| stays(index));
+        let wanted = describe(&plan, &staying, &self.own);
+        if wanted != self.told {
+            // A refusal leaves the guest with a part of it.
+            self.told = ApplyRequest::default();
+            guest.apply_network(&wanted).await?;
+            self.told = wanted;
         }
-        for window in windows {
+        let gone: Vec<(u32, Window)> = self.windows.clone().into_iter().collect();
+        for (index, window) in gone.into_iter().filter(|(index, _)| !stays(index)) {
+            part(held, index).await?;
             machine.detach(window).await?;
+            self.windows.remove(&index);
         }
-        Ok(())
+        Ok(look)
     }
 
     /// Gives the machine an interface that it does not have, and follows what its tap must know.
@@ -125,18 +174,21 @@ impl Known {
                 self.windows.insert(index, window);
                 Ok(())
             }
-            Err(error) => {
-                let parted = ask(held, move |network| {
-                    network.disconnect(index);
-                    Ok(())
-                });
-                parted.await.and(Err(error))
-            }
+            Err(error) => part(held, index).await.and(Err(error)),
         }
     }
 }
 
-/// Does something blocking with what is held.
+/// Parts an interface from its tap.
+async fn part(held: &mut Option<Network>, index: u32) -> Result<(), Error> {
+    ask(held, move |network| {
+        network.disconnect(index);
+        Ok(())
+    })
+    .await
+}
+
+/// Does something blocking with what is held; it is lost with a panic only.
 async fn ask<T: Send + 'static>(
     held: &mut Option<Network>,
     work: impl FnOnce(&mut Network) -> Result<T, network::Error> + Send + 'static,
@@ -144,7 +196,12 @@ async fn ask<T: Send + 'static>(
     let Some(network) = held.take() else {
         return Err(Error::Failed("the pod's network namespace is not held any more".into()));
     };
-    let (network, done) = with(network, work).await?;
+    let (network, done) = blocking(move || {
+        let mut network = network;
+        let done = work(&mut network).map_err(wrong);
+        Ok((network, done))
+    })
+    .await?;
     *held = Some(network);
     done
 }

@@ -62,6 +62,8 @@ async fn carry(
     address: SocketAddr,
     (guest, _room): (Guest, OwnedSemaphorePermit),
 ) {
+    // Whoever writes has chosen when to send, and each hop that gathers would make it wait.
+    let _slower = stream.set_nodelay(true);
     let connected = guest.forward(address.port(), address.is_ipv6()).await;
     let done = match connected {
         Ok(mut pod) => copy_bidirectional_with_sizes(&mut stream, &mut pod, BUFFER, BUFFER).await,

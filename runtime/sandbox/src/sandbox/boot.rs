@@ -290,12 +290,18 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     let guest = Guest::connect(&state.vsock()).await?;
     let hostname = pod.hostname.as_deref().unwrap_or(name);
     let mut configuration = configuration(hostname, vcpus)?;
-    configuration.sysctls.extend(pod.sysctls.clone());
+    let mut sysctls = pod.sysctls.clone();
+    // Those of the network name interfaces, which are there only after `connect`.
+    let own = match &network {
+        Some(_) => network::Own::take(&mut sysctls),
+        None => network::Own::default(),
+    };
+    configuration.sysctls.extend(sysctls);
     guest.configure(&configuration).await?;
     state.step("configured");
     let mut joined = Joined::default();
     if let Some(network) = network {
-        joined = network.connect(&machine, &guest, &pod.sysctls).await?;
+        joined = network.connect(&machine, &guest, own).await?;
         state.step("network");
     }
     Ok(Booted { machine, share, guest, network: joined })
