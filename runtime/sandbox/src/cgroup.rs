@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 
 /// Where the hierarchy is mounted.
-const ROOT: &str = "/sys/fs/cgroup";
+pub const ROOT: &str = "/sys/fs/cgroup";
 
 /// A cgroup of this sandbox, and where its processes came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

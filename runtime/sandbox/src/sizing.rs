@@ -1,13 +1,18 @@
-//! How large a machine is made for its pod (pure): vCPUs from the CPU quota, memory from the
-//! memory limit plus what guest kernel and agent need.
+//! How large a machine is made for its pod (pure, but for what the host is asked): vCPUs from the
+//! CPU quota, memory from the memory limit plus what guest kernel and agent need.
+//!
+//! Limits come from, in this order: annotations of containerd's or CRI-O's on the sandbox
+//! container, its own resources, the pod's cgroup.
+
+mod pod_cgroup;
 
 use serde_json::Value;
 use vmm_api::{MachineConfig, RawMachineConfig};
 
 use crate::{Config, Error};
 
-/// Limits that a pod states, from the CRI's annotations on the sandbox container or from the
-/// resources of a container that stands alone.
+/// Limits that a pod states, from the CRI's annotations on the sandbox container, from the
+/// resources of a container that stands alone, or from the pod's cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// CPU time in microseconds per period.
@@ -25,6 +30,17 @@ const CRI_QUOTA: &str = "io.kubernetes.cri.sandbox-cpu-quota";
 const CRI_PERIOD: &str = "io.kubernetes.cri.sandbox-cpu-period";
 const CRI_MEMORY: &str = "io.kubernetes.cri.sandbox-memory";
 
+/// Annotations of CRI-O's with the CRI's `LinuxContainerResources` of the pod, as JSON: the newer
+/// name and the one before it.
+const CRI_O: [&str; 2] = ["pod-linux-resources.crio.io", "io.kubernetes.cri-o.PodLinuxResources"];
+
+/// Memory in MiB that the RuntimeClass's overhead has beyond `memory_overhead_mib`: for shim, VMM
+/// and what the host's kernel keeps for them. See deploy/README.md.
+pub const OVERHEAD_MIB: u64 = 12;
+
+/// CPU time that the RuntimeClass's overhead has, in thousandths of a CPU.
+pub const OVERHEAD_MILLI_CPUS: u64 = 1;
+
 impl Limits {
     /// Reads the limits out of an OCI configuration. Zero and negative values mean none.
     pub fn from_spec(spec: &Value) -> Self {
@@ -32,15 +48,26 @@ impl Limits {
             let text = spec.get("annotations")?.get(key)?.as_str()?;
             text.parse::<u64>().ok()
         };
+        let of_cri_o = resources_of_cri_o(spec);
         let resource = |pointer: &str| spec.pointer(pointer).and_then(Value::as_u64);
-        let one = |key, pointer| annotation(key).or_else(|| resource(pointer)).filter(|&n| n > 0);
+        let one = |key, field: &str, pointer| {
+            let stated = annotation(key).or_else(|| of_cri_o.get(field)?.as_u64());
+            stated.or_else(|| resource(pointer)).filter(|&number| number > 0)
+        };
         Self {
-            cpu_quota_us: one(CRI_QUOTA, "/linux/resources/cpu/quota"),
-            cpu_period_us: one(CRI_PERIOD, "/linux/resources/cpu/period"),
-            memory_bytes: one(CRI_MEMORY, "/linux/resources/memory/limit")
+            cpu_quota_us: one(CRI_QUOTA, "cpu_quota", "/linux/resources/cpu/quota"),
+            cpu_period_us: one(CRI_PERIOD, "cpu_period", "/linux/resources/cpu/period"),
+            memory_bytes: one(CRI_MEMORY, "memory_limit_in_bytes", "/linux/resources/memory/limit")
                 .filter(|&bytes| bytes < NO_LIMIT),
         }
     }
+}
+
+/// What CRI-O says of the pod; null where it says nothing.
+fn resources_of_cri_o(spec: &Value) -> Value {
+    let text = |key: &&str| spec.get("annotations")?.get(*key)?.as_str();
+    let text = CRI_O.iter().find_map(text).unwrap_or_default();
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// What the host has.
@@ -150,6 +177,27 @@ mod tests {
             "linux": {"resources": {"memory": {"limit": 1}}}
         });
         assert_eq!(Limits::from_spec(&spec).memory_bytes, Some(1 << 30));
+    }
+
+    #[test]
+    fn annotations_of_cri_o_are_the_kubelets_numbers() {
+        for key in CRI_O {
+            let limits = |resources: &str| {
+                Limits::from_spec(&json!({
+                    "annotations": {key: resources},
+                    "linux": {"resources": {"cpu": {"shares": 2}}}
+                }))
+            };
+            let stated = limits(
+                r#"{"cpu_period":100000,"cpu_quota":50000,"cpu_shares":512,
+                    "memory_limit_in_bytes":268435456,"unified":{}}"#,
+            );
+            assert_eq!((stated.cpu_quota_us, stated.cpu_period_us), (Some(50_000), Some(100_000)));
+            assert_eq!(stated.memory_bytes, Some(256 << 20));
+            for nothing in ["{}", "null", "", r#"{"cpu_quota":-1,"cpu_shares":2}"#] {
+                assert_eq!(limits(nothing), Limits::default(), "{nothing}");
+            }
+        }
     }
 
     #[test]
