@@ -173,8 +173,17 @@ impl Cri {
             api::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler };
         let mut service = self.runtime_service();
         let run = self.wait(service.run_pod_sandbox(limited(request, CALL)));
-        let response = run.inspect_err(|_| cgroup::remove(cgroup_of(&config)))?;
-        Ok(Pod { id: response.pod_sandbox_id, config })
+        match run {
+            Ok(response) => Ok(Pod { id: response.pod_sandbox_id, config }),
+            Err(failed) => Err(match cgroup::remove(cgroup_of(&config)) {
+                Ok(()) => failed,
+                // Why the pod did not start matters more.
+                Err(left) => {
+                    let both = format!("{}; {}", failed.message(), left.message());
+                    Status::new(failed.code(), both)
+                }
+            }),
+        }
     }
 
     /// RunPodSandbox.
@@ -277,15 +286,24 @@ impl Cri {
 
     /// StopPodSandbox and RemovePodSandbox, as kubelet ends a pod, whose cgroup it removes then.
     ///
+    /// # Errors
+    /// The server's; Aborted when something stays in the cgroup.
+    pub fn try_remove_pod(&self, pod: &Pod) -> Result<(), Status> {
+        let mut service = self.runtime_service();
+        let request = api::StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() };
+        self.wait(service.stop_pod_sandbox(limited(request, CALL)))?;
+        let request = api::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
+        self.wait(service.remove_pod_sandbox(limited(request, CALL)))?;
+        cgroup::remove(cgroup_of(&pod.config))
+    }
+
+    /// [`Self::try_remove_pod`].
+    ///
     /// # Panics
-    /// When one fails, or something stays in the cgroup.
+    /// When it fails.
     #[track_caller]
     pub fn remove_pod(&self, pod: &Pod) {
-        self.stop_pod(pod);
-        let request = api::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
-        let mut service = self.runtime_service();
-        answer("RemovePodSandbox", self.wait(service.remove_pod_sandbox(limited(request, CALL))));
-        cgroup::remove(cgroup_of(&pod.config));
+        answer("StopPodSandbox, RemovePodSandbox", self.try_remove_pod(pod));
     }
 
     /// All pods' ids, ready or not.

@@ -97,14 +97,48 @@ pub fn kill(pid: u32) {
     eventually("a killed process is gone", || !alive());
 }
 
-/// Proportional memory of a process in KiB.
+/// Proportional set size of a process in KiB (proc(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pss {
+    /// Its own.
+    pub own: u64,
+    /// Guest memory.
+    pub guest: u64,
+}
+
+impl Pss {
+    /// That of a process now.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(pid: u32) -> std::io::Result<Self> {
+        std::fs::read_to_string(format!("/proc/{pid}/smaps")).map(|text| Self::parse(&text))
+    }
+
+    fn parse(smaps: &str) -> Self {
+        let (mut sums, mut guests) = ([0, 0], false);
+        for line in smaps.lines() {
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("Pss:") => {
+                    sums[usize::from(guests)] += words.next().unwrap().parse::<u64>().unwrap();
+                }
+                // The head of a mapping.
+                Some(word) if !word.ends_with(':') => guests = line.contains("/cuddy-guest"),
+                _ => {}
+            }
+        }
+        let [own, guest] = sums;
+        Self { own, guest }
+    }
+}
+
+/// Proportional memory of a process in KiB, without guest memory.
 ///
 /// # Panics
 /// When there is no such process.
 pub fn pss_kib(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    Pss::of(pid).unwrap().own
 }
 
 /// The operator's configuration file with some content, as long as the value lives.
@@ -129,5 +163,26 @@ impl Configuration {
 impl Drop for Configuration {
     fn drop(&mut self) {
         std::fs::remove_file(Self::PATH).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_memory_is_counted_apart() {
+        let smaps = "\
+7f0000000000-7f0010000000 rw-s 00000000 00:01 5    /cuddy-guest (deleted)
+Size:             262144 kB
+Pss:               40000 kB
+Pss_Dirty:         40000 kB
+7f1000000000-7f1000100000 r-xp 00000000 fe:00 9    /opt/cuddy/bin/cuddy-vmm
+Pss:                 900 kB
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0    [stack]
+Pss:                  20 kB
+";
+        assert_eq!(Pss::parse(smaps), Pss { own: 920, guest: 40_000 });
+        assert_eq!(Pss::parse(""), Pss { own: 0, guest: 0 });
     }
 }

@@ -17,14 +17,23 @@ use std::time::{Duration, Instant};
 /// Deadline for what takes seconds natively; the lab emulates its host 10 to 30 times slower.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `done`; a host's state has no event to wait for.
+/// Waits until `done`; a host's state has no event to wait for. Whether it came true within
+/// [`PATIENCE`].
+pub fn comes_true(mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    true
+}
+
+/// [`comes_true`], or the test's end.
 ///
 /// # Panics
 /// When `what` has not come true within [`PATIENCE`].
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {} s: {what}", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+pub fn eventually(what: &str, done: impl FnMut() -> bool) {
+    assert!(comes_true(done), "not within {} s: {what}", PATIENCE.as_secs());
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::eventually;
+use tonic::Status;
+
+use crate::comes_true;
 
 /// Where the hierarchy is mounted.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -38,14 +40,16 @@ pub(super) fn make(name: &str) {
 }
 
 /// Removes a pod's cgroup, which must be empty soon: no process, no cgroup of a container.
-pub(super) fn remove(name: &str) {
-    if name.is_empty() {
-        return;
-    }
+///
+/// # Errors
+/// When something stays in it.
+pub(super) fn remove(name: &str) -> Result<(), Status> {
     let directory = place(name);
-    eventually(&format!("nothing is in the pod's cgroup {name}"), || {
-        !directory.exists() || std::fs::remove_dir(&directory).is_ok()
-    });
+    let gone = || !directory.exists() || std::fs::remove_dir(&directory).is_ok();
+    if name.is_empty() || comes_true(gone) {
+        return Ok(());
+    }
+    Err(Status::aborted(format!("something stays in the pod's cgroup {name}")))
 }
 
 /// Cgroups of pods that are there.

@@ -119,6 +119,16 @@ impl Daemon {
         self.containerd.path(name)
     }
 
+    /// A pod's bundle, wherever the version and the controller have it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn bundle(&self, pod: &super::Pod) -> PathBuf {
+        let parts = std::fs::read_dir(self.path("state")).unwrap().flatten();
+        let bundles = parts.map(|part| part.path().join(NAMESPACE).join(&pod.id));
+        bundles.into_iter().find(|bundle| bundle.join("address").exists()).unwrap()
+    }
+
     /// Its log.
     pub fn log(&self) -> String {
         self.containerd.log()
@@ -189,6 +199,33 @@ impl Daemon {
         let spaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
         let spaces = spaces.filter(|entry| entry.file_name().to_string_lossy().starts_with("cni-"));
         found.extend(spaces.map(|entry| entry.path().display().to_string()));
+        found
+    }
+
+    /// What containerd and CNI's plug-ins keep, for pods and for good: containers, snapshots,
+    /// addresses in use, rules of the packet filter. Nobody's pod adds to it once it is removed.
+    ///
+    /// # Panics
+    /// When it can't be listed.
+    pub fn kept(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for kind in ["containers", "snapshots"] {
+            let list = self.ctr(&[kind, "list"]).ok();
+            let keys = list.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+            found.extend(keys.map(|key| format!("{kind}: {key}")));
+        }
+        for network in std::fs::read_dir(self.path("addresses")).into_iter().flatten().flatten() {
+            let addresses = std::fs::read_dir(network.path()).unwrap().flatten();
+            found.extend(addresses.map(|entry| entry.path().display().to_string()));
+        }
+        for program in ["iptables-save", "ip6tables-save"] {
+            let done = Command::new(program).output().unwrap();
+            assert!(done.status.success(), "{program}: {done:?}");
+            let rules = String::from_utf8_lossy(&done.stdout);
+            // Comments have the time, and chains' lines end in counters.
+            let rules = rules.lines().filter(|line| !line.starts_with('#'));
+            found.extend(rules.map(|rule| rule.split(" [").next().unwrap_or(rule).to_owned()));
+        }
         found
     }
 
