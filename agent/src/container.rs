@@ -196,9 +196,12 @@ impl Container {
     /// # Errors
     /// There is none, or it runs.
     pub(crate) fn delete_exec(&self, exec_id: &str) -> Result<()> {
-        if self.process(exec_id)?.is_alive() {
+        let exec = self.process(exec_id)?;
+        if exec.is_alive() {
             return Err(Error::State("process is running"));
         }
+        // It may be about to be made, by a call that its caller has given up.
+        exec.cancel();
         self.execs().remove(exec_id);
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::termios::Winsize;
@@ -58,6 +59,8 @@ pub(crate) struct Process {
     handle: OnceLock<Handle>,
     exit: watch::Sender<Option<Exit>>,
     started: watch::Sender<bool>,
+    /// It was killed before it existed, and must not start.
+    cancelled: AtomicBool,
 }
 
 /// What processes are made with.
@@ -80,6 +83,7 @@ impl Process {
             handle: OnceLock::new(),
             exit: watch::Sender::new(None),
             started: watch::Sender::new(false),
+            cancelled: AtomicBool::new(false),
         }
     }
 
@@ -192,6 +196,10 @@ impl Process {
     pub(crate) async fn start(&self) -> Result<i32> {
         let mut phase = self.phase.lock().await;
         match std::mem::replace(&mut *phase, Phase::Failed) {
+            // It ends as its gate is dropped.
+            Phase::Created(_) if self.cancelled.load(Ordering::SeqCst) => {
+                return Err(Error::State("process was killed before its start"));
+            }
             Phase::Created(gate) => gate.open().await?,
             other => {
                 *phase = other;
@@ -203,11 +211,20 @@ impl Process {
         self.pid().ok_or(Error::State("process has no id"))
     }
 
-    /// Sends a signal; 0 only checks.
+    /// Never starts the process if it does not exist yet.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    /// Sends a signal; 0 only checks. What does not exist yet is never started after SIGKILL.
     ///
     /// # Errors
     /// The process does not exist any more, or not yet.
     pub(crate) fn signal(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL && self.pidfd().is_none() {
+            // Who makes it sees this, or is seen below.
+            self.cancel();
+        }
         let pidfd = self.pidfd().ok_or(Error::State("process is not created"))?;
         if self.has_exited() {
             return Err(Error::NoProcess(self.exec_id.clone()));

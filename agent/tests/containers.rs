@@ -107,6 +107,25 @@ async fn an_exec_joins_the_container() {
 }
 
 #[tokio::test]
+async fn an_exec_that_is_killed_before_it_exists_never_runs() {
+    let agent = Agent::start().await;
+    let container = agent.create(&spec(&agent.rootfs(), "exec sleep 100")).await.unwrap();
+    container.start("").await.unwrap();
+    let mut stream = container.add_exec("late", &shell("echo ran")).await.unwrap();
+    // There is no process yet that it could reach.
+    assert!(container.signal("late", 9, false).await.is_err());
+    let error = container.start("late").await.unwrap_err().to_string();
+    assert!(error.contains("killed before its start"), "{error}");
+    container.wait("late").await;
+    let mut out = String::new();
+    stream.read_to_string(&mut out).await.unwrap();
+    assert_eq!(out, "");
+    container.signal("", 9, false).await.unwrap();
+    container.wait("").await;
+    container.delete().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_exec_with_background_children_ends() {
     let agent = Agent::start().await;
     let container = agent.create(&spec(&agent.rootfs(), "exec sleep 100")).await.unwrap();

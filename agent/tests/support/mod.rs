@@ -210,6 +210,17 @@ impl Container<'_> {
 
     /// Registers and starts an exec; its standard output.
     pub(crate) async fn exec(&self, exec_id: &str, process: &Value) -> ttrpc::Result<UnixStream> {
+        let stream = self.add_exec(exec_id, process).await?;
+        self.start(exec_id).await?;
+        Ok(stream)
+    }
+
+    /// Registers an exec; its standard output.
+    pub(crate) async fn add_exec(
+        &self,
+        exec_id: &str,
+        process: &Value,
+    ) -> ttrpc::Result<UnixStream> {
         let (stdout, stream) = self.agent.stream().await;
         let request = ExecRequest {
             container_id: self.id.clone(),
@@ -219,7 +230,6 @@ impl Container<'_> {
             ..ExecRequest::default()
         };
         self.agent.processes.exec(context(), &request).await?;
-        self.start(exec_id).await?;
         Ok(stream)
     }
 
