@@ -20,6 +20,8 @@ use crate::stdio::Streams;
 use crate::storage::Rootfs;
 use crate::{ContainerId, Error, ExecId};
 
+const SIGKILL: u32 = 9;
+
 /// Where a process's streams go, exactly as the caller wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StdioPaths {
@@ -107,7 +109,12 @@ pub(crate) enum ProcessState {
     /// Ready to be started. An exec is told to the guest only then.
     Created,
     /// The guest was asked to start it; it may even have exited before the answer came.
-    Starting { exited: Option<Exit> },
+    Starting {
+        /// How it ended meanwhile.
+        exited: Option<Exit>,
+        /// What an exec, of which the guest may not know yet, is to be sent once it runs.
+        signal: Option<u32>,
+    },
     /// It runs.
     Running,
     /// It has ended.
@@ -177,6 +184,16 @@ impl Process {
         self.ended.send_replace(Some(exit));
         self.exit.send_replace(Some(exit));
         exit
+    }
+
+    /// Keeps a signal for an exec that is being started; whether it did. Of several the last one
+    /// counts, and SIGKILL before all others.
+    pub(crate) fn keep_signal(&mut self, signal: u32) -> bool {
+        let ProcessState::Starting { signal: kept, .. } = &mut self.state else { return false };
+        if *kept != Some(SIGKILL) {
+            *kept = Some(signal);
+        }
+        true
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -323,11 +340,15 @@ mod tests {
         Target { container, exec: Some(ExecId::new("e").unwrap()) }
     }
 
+    fn starting() -> ProcessState {
+        ProcessState::Starting { exited: None, signal: None }
+    }
+
     #[test]
     fn only_a_created_process_starts_and_only_a_still_one_is_deleted() {
         let (created, running) = (ProcessState::Created, ProcessState::Running);
         assert!(process(created).may_start("p").is_ok());
-        assert!(process(ProcessState::Starting { exited: None }).may_start("p").is_err());
+        assert!(process(starting()).may_start("p").is_err());
         assert!(process(ProcessState::Stopped(exit())).may_start("p").is_err());
         assert!(process(running).may_delete("p").is_err());
         let stopped = process(ProcessState::Stopped(exit())).may_delete("p");
@@ -342,6 +363,18 @@ mod tests {
         assert!(matches!(unborn, Err(Error::State(_))));
         let init = Target { exec: None, ..exec() };
         assert!(process(ProcessState::Created).may_signal(&init).is_ok());
+    }
+
+    #[test]
+    fn signal_for_an_exec_that_is_being_started_is_kept() {
+        let kept = |signals: &[u32]| {
+            let mut process = process(starting());
+            assert!(signals.iter().all(|signal| process.keep_signal(*signal)));
+            let ProcessState::Starting { signal, .. } = process.state else { unreachable!() };
+            signal
+        };
+        assert_eq!([kept(&[]), kept(&[15]), kept(&[9, 15])], [None, Some(15), Some(9)]);
+        assert!(!process(ProcessState::Running).keep_signal(15));
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Owner {
             container.may_exec()?;
         }
         let process = container.process(target)?;
-        process.state = ProcessState::Starting { exited: None };
+        process.state = ProcessState::Starting { exited: None, signal: None };
         Ok(process.oci.take().map(|oci| (oci, process.stdio.clone())))
     }
 
@@ -110,13 +110,14 @@ impl Owner {
             // A process that can't start has ended: callers wait for it and then delete it.
             let mut exit = Exit { status: NOT_STARTED, at: SystemTime::now() };
             if let Ok(process) = self.process(&target)
-                && let ProcessState::Starting { exited } = process.state
+                && let ProcessState::Starting { exited, .. } = process.state
             {
                 exit = exited.unwrap_or(exit);
                 process.state = ProcessState::Created;
             }
             self.exited(&target, exit, None);
-            self.end_half_started(target);
+            // A start that failed on the way back, or too late, may have left it in the guest.
+            self.send_signal(target, SIGKILL);
             return answer(reply, Err(error));
         }
         let Ok(container) = self.container(&target.container) else {
@@ -126,8 +127,8 @@ impl Owner {
         let Ok(process) = container.process(&target) else {
             return answer(reply, Err(Error::no_exec(target.name())));
         };
-        let early = match process.state {
-            ProcessState::Starting { exited } => exited,
+        let (early, signal) = match process.state {
+            ProcessState::Starting { exited, signal } => (exited, signal),
             // The machine ended in between, and with it the process.
             _ => return answer(reply, Ok(pid)),
         };
@@ -138,6 +139,8 @@ impl Owner {
             Some(exec) => EventKind::ExecStarted { exec, pid },
         };
         self.publish(&target.container, kind);
+        // Who gave up waiting does not know that the exec runs, and would never end it.
+        let unwanted = target.exec.is_some() && reply.is_closed();
         answer(reply, Ok(pid));
         if let Ok(booted) = self.booted() {
             if let Some(size) = size {
@@ -147,16 +150,22 @@ impl Owner {
                 self.watch_exit(target.clone(), &booted.guest);
             }
         }
+        if unwanted {
+            log::warn!("whoever asked for exec {:?} has gone: it is killed", target.name());
+        }
+        if let Some(signal) = unwanted.then_some(SIGKILL).or(signal) {
+            self.send_signal(target.clone(), signal);
+        }
         if let Some(exit) = early {
             self.exited(&target, exit, None);
         }
     }
 
-    /// A start that failed on the way back, or too late, may have left a process in the guest.
-    fn end_half_started(&self, target: Target) {
+    /// Signals a process, or all of a container, without anybody who asked for it.
+    fn send_signal(&self, target: Target, signal: u32) {
         let Ok(booted) = self.booted() else { return };
         let all = target.exec.is_none();
-        let work = async move { booted.guest.signal(&target, SIGKILL, all).await };
+        let work = async move { booted.guest.signal(&target, signal, all).await };
         self.run(work, |_, outcome| {
             if let Err(error) = outcome {
                 log::debug!("{error}");

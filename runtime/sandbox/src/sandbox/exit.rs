@@ -45,7 +45,7 @@ impl Owner {
         match &mut process.state {
             ProcessState::Stopped(_) => {}
             // Its start has not been told yet.
-            ProcessState::Starting { exited } => *exited = Some(exit),
+            ProcessState::Starting { exited, .. } => *exited = Some(exit),
             _ if target.exec.is_none() => self.init_exited(&target.container, exit),
             _ => self.tell(target, exit),
         }

@@ -25,13 +25,19 @@ impl Owner {
             let killed = self.kill_pod(&target, signal);
             return answer(reply, killed);
         }
-        let accepted = self.accept_signal(&target, signal, all);
+        // As under runc: an exec's other processes can't be told apart.
+        let all = all && target.exec.is_none();
+        let accepted = self.accept_signal(&target, signal);
         let (booted, resume) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
         if signal == 0 {
             // A probe of callers for whether the process lives, which is known here.
+            return answer(reply, Ok(()));
+        }
+        if target.exec.is_some() && self.process(&target).is_ok_and(|exec| exec.keep_signal(signal))
+        {
             return answer(reply, Ok(()));
         }
         if signal == SIGKILL && target.exec.is_none() {
@@ -67,19 +73,9 @@ impl Owner {
         });
     }
 
-    fn accept_signal(
-        &mut self,
-        target: &Target,
-        signal: u32,
-        all: bool,
-    ) -> Result<(Booted, bool), Error> {
+    fn accept_signal(&mut self, target: &Target, signal: u32) -> Result<(Booted, bool), Error> {
         if signal > MAX_SIGNAL {
             return Err(Error::Invalid(format!("signal {signal} does not exist")));
-        }
-        if all && target.exec.is_some() {
-            return Err(Error::Invalid(
-                "all processes are those of a container, not an exec".into(),
-            ));
         }
         let container = self.container(&target.container)?;
         let paused = container.paused;

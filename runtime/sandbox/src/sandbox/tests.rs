@@ -190,3 +190,12 @@ async fn paused_container_takes_no_exec() {
     });
     assert!(state.await);
 }
+
+#[tokio::test]
+async fn all_processes_of_an_exec_are_the_exec() {
+    let sandbox = sandbox("all-exec");
+    with_container(&sandbox, |owner| add_exec(owner, ProcessState::Running).size).await;
+    let killed = sandbox.kill(target(Some("e")), 15, true).await;
+    // There is no machine here.
+    assert_eq!(killed.unwrap_err(), Error::Exited("e".into()));
+}
