@@ -161,7 +161,7 @@ impl Config {
             default_memory_mib: raw.default_memory_mib.unwrap_or(512),
             memory_overhead_mib: raw.memory_overhead_mib.unwrap_or(128),
             boot_timeout: std::time::Duration::from_secs(raw.boot_timeout_seconds.unwrap_or(60)),
-            guest_timeout: std::time::Duration::from_secs(raw.guest_timeout_seconds.unwrap_or(7)),
+            guest_timeout: std::time::Duration::from_secs(raw.guest_timeout_seconds.unwrap_or(6)),
             extra_cmdline: raw.extra_cmdline.unwrap_or_default(),
             debug: raw.debug.unwrap_or(false),
         };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use vmm_api::{DeviceConfig, MachineEnd, Reply, Request, Window};
+use vmm_api::{DeviceConfig, MachineConfig, MachineEnd, Reply, Request, Window};
 
 use crate::Error;
 use crate::console::Console;
@@ -54,6 +54,7 @@ struct Order {
 #[derive(Debug)]
 pub struct Machine {
     pid: u32,
+    shape: MachineConfig,
     orders: mpsc::Sender<Order>,
     life: watch::Receiver<Life>,
     console: Console,
@@ -64,6 +65,11 @@ impl Machine {
     /// Process id of the VMM.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Its size, which never changes.
+    pub fn shape(&self) -> &MachineConfig {
+        &self.shape
     }
 
     /// The guest's console output.

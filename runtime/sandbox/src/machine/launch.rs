@@ -71,7 +71,8 @@ pub async fn launch(launch: Launch<'_>) -> Result<Machine, Error> {
     let (orders, orders_rx) = mpsc::channel(16);
     let (life_tx, life) = watch::channel(Life::default());
     let pid = process.pid();
-    let machine = Machine { pid, orders, life, console: console.clone(), process: process.clone() };
+    let (shape, shown) = (launch.shape.clone(), console.clone());
+    let machine = Machine { pid, shape, orders, life, console: shown, process: process.clone() };
     let driver = Driver { control, process, orders: orders_rx, life: life_tx, console };
     tokio::spawn(driver.run());
     match machine.request(Request::Boot(boot), slots.0).await? {

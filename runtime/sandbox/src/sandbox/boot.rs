@@ -22,7 +22,7 @@ use crate::store::StateDir;
 use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
 
 /// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
-const LAST_WORD: Duration = Duration::from_millis(500);
+pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How long a guest may take to flush and power off.
 const POWER_OFF: Duration = Duration::from_secs(10);
@@ -184,6 +184,8 @@ impl Owner {
             }
         };
         self.run(work, |owner, ()| {
+            // Those that wait for what ran until now are to hear of its end.
+            owner.end_containers(KILLED);
             owner.closed.send_replace(true);
         });
     }

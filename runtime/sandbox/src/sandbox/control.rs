@@ -1,10 +1,12 @@
 //! Pausing, resources and metrics.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use vmm_api::MachineConfig;
 
 use super::{Owner, Reply, answer};
 use crate::container::{ProcessState, Target};
 use crate::events::EventKind;
+use crate::sizing::Limits;
 use crate::stats::Files;
 use crate::{ContainerId, Error, spec};
 
@@ -61,6 +63,8 @@ impl Owner {
         let mut notes = Vec::new();
         spec::translate_resources(map, &mut notes);
         notes.iter().for_each(|note| log::info!("container {id}: {note}"));
+        let beyond = beyond(&resources, booted.machine.shape());
+        beyond.iter().for_each(|limit| log::warn!("container {id}: {limit}"));
         let work = async move { booted.guest.update(&id, &resources).await };
         self.run(work, |_, outcome| answer(reply, outcome));
     }
@@ -95,5 +99,51 @@ impl Owner {
                 self.run(work, |_, outcome| answer(reply, outcome));
             }
         }
+    }
+}
+
+/// What of new limits has no effect because the machine, whose size does not change, is smaller.
+fn beyond(resources: &Value, machine: &MachineConfig) -> Vec<String> {
+    let limits = Limits::from_spec(&json!({ "linux": { "resources": resources } }));
+    let mut beyond = Vec::new();
+    let memory = machine.memory();
+    if let Some(bytes) = limits.memory_bytes.filter(|&bytes| bytes > memory.bytes()) {
+        let (limit, memory) = (bytes >> 20, memory.get());
+        beyond.push(format!("a limit of {limit} MiB in a machine that stays at {memory} MiB"));
+    }
+    let vcpus = machine.vcpus().get();
+    let period = limits.cpu_period_us.unwrap_or(100_000);
+    let most = period.saturating_mul(vcpus.into());
+    if let Some(quota) = limits.cpu_quota_us.filter(|&quota| quota > most) {
+        let limit = quota.div_ceil(period);
+        beyond.push(format!("a limit of {limit} CPUs in a machine that stays at {vcpus}"));
+    }
+    beyond
+}
+
+#[cfg(test)]
+mod tests {
+    use vmm_api::RawMachineConfig;
+
+    use super::*;
+
+    #[test]
+    fn limits_larger_than_the_machine_are_named_with_its_size() {
+        let raw = RawMachineConfig {
+            vcpus: 2,
+            memory_mib: 256,
+            extra_cmdline: String::new(),
+            early_serial: false,
+        };
+        let machine = MachineConfig::try_from(raw).unwrap();
+        let update = |mib: u64, quota: i64| {
+            let cpu = json!({"quota": quota, "period": 50_000});
+            beyond(&json!({"memory": {"limit": mib << 20}, "cpu": cpu}), &machine)
+        };
+        assert!(update(256, 100_000).is_empty());
+        assert!(update(64, -1).is_empty());
+        let named = update(1024, 150_000);
+        assert!(named[0].contains("1024 MiB") && named[0].contains("256 MiB"), "{named:?}");
+        assert!(named[1].contains("3 CPUs") && named[1].contains("stays at 2"), "{named:?}");
     }
 }

@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(7);
+    const LIMIT: Duration = Duration::from_secs(6);
 
     /// Three times as late as may be, and then not any more.
     async fn answer(before: u32) -> Result<(), Error> {
@@ -66,9 +66,18 @@ mod tests {
         let begin = tokio::time::Instant::now();
         let ask = || answer(asked.replace(asked.get() + 1));
         let reason = lost(ask, LIMIT).await;
-        assert!(reason.contains("not answered for 7 s"), "{reason}");
+        assert!(reason.contains("not answered for 6 s"), "{reason}");
         assert_eq!(asked.get(), 4);
         assert!(begin.elapsed() < 4 * Duration::from_secs(10));
+    }
+
+    #[test]
+    fn guest_that_hangs_is_told_of_within_ten_seconds() {
+        let here = std::path::Path::new("/opt/cuddy");
+        let config = crate::Config::new(crate::config::RawConfig::default(), here, here).unwrap();
+        // It hangs right after its answer, has no last word, and the VMM does not end by itself.
+        let told = PAUSE + config.guest_timeout + 2 * super::super::boot::LAST_WORD;
+        assert!(told <= Duration::from_secs(9), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]
