@@ -164,6 +164,16 @@ pub fn wait_stranger(pid: u32, started: u64, limit: Duration) {
     }
 }
 
+/// Whether the process `pid` that was started at `started` has not ended. One that has, and that
+/// nobody has waited for yet, does not live.
+pub fn lives(pid: u32, started: u64) -> bool {
+    let Some(pidfd) = stranger(pid, started) else { return false };
+    let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    // An error is no proof of its end.
+    !matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(ended) if ended > 0)
+}
+
 /// The process `pid` if it is still the one that was started at `started`.
 fn stranger(pid: u32, started: u64) -> Option<OwnedFd> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw)?;

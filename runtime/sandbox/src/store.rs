@@ -131,6 +131,29 @@ impl StateDir {
         lives.then_some(owner)
     }
 
+    /// The directories of all sandboxes of this one's namespace that are of nobody's daemon
+    /// (CRI-O's have no address), this one left out, and whose shim has ended or was never
+    /// started. Whoever asks has to know that no shim is just being started.
+    pub fn abandoned(&self) -> Vec<Self> {
+        let entries = self.0.parent().and_then(|namespace| std::fs::read_dir(namespace).ok());
+        let others = entries.into_iter().flatten().flatten().map(|entry| Self(entry.path()));
+        others.filter(|other| other != self && other.is_abandoned()).collect()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        let owner = std::fs::read_to_string(self.0.join("owner"));
+        if !owner.is_ok_and(|owner| owner.is_empty()) {
+            return false;
+        }
+        let Ok(entries) = journal::read(&self.0.join("journal")) else { return false };
+        // The shim notes itself before it does anything; the latest entry comes first.
+        let shim = entries.iter().rev().find_map(|entry| match entry {
+            Entry::Process { pid, started } => Some((*pid, *started)),
+            _ => None,
+        });
+        shim.is_none_or(|(pid, started)| !spawn::lives(pid, started))
+    }
+
     /// Makes the directory, for its owner's eyes only, and opens its journal.
     ///
     /// # Errors
@@ -348,6 +371,38 @@ mod tests {
         journal.add(&Entry::Process { pid: std::process::id(), started }).unwrap();
         assert_eq!(state.foreign_owner("/run/a.sock"), None);
         assert_eq!(state.foreign_owner("/run/b.sock").unwrap(), "/run/a.sock");
+    }
+
+    #[test]
+    fn sandbox_without_shim_and_without_daemon_is_abandoned() {
+        let (dir, own) = state();
+        let started = spawn::start_time(std::process::id()).unwrap();
+        let living = Entry::Process { pid: std::process::id(), started };
+        let mut gone = std::process::Command::new("/bin/true").spawn().unwrap();
+        let dead = spawn::start_time(gone.id()).unwrap();
+        let dead = Entry::Process { pid: gone.id(), started: dead };
+        let sandbox = |name: &str, owner: &str, entries: &[&Entry]| {
+            let state = StateDir(dir.path().join("ns").join(name));
+            let mut journal = state.create().unwrap();
+            state.set_owner(owner).unwrap();
+            entries.iter().for_each(|entry| journal.add(entry).unwrap());
+            state
+        };
+        own.create().unwrap();
+        own.set_owner("").unwrap();
+        // Its second process, the VMM, lives on.
+        let left = sandbox("left", "", &[&dead, &living]);
+        sandbox("living", "", &[&living, &dead]);
+        sandbox("containerds", "/run/c.sock", &[&dead]);
+        std::fs::create_dir(dir.path().join("ns/strange")).unwrap();
+        // Dead, and not waited for.
+        let ended = || !spawn::lives(gone.id(), spawn::start_time(gone.id()).unwrap());
+        while !ended() {
+            std::thread::yield_now();
+        }
+        assert_eq!(own.abandoned(), [left]);
+        gone.wait().unwrap();
+        assert_eq!(own.abandoned().len(), 1);
     }
 
     #[test]

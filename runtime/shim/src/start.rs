@@ -47,6 +47,9 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
         }
         let daemon = Daemon { flags, params: &params, sandbox: &sandbox, socket: &socket };
         let fds = [listener.into(), lock];
+        if flags.address.is_empty() {
+            sweep(&state);
+        }
         let prepared = prepare(&state, &socket, &flags.address);
         if let Err(error) = prepared.and_then(|()| daemon.spawn(&fds)) {
             let _left = std::fs::remove_file(&socket);
@@ -68,6 +71,16 @@ fn read_config(bundle: &Path) -> anyhow::Result<Value> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// Clears up after other pods whose daemon has died. For containerd's, `delete` does; CRI-O never
+/// executes it, so the next pod's start does. Whoever starts a daemon holds the lock until it has
+/// noted itself in its journal, and so does this process now.
+fn sweep(state: &StateDir) {
+    for abandoned in state.abandoned() {
+        // Tried again by the next start. Nobody listens, and it is not this pod's business.
+        let _later = abandoned.destroy();
     }
 }
 
