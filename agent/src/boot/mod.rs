@@ -55,6 +55,7 @@ pub(crate) fn prepare() -> Result<(), BootError> {
     best_effort("protect the agent from the OOM killer", protect_from_oom());
     best_effort("raise the limit of open files", raise_open_files());
     best_effort("bring up loopback", bring_up_loopback());
+    best_effort("let an idle guest sleep", rest_from_compaction());
     Ok(())
 }
 
@@ -84,6 +85,12 @@ fn protect_from_oom() -> io::Result<()> {
 fn raise_open_files() -> io::Result<()> {
     let limit = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// Stops the kernel from looking for fragmented memory twice a second, which would wake an idle
+/// guest; it compacts when somebody wants huge pages all the same (sysctl/vm.rst).
+fn rest_from_compaction() -> io::Result<()> {
+    std::fs::write("/proc/sys/vm/compaction_proactiveness", "0")
 }
 
 /// Brings up the loopback interface of this process's network namespace.
