@@ -4,7 +4,10 @@ use std::path::Path;
 
 use harness::cri::node::any_handler;
 use harness::cri::{ContainerSpec, PodSpec, api};
+use harness::ctr::BUSYBOX;
 use harness::eventually;
+
+use crate::probe;
 
 #[test]
 fn a_termination_message_comes_back() {
@@ -57,4 +60,140 @@ fn containers_share_volumes_and_see_new_configuration() {
         eventually("the new value is seen", || cri.sh(&one, "cat /config/key") == "value 2");
         cri.remove_pod(&pod);
     });
+}
+
+#[test]
+fn image_is_a_volume_that_nobody_writes() {
+    any_handler(|node| {
+        let cri = &node.cri;
+        let pod = node.run(PodSpec::new("image-volume"));
+        let image = api::Mount {
+            container_path: "/image".to_owned(),
+            readonly: true,
+            image: Some(api::ImageSpec { image: BUSYBOX.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        let main = cri.start_new(&pod, ContainerSpec::idle("main").mounted(image));
+        assert_eq!(cri.sh(&main, "cmp /image/bin/busybox /bin/busybox && echo same"), "same");
+        let written = cri.exec_sync(&main, &["sh", "-c", "echo x >/image/new"]);
+        assert!(written.stderr.contains("Read-only file system"), "{written:?}");
+        cri.remove_pod(&pod);
+    });
+}
+
+/// The directory of an `emptyDir` volume; its name is like kubelet's.
+fn empty_dir(kubelet: &Path) -> std::path::PathBuf {
+    let volume = kubelet.join("pods/1/volumes/kubernetes.io~empty-dir/shared");
+    std::fs::create_dir_all(&volume).unwrap();
+    volume
+}
+
+#[test]
+fn inotify_tells_of_the_pods_changes_and_not_of_the_hosts() {
+    any_handler(|node| {
+        let cri = &node.cri;
+        let (kubelet, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let shared = empty_dir(kubelet.path());
+        let pod = node.run(PodSpec::new("inotify"));
+        let watcher = ContainerSpec::shell("watcher", &probe::command("events"));
+        let watcher = watcher.mount(&shared, "/shared").mount(out.path(), "/out");
+        cri.start_new(&pod, probe::given(watcher));
+        let told = || std::fs::read_to_string(out.path().join("events")).unwrap_or_default();
+        eventually("somebody watches", || told() == "watching\n");
+        std::fs::write(shared.join("by-the-host"), "x").unwrap();
+        let writer = ContainerSpec::idle("writer").mount(&shared, "/shared");
+        let writer = cri.start_new(&pod, writer);
+        // The host's change is seen, and so is past when the other one happens.
+        assert_eq!(cri.sh(&writer, "cat /shared/by-the-host; echo y >/shared/by-the-pod"), "x");
+        // Its creation, and its end.
+        eventually("the pod's change is told", || told().matches("by-the-pod\n").count() == 2);
+        assert!(!told().contains("by-the-host"), "{}", told());
+        cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn containers_of_a_pod_meet_at_a_socket_in_a_volume() {
+    any_handler(|node| {
+        let cri = &node.cri;
+        let kubelet = tempfile::tempdir().unwrap();
+        let shared = empty_dir(kubelet.path());
+        let pod = node.run(PodSpec::new("socket"));
+        let sidecar = ContainerSpec::shell("sidecar", &probe::command("answer"));
+        let sidecar = probe::given(sidecar.mount(&shared, "/shared"));
+        let sidecar = cri.start_new(&pod, sidecar);
+        let main = probe::given(ContainerSpec::idle("main").mount(&shared, "/shared"));
+        let main = cri.start_new(&pod, main);
+        eventually("the socket is seen", || {
+            cri.exec_sync(&main, &["test", "-S", "/shared/socket"]).code == 0
+        });
+        let answer = cri.sh(&main, &probe::command("ask"));
+        assert!(answer.contains("end heard"), "{answer}");
+        assert_eq!(cri.exited(&sidecar).exit_code, 0);
+        cri.remove_pod(&pod);
+    });
+}
+
+#[test]
+fn what_is_written_by_memory_is_the_hosts_after_the_end() {
+    any_handler(|node| {
+        let cri = &node.cri;
+        let kubelet = tempfile::tempdir().unwrap();
+        let shared = empty_dir(kubelet.path());
+        std::fs::write(shared.join("mapped"), vec![b'.'; 4096]).unwrap();
+        let pod = node.run(PodSpec::new("mapped"));
+        let main = ContainerSpec::shell("main", &probe::command("map"));
+        let main = probe::given(main.mount(&shared, "/shared"));
+        let main = cri.start_new(&pod, main);
+        eventually("it is written", || cri.sh(&main, "head -c 9 /shared/mapped") == "by memory");
+        cri.remove_pod(&pod);
+        let written = std::fs::read(shared.join("mapped")).unwrap();
+        assert_eq!((&written[..10], written.len()), (&b"by memory."[..], 4096));
+    });
+}
+
+#[test]
+fn secret_in_memory_of_the_host_is_seen_and_not_written() {
+    any_handler(|node| {
+        let cri = &node.cri;
+        let kubelet = tempfile::tempdir().unwrap();
+        let secret = kubelet.path().join("pods/1/volumes/kubernetes.io~secret/key");
+        std::fs::create_dir_all(&secret).unwrap();
+        let mounted = Tmpfs::at(&secret);
+        publish(&secret, 1);
+        std::os::unix::fs::symlink("..data/key", secret.join("key")).unwrap();
+        let pod = node.run(PodSpec::new("secret"));
+        let mount = api::Mount {
+            container_path: "/secret".to_owned(),
+            host_path: secret.to_str().unwrap().to_owned(),
+            readonly: true,
+            ..Default::default()
+        };
+        let main = cri.start_new(&pod, ContainerSpec::idle("main").mounted(mount));
+        assert_eq!(cri.sh(&main, "cat /secret/key"), "value 1");
+        let written = cri.exec_sync(&main, &["sh", "-c", "echo x >/secret/new"]);
+        assert!(written.stderr.contains("Read-only file system"), "{written:?}");
+        publish(&secret, 2);
+        eventually("the new value is seen", || cri.sh(&main, "cat /secret/key") == "value 2");
+        cri.remove_pod(&pod);
+        drop(mounted);
+    });
+}
+
+/// A tmpfs of the host.
+struct Tmpfs<'path>(&'path Path);
+
+impl<'path> Tmpfs<'path> {
+    fn at(path: &'path Path) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", path, "tmpfs", flags, c"size=1M").unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        let gone = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
+    }
 }

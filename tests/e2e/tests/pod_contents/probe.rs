@@ -1,0 +1,95 @@
+//! Programs for containers whose image has none that does it: this file's own executable, which
+//! is static, is mounted into the container and told to run one of the functions here.
+
+#![allow(unsafe_code, reason = "shared memory of a file can't be had otherwise")]
+
+use std::io::{Read, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use harness::cri::{ContainerSpec, api};
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// Where containers have it.
+const PLACE: &str = "/probe";
+
+/// Adds the program to a container.
+pub(crate) fn given(spec: ContainerSpec) -> ContainerSpec {
+    let own = std::env::current_exe().unwrap();
+    spec.mounted(api::Mount {
+        container_path: PLACE.to_owned(),
+        host_path: own.to_str().unwrap().to_owned(),
+        readonly: true,
+        ..Default::default()
+    })
+}
+
+/// The command that runs the function `name`, in a shell.
+pub(crate) fn command(name: &str) -> String {
+    format!("{PLACE} --ignored --exact probe::{name} --nocapture")
+}
+
+/// Writes into `/out/events` what happens in `/shared`, one name a line.
+#[test]
+#[ignore = "runs in a container"]
+fn events() {
+    let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, "/shared", WatchFlags::CLOSE_WRITE | WatchFlags::CREATE).unwrap();
+    let mut out = std::fs::File::create("/out/events").unwrap();
+    writeln!(out, "watching").unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = Reader::new(watch, &mut buffer);
+    loop {
+        let event = reader.next().unwrap();
+        let name = event.file_name().map(|name| name.to_str().unwrap().to_owned());
+        writeln!(out, "{}", name.unwrap_or_default()).unwrap();
+    }
+}
+
+/// Answers at `/shared/socket` until somebody says `end`.
+#[test]
+#[ignore = "runs in a container"]
+fn answer() {
+    let listener = UnixListener::bind("/shared/socket").unwrap();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut asked = String::new();
+        stream.read_to_string(&mut asked).unwrap();
+        write!(stream, "{asked} heard").unwrap();
+        if asked == "end" {
+            return;
+        }
+    }
+}
+
+/// Asks at `/shared/socket`.
+#[test]
+#[ignore = "runs in a container"]
+fn ask() {
+    let mut stream = UnixStream::connect("/shared/socket").unwrap();
+    stream.write_all(b"end").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    println!("{answer}");
+}
+
+/// Writes to `/shared/mapped`, which is a page long, by memory, and stays.
+#[test]
+#[ignore = "runs in a container"]
+fn map() {
+    let file = std::fs::File::options().read(true).write(true).open("/shared/mapped").unwrap();
+    let (access, length) = (ProtFlags::READ | ProtFlags::WRITE, 4096);
+    // SAFETY: a new mapping, at an address of the kernel's choice, that nobody else knows.
+    let memory = unsafe {
+        rustix::mm::mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, &file, 0).unwrap()
+    };
+    let text = b"by memory";
+    // SAFETY: the mapping is longer than the text, and writable.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), memory.cast::<u8>(), text.len()) };
+    println!("mapped");
+    loop {
+        std::thread::park();
+    }
+}
