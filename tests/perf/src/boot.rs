@@ -13,6 +13,19 @@ use crate::samples::Samples;
 /// Memory of the measured machines in MiB.
 const MEMORY_MIB: u32 = 256;
 
+/// What `cuddy-vmm` tells the kernel of a machine with disk and console, word for word, so that
+/// QEMU's guest knows the same and has to find out as much or as little.
+pub(crate) const CMDLINE: &str = "panic=-1 maxcpus=1 tsc=reliable no_timer_check \
+    8250.nr_uarts=0 console=hvc0 loglevel=5 root=/dev/vda ro rootfstype=erofs";
+
+/// QEMU's machine: no legacy device, and ACPI tells of the virtio devices, as in Cuddy's.
+pub(crate) const MICROVM: &str = "microvm,accel=kvm,acpi=on,pit=off,pic=off,rtc=off,isa-serial=off";
+
+/// What else is alike: every feature of the host's CPU, a stable time stamp counter among them,
+/// and devices that speak virtio 1 rather than what was before it.
+pub(crate) const ALIKE: [&str; 4] =
+    ["-cpu", "host,migratable=off", "-global", "virtio-mmio.force-legacy=false"];
+
 /// What boots.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -48,4 +61,18 @@ pub(crate) fn measure(files: &Files, runs: u32) -> Result<BootTimes> {
         cuddy: Samples::take(runs, || Ok(cuddy::boot(files)?.as_secs_f64()))?,
         qemu: Samples::take(runs, || Ok(qemu::boot(files)?.as_secs_f64()))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kernels_are_told_the_same() {
+        let words = |text: &str| text.split([' ', '"']).map(str::to_owned).collect::<Vec<_>>();
+        let said = words(include_str!("../../../vmm/src/boot.rs"));
+        for word in words(CMDLINE) {
+            assert!(said.contains(&word), "cuddy-vmm does not say {word}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod devices;
 mod memory;
 mod overhead;
 mod pod;
+mod process;
 mod request;
 mod results;
 mod samples;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use harness::ctr::{Name, RUNTIME, ctr};
+use harness::host::Pss;
 use serde::Serialize;
 
 /// What a sandbox takes.
@@ -32,9 +33,9 @@ pub(crate) fn of_sandbox(directory: &Path) -> Result<Memory> {
     let vmm = read(&directory.join("vmm.pid"))?;
     let process = Path::new("/proc").join(vmm.trim());
     let shim = number(&read(&process.join("status"))?, "PPid:")?;
-    let (vmm, guest) = proportional(&read(&process.join("smaps"))?)?;
-    let (shim, _) = proportional(&read(Path::new(&format!("/proc/{shim}/smaps")))?)?;
-    Ok(Memory { shim: mib(shim), vmm: mib(vmm), guest: mib(guest) })
+    let vmm = proportional(vmm.trim().parse()?)?;
+    let shim = proportional(u32::try_from(shim)?)?;
+    Ok(Memory { shim: mib(shim.own), vmm: mib(vmm.own), guest: mib(vmm.guest) })
 }
 
 /// What the host could still give without swapping.
@@ -67,40 +68,15 @@ fn mib(kib: u64) -> f64 {
     f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0
 }
 
-/// Proportional set size of a process in KiB by its `smaps`: its own, and guest memory.
-fn proportional(smaps: &str) -> Result<(u64, u64)> {
-    let (mut own, mut guest) = (0, 0);
-    let mut sum = &mut own;
-    for line in smaps.lines() {
-        if line.starts_with("Pss:") {
-            *sum += number(line, "Pss:")?;
-        } else if line.split_whitespace().next().is_some_and(|first| !first.ends_with(':')) {
-            sum = if line.contains("/cuddy-guest") { &mut guest } else { &mut own };
-        }
-    }
-    ensure!(own > 0, "a process without memory of its own");
-    Ok((own, guest))
+fn proportional(pid: u32) -> Result<Pss> {
+    let pss = Pss::of(pid).with_context(|| format!("reading the memory of process {pid}"))?;
+    ensure!(pss.own > 0, "process {pid} has no memory of its own");
+    Ok(pss)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn guest_memory_is_counted_apart() {
-        let smaps = "\
-7f0000000000-7f0010000000 rw-s 00000000 00:01 5    /cuddy-guest (deleted)
-Size:             262144 kB
-Pss:               40000 kB
-Pss_Dirty:         40000 kB
-7f1000000000-7f1000100000 r-xp 00000000 fe:00 9    /opt/cuddy/bin/cuddy-vmm
-Pss:                 900 kB
-7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0    [stack]
-Pss:                  20 kB
-";
-        assert_eq!(proportional(smaps).unwrap(), (920, 40_000));
-        assert!(proportional("").is_err());
-    }
 
     #[test]
     fn numbers_are_found_by_their_key() {

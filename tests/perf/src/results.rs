@@ -1,5 +1,7 @@
 //! What a part of the benchmarks gives: a table for people, the same for programs, a picture.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -32,6 +34,16 @@ impl Results {
         self.write(&format!("{name}.txt"), &table)?;
         let json = serde_json::to_string_pretty(&File { clock, numbers })? + "\n";
         self.write(&format!("{name}.json"), &json)
+    }
+
+    /// Prints more of the part `name`, and adds it to its table: for what comes after that.
+    pub(crate) fn add(&self, name: &str, text: &str) -> Result<()> {
+        print!("{text}");
+        let Some(out) = &self.out else { return Ok(()) };
+        let path = out.join(format!("{name}.txt"));
+        let file = OpenOptions::new().append(true).open(&path);
+        let added = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        added.with_context(|| format!("adding to {}", path.display()))
     }
 
     /// Keeps a file, if anything is kept.

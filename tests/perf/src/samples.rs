@@ -20,9 +20,11 @@ impl Samples {
         self.0.first().copied().unwrap_or_default()
     }
 
-    /// The middle one.
+    /// The middle one, or what is between the two in the middle.
     pub(crate) fn median(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+        let at = |index: usize| self.0.get(index).copied().unwrap_or_default();
+        let (len, half) = (self.0.len(), self.0.len() / 2);
+        if len % 2 == 0 { f64::midpoint(at(half.saturating_sub(1)), at(half)) } else { at(half) }
     }
 
     pub(crate) fn most(&self) -> f64 {
@@ -37,9 +39,27 @@ impl From<Vec<f64>> for Samples {
     }
 }
 
+/// How often to measure, from 1 to 99: an odd number, so that the median is one of the measured.
+pub(crate) fn odd(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..100).contains(number) && number % 2 == 1);
+    number.ok_or_else(|| "not an odd number from 1 to 99: the median would be none of them".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn even_counts_are_refused() {
+        assert_eq!(odd("3"), Ok(3));
+        assert!(["0", "2", "101", "x"].iter().all(|text| odd(text).is_err()));
+    }
+
+    #[test]
+    fn median_of_an_even_number_is_between() {
+        assert_eq!(Samples::from(vec![1.0, 2.0, 4.0, 9.0]).median(), 3.0);
+        assert_eq!(Samples::from(Vec::new()).median(), 0.0);
+    }
 
     #[test]
     fn warm_up_is_not_counted() {

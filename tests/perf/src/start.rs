@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use crate::boot::{self, Files};
 use crate::results::Results;
-use crate::samples::Samples;
+use crate::samples::{self, Samples};
 use crate::table::Table;
 use crate::{memory, request};
 
 /// Options of `perf start`.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
-    /// Measured runs of each kind, after one run that warms up.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Measured runs of each kind, after one run that warms up. An odd number.
+    #[arg(long, default_value_t = 5, value_parser = samples::odd)]
     runs: u32,
     /// Image that `ctr` runs; must be imported.
     #[arg(long, default_value = harness::ctr::BUSYBOX)]

@@ -13,13 +13,15 @@ use serde::Serialize;
 
 use crate::pod;
 use crate::results::Results;
+use crate::samples;
 use crate::table::Table;
 
 /// Options of `perf timeline`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TimelineArgs {
-    /// Pods of each kind, after one that warms up; the one of median duration is shown.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Pods of each kind, after one that warms up; the one of median duration is shown. An odd
+    /// number.
+    #[arg(long, default_value_t = 5, value_parser = samples::odd)]
     pods: u32,
     /// Directory with the programs of containerd.
     #[arg(long, default_value = "/usr/bin")]

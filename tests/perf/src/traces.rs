@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use harness::host;
+use harness::cri::Daemon;
+use harness::{comes_true, host};
 
 /// Directories in which something is made for a sandbox.
 const DIRECTORIES: &[&str] = &[
@@ -18,13 +19,22 @@ const DIRECTORIES: &[&str] = &[
     "/dev/shm",
 ];
 
-/// Processes, mounts, links, network namespaces, cgroups and files of a host.
+/// Processes, mounts, links, network namespaces, cgroups and files of a host, and what is kept for
+/// pods: containers, snapshots, addresses, rules of the packet filter.
 #[derive(Debug)]
 pub(crate) struct Traces(BTreeSet<String>);
 
 impl Traces {
-    /// Those of this host now.
-    pub(crate) fn of_host() -> Self {
+    /// Those of this host now, and of a daemon on it.
+    pub(crate) fn of_host(daemon: &Daemon) -> Self {
+        let mut traces = Self::outside();
+        traces.0.extend(daemon.remains());
+        traces.0.extend(daemon.kept());
+        traces
+    }
+
+    /// What the host shows by itself.
+    fn outside() -> Self {
         let mounts = host::mounts(Path::new("/"));
         let mut found: BTreeSet<_> =
             mounts.iter().map(|point| format!("mount {}", point.display())).collect();
@@ -34,12 +44,19 @@ impl Traces {
         Self(found)
     }
 
-    /// Fails with what has come since.
-    pub(crate) fn nothing_new(&self) -> Result<()> {
-        let now = Self::of_host().0;
-        let new: Vec<_> = now.difference(&self.0).collect();
-        ensure!(new.is_empty(), "left behind: {new:#?}");
+    /// Fails with what has come since and does not go.
+    pub(crate) fn nothing_new(&self, daemon: &Daemon) -> Result<()> {
+        let mut new = Vec::new();
+        let gone = comes_true(|| {
+            new = self.new_in(Self::of_host(daemon));
+            new.is_empty()
+        });
+        ensure!(gone, "left behind: {new:#?}");
         Ok(())
+    }
+
+    fn new_in(&self, now: Self) -> Vec<String> {
+        now.0.into_iter().filter(|one| !self.0.contains(one)).collect()
     }
 }
 
@@ -73,11 +90,10 @@ mod tests {
 
     #[test]
     fn a_new_process_is_told() {
-        let before = Traces::of_host();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let told = before.nothing_new();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(told.unwrap_err().to_string().contains("sleep"));
+        let before = Traces::outside();
+        let command = std::process::Command::new("sleep").arg("60").spawn();
+        let _child = crate::process::Process(command.unwrap());
+        let new = before.new_in(Traces::outside());
+        assert!(new.iter().any(|one| one.contains("sleep")), "{new:?}");
     }
 }

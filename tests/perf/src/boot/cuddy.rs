@@ -14,14 +14,16 @@ use vmm_api::{
 };
 
 use super::{Files, MEMORY_MIB};
+use crate::process::Process;
 
 /// Boots, waits for the agent, stops, and answers the time from execution to readiness.
 pub(super) fn boot(files: &Files) -> Result<Duration> {
     let (request, fds, _socket) = prepare(files)?;
     let (ours, theirs) = Channel::pair()?;
     let start = Instant::now();
-    let mut child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
+    let child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
         .with_context(|| format!("executing {}", files.vmm.display()))?;
+    let mut child = Process(child);
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     ours.send(&request, &borrowed)?;
     let elapsed = loop {

@@ -12,23 +12,29 @@ use vmm_api::{
 };
 
 use super::host::{Host, Network};
-use super::{Files, Numbers, Packets};
+use super::{Files, Form, Numbers};
+use crate::process::Process;
 
 /// Memory of the measured machines in MiB.
 pub(super) const MEMORY_MIB: u32 = 512;
+
+/// What the measured guests' kernels are told beyond [`crate::boot::CMDLINE`]: their reports are
+/// on the console.
+pub(super) const MORE: &str = "quiet";
 
 /// Hardware address of the measured guests.
 pub(super) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
 /// Runs the guest and answers its numbers.
-pub(super) fn run(files: &Files, host: &Host, packets: Packets) -> Result<Numbers> {
+pub(super) fn run(files: &Files, host: &Host, form: Form) -> Result<Numbers> {
     let console = host.file("cuddy.log");
     let network = Network::new()?;
     let mut fds = Descriptors(Vec::new());
-    let boot = request(files, host, packets, (&mut fds, &network, File::create(&console)?))?;
+    let boot = request(files, host, form, (&mut fds, &network, File::create(&console)?))?;
     let (ours, theirs) = Channel::pair()?;
-    let mut child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
+    let child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
         .with_context(|| format!("executing {}", files.vmm.display()))?;
+    let mut child = Process(child);
     let borrowed: Vec<_> = fds.0.iter().map(AsFd::as_fd).collect();
     ours.send(&boot, &borrowed)?;
     loop {
@@ -59,21 +65,21 @@ impl Descriptors {
 fn request(
     files: &Files,
     host: &Host,
-    packets: Packets,
+    form: Form,
     (fds, network, console): (&mut Descriptors, &Network, File),
 ) -> Result<Request> {
     let raw = RawMachineConfig {
         vcpus: 1,
         memory_mib: MEMORY_MIB.into(),
-        extra_cmdline: "quiet".to_owned(),
+        extra_cmdline: MORE.to_owned(),
         early_serial: false,
     };
     let machine = MachineConfig::try_from(raw)?;
     let memory = guest_memory(machine.memory().bytes()).context("making guest memory")?;
     let read_write = |path| OpenOptions::new().read(true).write(true).open(path);
-    let vhost = match packets {
-        Packets::Vmm => Vec::new(),
-        Packets::Vhost => vec![fds.slot(read_write("/dev/vhost-net").context("vhost-net")?)?],
+    let vhost = match form {
+        Form::Vhost => vec![fds.slot(read_write("/dev/vhost-net").context("vhost-net")?)?],
+        Form::Plain | Form::IoThread => Vec::new(),
     };
     let taps = vec![fds.slot(network.tap.try_clone()?)?];
     let disk = OpenOptions::new().read(true).write(true).open(host.disk())?;

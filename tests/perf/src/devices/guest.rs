@@ -61,7 +61,7 @@ fn script(wanted: &[&Measure]) -> String {
     let mut script = PRELUDE.to_owned();
     for Measure { name, command, .. } in wanted {
         // Writing to a string can't fail.
-        let _ = writeln!(script, "echo \"=== {name}\"; {command} 2>&1");
+        let _ = writeln!(script, "echo \"=== {name}\"; {command} 2>&1; echo \"=== exit $?\"");
     }
     script + "echo \"=== end\"\npoweroff -f\n"
 }
@@ -93,8 +93,27 @@ pub(super) fn numbers(console: &str, wanted: &[&'static Measure]) -> Result<Numb
     for measure in wanted {
         let head = format!("=== {}\n", measure.name);
         let answer = console.split(&head).nth(1).unwrap_or_default();
-        let answer = answer.split("\n=== ").next().unwrap_or_default();
+        let (answer, rest) = answer.split_once("\n=== exit ").unwrap_or((answer, ""));
+        ensure!(rest.starts_with("0\n"), "{}: the command failed: {answer}", measure.name);
         numbers.insert(measure.name, measure.number(answer)?);
     }
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::measures::MEASURES;
+
+    #[test]
+    fn a_command_that_fails_gives_no_number() {
+        let console = |code: u32| {
+            let report = "{\"jobs\": [{\"error\": 0, \"read\": {\"bw_bytes\": 2e6}}]}";
+            format!("=== {}\r\n{report}\r\n=== exit {code}\r\n=== end\r\n", MEASURES[0].name)
+        };
+        let wanted = [&MEASURES[0]];
+        assert_eq!(numbers(&console(0), &wanted).unwrap()[MEASURES[0].name], 2.0);
+        assert!(numbers(&console(1), &wanted).is_err());
+        assert!(numbers("=== end", &wanted).is_err());
+    }
 }

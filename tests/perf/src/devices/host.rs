@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use super::Numbers;
 use super::measures::Measure;
 use super::{guest, tap};
+use crate::process::Process;
 
 /// Bytes of the disk and of the share's file.
 const SIZE: u64 = 64 << 20;
@@ -66,7 +67,8 @@ impl Drop for Host {
 /// A tap with what answers on it.
 pub(super) struct Network {
     pub(super) tap: File,
-    servers: Vec<Child>,
+    /// They end with this value.
+    _servers: Vec<Process>,
 }
 
 impl Network {
@@ -86,19 +88,8 @@ impl Network {
                 .stdout(Stdio::null())
                 .spawn()
                 .with_context(|| format!("executing {program}; is it installed?"))?;
-            servers.push(server);
+            servers.push(Process(server));
         }
-        Ok(Self { tap, servers })
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for server in &mut self.servers {
-            let ended = server.kill().and_then(|()| server.wait());
-            if let Err(error) = ended {
-                eprintln!("ending a server: {error}");
-            }
-        }
+        Ok(Self { tap, _servers: servers })
     }
 }

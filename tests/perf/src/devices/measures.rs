@@ -1,6 +1,6 @@
 //! What is measured: a command in the guest and where its number is in the answer.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Which of two numbers is the better one.
@@ -25,18 +25,20 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub(super) fn network(&self) -> bool {
-        self.name.starts_with("network")
-    }
-
     /// The number in what the command printed.
     pub(super) fn number(&self, answer: &str) -> Result<f64> {
         // fio prints warnings before its report.
         let report = answer.find('{').map_or("", |start| &answer[start..]);
         let report: Value = serde_json::from_str(report)
             .with_context(|| format!("{}: no report in {answer:?}", self.name))?;
+        // fio counts what failed here, and may go on and end in order.
+        if let Some(error) = report.pointer("/jobs/0/error") {
+            ensure!(*error == 0, "{}: fio's error {error}", self.name);
+        }
         let number = report.pointer(self.pointer).and_then(Value::as_f64);
         let number = number.with_context(|| format!("{}: no {}", self.name, self.pointer))?;
+        // Nothing takes no time, and nothing that was moved has no rate.
+        ensure!(number.is_finite() && number > 0.0, "{}: {number}", self.name);
         Ok(number / self.scale)
     }
 }
@@ -131,5 +133,15 @@ mod tests {
         assert!((MEASURES[0].number(answer).unwrap() - 2.5).abs() < 1e-9);
         assert!(MEASURES[1].number(answer).is_err());
         assert!(MEASURES[0].number("fio: failed").is_err());
+    }
+
+    #[test]
+    fn errors_and_nothing_are_no_numbers() {
+        let answer = |error: u32, rate: u32| {
+            format!("{{\"jobs\": [{{\"error\": {error}, \"read\": {{\"bw_bytes\": {rate}}}}}]}}")
+        };
+        assert!(MEASURES[0].number(&answer(0, 1)).is_ok());
+        assert!(MEASURES[0].number(&answer(5, 1)).is_err());
+        assert!(MEASURES[0].number(&answer(0, 0)).is_err());
     }
 }
