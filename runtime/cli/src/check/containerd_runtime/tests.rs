@@ -140,22 +140,3 @@ fn older_versions_need_an_entry_for_ordinary_pods() {
     assert!(check.found.contains("ordinary pods have no runtime"), "{check:?}");
     assert_eq!(judge_text(ours, (2, 1)).status, Status::Ok);
 }
-
-#[test]
-fn the_cluster_files_name_each_other() {
-    let class = include_str!("../../../../../deploy/kubernetes/runtimeclass.yaml");
-    let value = |key: &str| {
-        let lines = class.lines().filter_map(|line| line.trim().strip_prefix(key));
-        lines.map(str::trim).next().unwrap()
-    };
-    assert_eq!(value("handler:"), "cuddy");
-    let drop_in = file("config.toml", DROP_IN_V3);
-    assert!(runtimes(&drop_in.table).any(|(name, _)| name == value("handler:")));
-    let examples = [
-        include_str!("../../../../../deploy/kubernetes/examples/pod.yaml"),
-        include_str!("../../../../../deploy/kubernetes/examples/web.yaml"),
-        include_str!("../../../../../deploy/kubernetes/examples/shared-processes.yaml"),
-    ];
-    let named = format!("runtimeClassName: {}\n", value("name:"));
-    assert!(examples.iter().all(|example| example.contains(&named)));
-}
