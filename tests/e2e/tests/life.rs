@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 use harness::containerd::versions;
-use harness::cri::{Container, ContainerSpec, Controller, Cri, Daemon, Pod, PodSpec};
+use harness::cri::{
+    Container, ContainerSpec, Controller, Cri, Daemon, Pod, PodSpec, SandboxService,
+};
 use harness::{eventually, host};
+use tonic::Code;
 
 /// Runs a scenario under every version of containerd and each of its controllers.
 fn everywhere(scenario: impl Fn(&Daemon, &Cri, Controller)) {
@@ -175,6 +178,51 @@ fn resources_change_and_are_measured() {
         assert_eq!(cri.sh(&container, "echo there"), "there");
         cri.remove_pod(&pod);
     });
+}
+
+/// CPU time in microseconds, memory in bytes, processes.
+type Usage = [u64; 3];
+
+fn usage(daemon: &Daemon, container: &Container) -> Usage {
+    let text = daemon.ctr(&["task", "metrics", "--format", "json", &container.id]).ok();
+    let metrics: serde_json::Value = serde_json::from_str(&text).unwrap();
+    ["/cpu/usage_usec", "/memory/usage", "/pids/current"].map(|place| {
+        metrics
+            .pointer(place)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or_else(|| panic!("{text}"))
+    })
+}
+
+#[test]
+fn sandbox_service_measures_the_pod_and_makes_it_once() {
+    let daemon = newest();
+    let cri = &daemon.cri();
+    let pod = run(cri, Controller::Shim, "measured");
+    let service = SandboxService::of(&daemon, &pod);
+    let busy = cri.start_new(&pod, ContainerSpec::shell("busy", "while :; do :; done"));
+    let idle = cri.start_new(&pod, ContainerSpec::idle("idle"));
+    // A container may give memory back between the two questions.
+    eventually("the pod uses what its containers use together", || {
+        let containers = [&busy, &idle].map(|container| usage(&daemon, container));
+        let metrics = service.metrics().unwrap();
+        let whole = [metrics.cpu.usage_usec, metrics.memory.usage, metrics.pids.current];
+        println!("{containers:?} of {whole:?}");
+        assert!(containers.iter().flatten().chain(&whole).all(|&number| number > 0));
+        let [one, other] = containers;
+        (0..whole.len()).all(|kind| whole[kind] >= one[kind] + other[kind])
+    });
+    assert!(service.metrics().unwrap().pids.current >= 3, "two shells and a sleep");
+
+    let mut other = pod.config.clone();
+    other.hostname = "other".to_owned();
+    assert_eq!(service.create(&other).unwrap_err().code(), Code::AlreadyExists);
+    assert_eq!(cri.sh(&idle, "cat /etc/hostname"), "measured");
+
+    cri.stop_pod(&pod);
+    assert_eq!(service.metrics().unwrap_err().code(), Code::NotFound);
+    cri.remove_pod(&pod);
+    daemon.settled();
 }
 
 #[test]

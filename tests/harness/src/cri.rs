@@ -22,6 +22,7 @@ pub mod log;
 mod network;
 pub mod node;
 mod observe;
+mod service;
 mod spec;
 pub mod stream;
 
@@ -37,6 +38,7 @@ use api::runtime_service_client::RuntimeServiceClient;
 
 pub use daemon::{Controller, Daemon, PAUSE};
 pub use network::{NETWORK_V4, NETWORK_V6, conflist};
+pub use service::SandboxService;
 pub use spec::{ContainerSpec, PodSpec};
 
 /// The messages and clients of `runtime.v1`, generated.
