@@ -31,6 +31,9 @@ const TASK: &str = "containerd.task.v2.Task";
 pub struct Pod {
     dir: tempfile::TempDir,
     id: String,
+    network: Option<PathBuf>,
+    cgroup: Option<String>,
+    resources: Option<String>,
     runtime: Runtime,
     client: Option<Client>,
 }
@@ -69,7 +72,37 @@ impl Pod {
     pub fn new(id: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, id: id.to_owned(), runtime, client: None }
+        Self {
+            dir,
+            id: id.to_owned(),
+            network: None,
+            cgroup: None,
+            resources: None,
+            runtime,
+            client: None,
+        }
+    }
+
+    /// In this network namespace with all of its containers, as CRI-O configures them.
+    #[must_use]
+    pub fn network(mut self, namespace: &Path) -> Self {
+        self.network = Some(namespace.to_owned());
+        self
+    }
+
+    /// In this cgroup, a path of the driver `cgroupfs`.
+    #[must_use]
+    pub fn cgroup(mut self, path: &str) -> Self {
+        self.cgroup = Some(path.to_owned());
+        self
+    }
+
+    /// With what the kubelet says of all containers' resources: the CRI's
+    /// `LinuxContainerResources` as JSON.
+    #[must_use]
+    pub fn resources(mut self, json: &str) -> Self {
+        self.resources = Some(json.to_owned());
+        self
     }
 
     /// A container's bundle.
@@ -93,12 +126,24 @@ impl Pod {
             "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}},
                 {{"destination":"/dev","type":"tmpfs","source":"tmpfs"}}],
             "annotations":{{"io.kubernetes.cri-o.ContainerType":"{kind}",
-                "io.kubernetes.cri-o.SandboxID":"{pod}"}},
-            "linux":{{"namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}}]{limit}}}}}"#,
+                "io.kubernetes.cri-o.SandboxID":"{pod}"{resources}}},
+            "linux":{{{cgroup}"namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}}
+                {network}]{limit}}}}}"#,
             process = process(&arguments.join(",")),
             root = root.display(),
             kind = if id == self.id { "sandbox" } else { "container" },
             pod = self.id,
+            network = self.network.as_ref().map_or(String::new(), |path| format!(
+                r#",{{"type":"network","path":"{}"}}"#,
+                path.display()
+            )),
+            resources = self.resources.as_ref().map_or(String::new(), |json| format!(
+                r#","io.kubernetes.cri-o.PodLinuxResources":{json:?}"#
+            )),
+            cgroup = self
+                .cgroup
+                .as_ref()
+                .map_or(String::new(), |path| format!(r#""cgroupsPath":"{path}/crio-{id}","#)),
             limit = limit.map_or(String::new(), |bytes| format!(
                 r#","resources":{{"memory":{{"limit":{bytes}}}}}"#
             )),
