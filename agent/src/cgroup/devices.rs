@@ -57,21 +57,45 @@ impl Policy {
             other => return Err(format!("device rule of unknown type {other:?}")),
         };
         let access = access(&rule.access)?;
-        self.except((kind, number(rule.major)?, number(rule.minor)?), access, rule.allow);
-        Ok(())
+        self.except((kind, number(rule.major)?, number(rule.minor)?), access, rule.allow)
     }
 
-    fn except(&mut self, key: Key, access: u8, allow: bool) {
-        let entry = self.exceptions.entry(key).or_default();
-        if allow == self.allow {
-            *entry &= !access
-        } else {
-            *entry |= access
+    /// Adds an exception, or takes one back. A part of a wider one can't be taken back: cgroup v1
+    /// ignores that and runc refuses it, so that nobody believes in a denial that there is not.
+    fn except(&mut self, key: Key, access: u8, allow: bool) -> Result<(), String> {
+        if allow != self.allow {
+            *self.exceptions.entry(key).or_default() |= access;
+            return Ok(());
         }
-        if *entry == 0 {
-            self.exceptions.remove(&key);
+        let (kind, major, minor) = key;
+        let wider = [(kind, None, minor), (kind, major, None), (kind, None, None)];
+        let mut wider = wider.iter().filter(|wider| **wider != key);
+        let overlap = |has: &u8| has & access != 0;
+        if let Some(wide) = wider.find(|wide| self.exceptions.get(wide).is_some_and(overlap)) {
+            let (rule, wide) = (text(key, access), text(*wide, self.exceptions[wide]));
+            let (word, other) = if allow { ("allow", "deny") } else { ("deny", "allow") };
+            return Err(format!(
+                "device rule \"{word} {rule}\": cannot punch a hole into the wider \"{other} {wide}\""
+            ));
         }
+        if let Some(entry) = self.exceptions.get_mut(&key) {
+            *entry &= !access;
+            if *entry == 0 {
+                self.exceptions.remove(&key);
+            }
+        }
+        Ok(())
     }
+}
+
+/// A rule as cgroup v1 writes it: `c 10:* rw`.
+fn text((kind, major, minor): Key, access: u8) -> String {
+    let kind = if kind == BLOCK { 'b' } else { 'c' };
+    let number = |number: Option<i32>| number.map_or("*".to_owned(), |number| number.to_string());
+    let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+    let letters = letters.into_iter().filter(|(bit, _)| access & bit != 0);
+    let letters: String = letters.map(|(_, letter)| letter).collect();
+    format!("{kind} {}:{} {letters}", number(major), number(minor))
 }
 
 fn access(letters: &str) -> Result<u8, String> {
@@ -99,14 +123,14 @@ fn number(number: Option<i64>) -> Result<Option<i32>, String> {
 /// The program that enforces rules.
 ///
 /// # Errors
-/// A rule has an unknown type, access or number.
+/// A rule has an unknown type, access or number, or takes back a part of a wider one.
 pub(super) fn program(rules: &[DeviceRule]) -> Result<Vec<Instruction>, String> {
     let mut policy = Policy::default();
     for rule in rules {
         policy.apply(rule)?;
     }
     for (kind, major, minor, access) in ALWAYS {
-        policy.except((kind, major, minor), access, true);
+        policy.except((kind, major, minor), access, true)?;
     }
     Ok(assemble(&policy))
 }
@@ -227,6 +251,36 @@ mod tests {
         );
         assert!(run(&program, CHARACTER, READ, 9, 9));
         assert!(!run(&program, CHARACTER, WRITE, 9, 9));
+    }
+
+    fn refused(json: &str) -> String {
+        let rules: Vec<DeviceRule> = serde_json::from_str(json).unwrap();
+        program(&rules).unwrap_err()
+    }
+
+    #[test]
+    fn part_of_a_wider_rule_is_not_silently_left_alone() {
+        let wide = r#"{"allow":false,"access":"rwm"},
+            {"allow":true,"type":"c","major":10,"access":"rwm"}"#;
+        let hole = r#"{"allow":false,"type":"c","major":10,"minor":200,"access":"rw"}"#;
+        let error = refused(&format!("[{wide},{hole}]"));
+        assert!(
+            error.contains("deny c 10:200 rw") && error.contains("allow c 10:* rwm"),
+            "{error}"
+        );
+        let error = refused(
+            r#"[{"allow":true},{"allow":false,"type":"b","access":"w"},
+            {"allow":true,"type":"b","major":8,"minor":0,"access":"w"}]"#,
+        );
+        assert!(error.contains("allow b 8:0 w") && error.contains("deny b *:* w"), "{error}");
+        // Neither other access nor another device is a part of it.
+        let program = rules(
+            r#"[{"allow":false},{"allow":true,"type":"c","major":10,"access":"r"},
+            {"allow":false,"type":"c","major":10,"minor":200,"access":"w"},
+            {"allow":false,"type":"c","major":11,"minor":1,"access":"rwm"}]"#,
+        );
+        assert!(run(&program, CHARACTER, READ, 10, 200));
+        assert!(!run(&program, CHARACTER, WRITE, 10, 200));
     }
 
     #[test]
