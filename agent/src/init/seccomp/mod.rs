@@ -1,9 +1,10 @@
 //! `linux.seccomp`: a profile becomes one classic BPF program.
 //!
-//! Rules of one system call are tried in the profile's order, those with conditions before the
-//! one without; if none matches, the default action applies. As runc, numbers above all that the
-//! profile knows fail with ENOSYS instead of the default error, so that programs fall back to
-//! older calls; and names that the kernel lacks are skipped.
+//! The rules of one system call are what runc and libseccomp make of them: the first one without
+//! conditions decides alone, whatever else there is; rules whose action is the default one do not
+//! count; others are tried in the profile's order, and if none matches, the default action applies.
+//! As runc, numbers above all that the profile knows fail with ENOSYS unless the default lets calls
+//! through, so that programs fall back to older calls; and names that the kernel lacks are skipped.
 
 mod assemble;
 mod table;
@@ -60,7 +61,7 @@ pub(super) fn compile(profile: &Seccomp) -> Result<Filter, Failure> {
     let mut program = Assembler::new();
     for architecture in architectures(profile)? {
         let rules = rules_of(profile, architecture, default)?;
-        let above = enosys_above(profile, default, architecture);
+        let above = enosys_above(profile, architecture);
         program.architecture(architecture, &rules, above, default);
     }
     // Calls by an architecture that the profile does not list.
@@ -131,19 +132,22 @@ fn rules_of(
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for entry in &profile.syscalls {
         let value = action_value(entry.action, entry.errno_ret)?;
-        if value == default && entry.args.is_empty() {
+        check_conditions(&entry.args)?;
+        if value == default {
             continue;
         }
-        check_conditions(&entry.args)?;
         for number in entry.names.iter().filter_map(|name| architecture.number(name)) {
             let list = rules.entry(number).or_default();
+            if list.iter().any(|rule| rule.conditions.is_empty()) {
+                continue;
+            }
+            if entry.args.is_empty() {
+                list.clear();
+            }
             for conditions in alternatives(&entry.args) {
                 list.push(Rule { conditions, value });
             }
         }
-    }
-    for list in rules.values_mut() {
-        list.sort_by_key(|rule| rule.conditions.is_empty());
     }
     Ok(rules)
 }
@@ -169,9 +173,12 @@ fn alternatives(conditions: &[Argument]) -> Vec<Vec<Argument>> {
     }
 }
 
-/// The highest number that the profile knows, if calls above it shall fail with ENOSYS.
-fn enosys_above(profile: &Seccomp, default: u32, architecture: &Architecture) -> Option<u32> {
-    if default & !DATA_MASK != RET_ERRNO || default == RET_ERRNO | ENOSYS {
+/// The highest number that the profile knows, if calls above it shall fail with ENOSYS: not where
+/// the default action lets calls through, or a tracer decide on them.
+fn enosys_above(profile: &Seccomp, architecture: &Architecture) -> Option<u32> {
+    let lets_through =
+        matches!(profile.default_action, Action::Allow | Action::Log | Action::Trace);
+    if lets_through || profile.default_errno_ret == Some(ENOSYS) {
         return None;
     }
     let names = profile.syscalls.iter().flat_map(|entry| &entry.names);

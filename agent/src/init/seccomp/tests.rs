@@ -1,7 +1,7 @@
 //! Programs are run by a small interpreter of classic BPF, so that every operator is checked by
 //! what it decides.
 
-use super::{Instruction, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, compile};
+use super::{Instruction, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_LOG, RET_TRACE, compile};
 use crate::oci::seccomp::Seccomp;
 
 const X86_64: u32 = 0xc000_003e;
@@ -120,6 +120,50 @@ fn newer_calls_and_other_architectures_do_not_slip_through() {
     let both = filter(&json(r#""SCMP_ARCH_X86_64","SCMP_ARCH_X86""#));
     assert_eq!(run(&both, I386, 3, [0; 6]), RET_ALLOW);
     assert_eq!(run(&both, I386, 1, [0; 6]), RET_ERRNO | 1);
+}
+
+#[test]
+fn newer_calls_fail_as_unknown_unless_the_default_lets_them_through() {
+    let newer = |default: &str| {
+        let program = filter(&format!(
+            r#"{{"defaultAction":{default},"syscalls":[{{"names":["read","write"],
+            "action":"SCMP_ACT_KILL_THREAD"}}]}}"#
+        ));
+        run(&program, X86_64, 435, [0; 6])
+    };
+    for default in ["KILL", "KILL_THREAD", "KILL_PROCESS", "TRAP", "ERRNO"] {
+        assert_eq!(newer(&format!(r#""SCMP_ACT_{default}""#)), RET_ERRNO | 38, "{default}");
+    }
+    assert_eq!(newer(r#""SCMP_ACT_ALLOW""#), RET_ALLOW);
+    assert_eq!(newer(r#""SCMP_ACT_LOG""#), RET_LOG);
+    assert_eq!(newer(r#""SCMP_ACT_TRACE","defaultErrnoRet":7"#), RET_TRACE | 7);
+    assert_eq!(newer(r#""SCMP_ACT_KILL_PROCESS","defaultErrnoRet":38"#), RET_KILL_PROCESS);
+}
+
+#[test]
+fn first_rule_without_conditions_decides_alone() {
+    let call = |rules: &[&str], argument| {
+        let rules = rules.join(",");
+        let program =
+            filter(&format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rules}]}}"#));
+        run(&program, X86_64, 135, [argument, 0, 0, 0, 0, 0])
+    };
+    let conditional = r#"{"names":["personality"],"action":"SCMP_ACT_ERRNO","errnoRet":22,
+        "args":[{"index":0,"value":8,"op":"SCMP_CMP_EQ"}]}"#;
+    let (all, later) = (
+        r#"{"names":["personality"],"action":"SCMP_ACT_ALLOW"}"#,
+        r#"{"names":["personality"],"action":"SCMP_ACT_LOG"}"#,
+    );
+    assert_eq!(call(&[conditional], 8), RET_ERRNO | 22);
+    assert_eq!(call(&[conditional, all], 8), RET_ALLOW);
+    assert_eq!(call(&[all, conditional], 8), RET_ALLOW);
+    assert_eq!(call(&[all, later], 8), RET_ALLOW);
+    // The default's own action is no rule.
+    let redundant = conditional.replace(r#""errnoRet":22,"#, "");
+    let wider = r#"{"names":["personality"],"action":"SCMP_ACT_ALLOW",
+        "args":[{"index":0,"value":3,"op":"SCMP_CMP_NE"}]}"#;
+    assert_eq!(call(&[&redundant, wider], 8), RET_ALLOW);
+    assert_eq!(call(&[&redundant, wider], 3), RET_ERRNO | 1);
 }
 
 #[test]
