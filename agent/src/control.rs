@@ -122,15 +122,20 @@ pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Sends some of `bytes`, with the descriptors if there are any.
+/// Sends some of `bytes`, with the descriptors if there are any. Without, it is a plain write(2):
+/// a seccomp profile that is in force already may deny sendmsg(2).
 pub(crate) fn send_part(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
+    if descriptors.is_empty() {
+        // Programs in Rust start with SIGPIPE ignored.
+        return Ok(rustix::io::retry_on_intr(|| rustix::io::write(socket, bytes))?);
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
     }
     loop {
@@ -169,15 +174,26 @@ pub(crate) fn receive_part(
 pub(crate) struct Incoming {
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
+    plain: bool,
 }
 
 impl Incoming {
     /// Reads once from the socket; 0 at the end.
     pub(crate) fn fill(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut buffer = [0; 16 << 10];
-        let count = receive_part(socket, &mut buffer, &mut self.descriptors)?;
+        let count = if self.plain {
+            rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut buffer))?
+        } else {
+            receive_part(socket, &mut buffer, &mut self.descriptors)?
+        };
         self.bytes.extend_from_slice(&buffer[..count]);
         Ok(count)
+    }
+
+    /// From now on no descriptors come, and read(2) is enough: a seccomp profile may deny
+    /// recvmsg(2).
+    pub(crate) fn read_plainly(&mut self) {
+        self.plain = true;
     }
 
     /// Takes the next frame if all of it is there.
@@ -229,6 +245,7 @@ mod tests {
         let mut incoming = Incoming::default();
         assert_eq!(receive(&theirs, &mut incoming).unwrap(), Some(Command::Proceed));
         assert_eq!(incoming.take_descriptors().len(), 1);
+        incoming.read_plainly();
         let report: Option<Report> = receive(&theirs, &mut incoming).unwrap();
         assert!(matches!(report, Some(Report::Forked { pid: 7 })));
         assert!(receive::<Report>(&theirs, &mut incoming).unwrap().is_none());

@@ -78,6 +78,7 @@ impl Channel {
         let order = control::receive(&self.socket, &mut self.incoming)
             .context("read the order of the agent")?
             .ok_or_else(|| Failure::guest("the agent gave no order"))?;
+        self.incoming.read_plainly();
         Ok((order, self.incoming.take_descriptors()))
     }
 
