@@ -1,7 +1,7 @@
 //! What of a configuration a guest does not carry out: refused where the workload would notice,
 //! else left out with a line in the log, never silently. `docs/limits.md` has the list.
 
-use super::{Process, Resources, Spec};
+use super::{NamespaceType, Process, Resources, Spec};
 use crate::init;
 
 impl Spec {
@@ -13,6 +13,7 @@ impl Spec {
         if let Some(name) = self.linux.net_devices.keys().next() {
             return Err(format!("netDevices: {name:?} of the host cannot be moved into a guest"));
         }
+        self.check_namespaces()?;
         let mut lines = self.linux.resources.as_ref().map(Resources::left_out).unwrap_or_default();
         if self.linux.memory_policy.is_some() {
             lines.push("memoryPolicy is not applied: a guest has one memory node".into());
@@ -23,6 +24,23 @@ impl Spec {
         }
         lines.extend(self.process.as_ref().map(Process::left_out).unwrap_or_default());
         Ok(lines)
+    }
+
+    /// What belongs to a namespace needs one, as with runc: a container without its id maps would
+    /// be the guest's root.
+    fn check_namespaces(&self) -> Result<(), String> {
+        let linux = &self.linux;
+        for (name, map) in
+            [("uidMappings", &linux.uid_mappings), ("gidMappings", &linux.gid_mappings)]
+        {
+            if !map.is_empty() && linux.namespace(NamespaceType::User).is_none() {
+                return Err(format!("{name} without a user namespace"));
+            }
+        }
+        if !linux.time_offsets.is_empty() && !linux.is_new(NamespaceType::Time) {
+            return Err("timeOffsets without a time namespace of its own".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +116,26 @@ mod tests {
         let lines = serde_json::from_str::<Spec>(spec).unwrap().left_out().unwrap();
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("CAP_FLY"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_belongs_to_a_namespace_needs_it() {
+        let map = r#"[{"containerID":0,"hostID":1000,"size":1}]"#;
+        for (field, value, kind) in [
+            ("uidMappings", map, "user"),
+            ("gidMappings", map, "user"),
+            ("timeOffsets", r#"{"boottime":{"secs":1}}"#, "time"),
+        ] {
+            let with = |namespaces: String| {
+                left_out(&format!(r#"{{"{field}":{value},"namespaces":[{namespaces}]}}"#))
+            };
+            let error = with(r#"{"type":"pid"}"#.to_owned()).unwrap_err();
+            assert!(error.contains(field), "{error}");
+            assert!(with(format!(r#"{{"type":"{kind}"}}"#)).is_ok(), "{field}");
+            let joined = with(format!(r#"{{"type":"{kind}","path":"/proc/1/ns/{kind}"}}"#));
+            assert_eq!(joined.is_ok(), kind == "user", "{field}");
+        }
+        assert!(left_out(r#"{"uidMappings":[],"timeOffsets":{}}"#).is_ok());
     }
 
     #[test]
