@@ -5,6 +5,9 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
+use crate::cgroup;
 use crate::container::{Container, check_id};
 use crate::error::{Error, Result};
 use crate::oci::Spec;
@@ -16,10 +19,16 @@ use crate::stdio::Streams;
 /// An id in use.
 #[derive(Debug)]
 enum Slot {
-    /// The container is being made or deleted.
-    Busy,
+    /// The container is being made; `unwanted` once it shall be deleted.
+    Making {
+        unwanted: bool,
+    },
+    Deleting,
     Present(Arc<Container>),
 }
+
+/// Why a container that was asked for is not there.
+const UNWANTED: Error = Error::State("the container was deleted while it was made");
 
 /// Owner of everything that the services act on.
 #[derive(Debug)]
@@ -27,6 +36,8 @@ pub(crate) struct Sandbox {
     streams: Arc<Streams>,
     reaper: Arc<Reaper>,
     containers: Mutex<HashMap<String, Slot>>,
+    /// Tells that a container has been made or deleted, or could not be.
+    settled: watch::Sender<()>,
     pod_pids: PodPids,
     pod_users: PodUsers,
 }
@@ -38,6 +49,7 @@ impl Sandbox {
             streams: Arc::default(),
             reaper,
             containers: Mutex::default(),
+            settled: watch::Sender::new(()),
             pod_pids: PodPids::default(),
             pod_users: PodUsers::default(),
         }
@@ -73,32 +85,69 @@ impl Sandbox {
     /// # Errors
     /// The id is bad or in use, or the container cannot be made.
     pub(crate) async fn create(
+        self: Arc<Self>,
+        id: String,
+        spec: Spec,
+        streams: agent_api::types::Streams,
+    ) -> Result<i32> {
+        check_id(&id)?;
+        match self.containers().entry(id.clone()) {
+            Entry::Occupied(_) => return Err(Error::Exists(id)),
+            Entry::Vacant(entry) => entry.insert(Slot::Making { unwanted: false }),
+        };
+        // Beside the call: ttrpc drops a call at its deadline, and nothing half made may stay.
+        let task = tokio::spawn(async move {
+            let made = self.make(&id, spec, streams).await;
+            self.settle(&id, made).await
+        });
+        let done = task.await.map_err(std::io::Error::other);
+        done.map_err(Error::io("make the container"))?
+    }
+
+    async fn make(
         &self,
         id: &str,
         mut spec: Spec,
         streams: agent_api::types::Streams,
-    ) -> Result<i32> {
-        check_id(id)?;
+    ) -> Result<(Arc<Container>, i32)> {
         self.resolve_namespaces(&mut spec).await?;
         let making = self.pod_users.resolve(&mut spec).await?;
-        match self.containers().entry(id.to_owned()) {
-            Entry::Occupied(_) => return Err(Error::Exists(id.to_owned())),
-            Entry::Vacant(entry) => entry.insert(Slot::Busy),
-        };
-        let outside = (&*self.reaper, &*self.streams);
-        match Container::create(id, spec, streams, outside).await {
-            Ok((container, pid)) => {
-                if let Some(Err(error)) = making.map(|making| making.keep(pid)) {
-                    log::warn!("container {id}: {error}");
-                }
-                self.containers().insert(id.to_owned(), Slot::Present(container));
-                Ok(pid)
-            }
-            Err(error) => {
-                self.containers().remove(id);
-                Err(error)
-            }
+        if self.is_unwanted(id) {
+            return Err(UNWANTED);
         }
+        let outside = (&*self.reaper, &*self.streams);
+        let (container, pid) = Container::create(id, spec, streams, outside).await?;
+        if let Some(Err(error)) = making.map(|making| making.keep(pid)) {
+            log::warn!("container {id}: {error}");
+        }
+        Ok((container, pid))
+    }
+
+    fn is_unwanted(&self, id: &str) -> bool {
+        matches!(self.containers().get(id), Some(Slot::Making { unwanted: true }))
+    }
+
+    /// Ends the making of a container: it is there, or its id is free.
+    async fn settle(&self, id: &str, made: Result<(Arc<Container>, i32)>) -> Result<i32> {
+        let outcome = match made {
+            Ok((container, _)) if self.is_unwanted(id) => {
+                if let Err(left) = container.delete().await {
+                    log::warn!("clean up container {id}: {left}");
+                }
+                Err(UNWANTED)
+            }
+            other => other,
+        };
+        let pid = {
+            let mut containers = self.containers();
+            containers.remove(id);
+            outcome.map(|(container, pid)| {
+                containers.insert(id.to_owned(), Slot::Present(container));
+                pid
+            })
+        };
+        self.settled.send_replace(());
+        pid
     }
 
     /// Puts real paths in the place of those by which agent-api names shared namespaces.
@@ -133,19 +182,52 @@ impl Sandbox {
         Ok(format!("/proc/{pid}/ns/{file}").into())
     }
 
-    /// Deletes a container; see [`Container::delete`].
+    /// Deletes a container; see [`Container::delete`]. One that is being made is given up.
     ///
     /// # Errors
     /// There is none, or it runs.
     pub(crate) async fn delete(&self, id: &str) -> Result<()> {
-        let container = self.container(id)?;
-        self.containers().insert(id.to_owned(), Slot::Busy);
+        let container = self.claim(id).await?;
         let result = container.delete().await;
-        if result.is_ok() {
-            self.containers().remove(id);
-        } else {
-            self.containers().insert(id.to_owned(), Slot::Present(container));
+        {
+            let mut containers = self.containers();
+            containers.remove(id);
+            if result.is_err() {
+                containers.insert(id.to_owned(), Slot::Present(container));
+            }
         }
+        self.settled.send_replace(());
         result
+    }
+
+    /// Takes a container to delete it, once nobody else works on it.
+    async fn claim(&self, id: &str) -> Result<Arc<Container>> {
+        let mut settled = self.settled.subscribe();
+        loop {
+            if let Some(container) = self.try_claim(id)? {
+                return Ok(container);
+            }
+            // The sender is part of this sandbox and lives as long.
+            let _ = settled.changed().await;
+        }
+    }
+
+    fn try_claim(&self, id: &str) -> Result<Option<Arc<Container>>> {
+        let mut containers = self.containers();
+        let slot = containers.get_mut(id).ok_or_else(|| Error::NoContainer(id.to_owned()))?;
+        match slot {
+            Slot::Deleting => Ok(None),
+            Slot::Making { unwanted } => {
+                *unwanted = true;
+                // Where there is no cgroup yet, its maker looks before it goes on.
+                let _ = cgroup::kill(id);
+                Ok(None)
+            }
+            Slot::Present(container) => {
+                let container = Arc::clone(container);
+                *slot = Slot::Deleting;
+                Ok(Some(container))
+            }
+        }
     }
 }

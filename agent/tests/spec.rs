@@ -7,8 +7,13 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agent_api::container::CreateContainerRequest;
+use agent_api::types::{ContainerId, Streams};
 use serde_json::{Value, json};
-use support::{Agent, shell, spec};
+use support::{Agent, context, shell, spec};
 
 /// A place of a configuration and what it is set to.
 type Change = (&'static str, fn() -> Value);
@@ -308,6 +313,21 @@ async fn seccomp_profiles_mean_what_libseccomp_makes_of_them() {
 }
 
 #[tokio::test]
+async fn seccomp_profile_is_not_in_the_agents_own_way() {
+    let agent = Agent::start().await;
+    let mut spec = spec(&agent.rootfs(), "grep -c 'Seccomp:.2' /proc/self/status");
+    // Without, it is in force before the program's start is ordered, over a socket.
+    spec["process"]["noNewPrivileges"] = json!(false);
+    let calls = ["sendmsg", "recvmsg", "sendto", "recvfrom", "sendmmsg", "recvmmsg"];
+    spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": calls, "action": "SCMP_ACT_KILL_PROCESS"}]});
+    assert_eq!(agent.run(&spec).await.1, "1\n");
+    spec["process"]["args"] = json!(["/etc/passwd"]);
+    let Err(error) = agent.create(&spec).await else { panic!("created") };
+    assert!(error.to_string().contains("permission denied"), "{error}");
+}
+
+#[tokio::test]
 async fn user_namespaces_may_share_the_pods_other_namespaces() {
     fn maps() -> Value {
         json!([{"containerID": 0, "hostID": 100_000, "size": 1000},
@@ -428,6 +448,46 @@ async fn hooks_of_the_guest_run_in_order_and_stop_what_they_refuse() {
 }
 
 #[tokio::test]
+async fn creation_that_hangs_ends_with_its_deletion() {
+    let agent = Agent::start().await;
+    let root = agent.rootfs();
+    let mut hanging = spec(&root, "echo runs");
+    hanging["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user", "path": agent_api::POD_USER_NAMESPACE}));
+    for maps in ["uidMappings", "gidMappings"] {
+        hanging["linux"][maps] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    }
+    hanging["linux"]["sysctl"] = json!({});
+    let good = hanging.clone();
+    hanging["hooks"] = json!({"createContainer":
+        [{"path": root.join("bin/sleep"), "args": ["sleep", "1000"]}]});
+    let ((stdin, _in), (stdout, _out), (stderr, _err)) =
+        (agent.stream().await, agent.stream().await, agent.stream().await);
+    let streams = Streams { stdin, stdout, stderr, ..Streams::default() };
+    let request = CreateContainerRequest {
+        container_id: "hanging".to_owned(),
+        spec_json: serde_json::to_vec(&hanging).unwrap(),
+        streams: Some(streams).into(),
+        ..CreateContainerRequest::default()
+    };
+    let short = ttrpc::context::with_duration(Duration::from_secs(3));
+    agent.containers.create(short, &request).await.unwrap_err();
+    // The call is over, what it asked for is not.
+    let error = agent.containers.create(context(), &request).await.unwrap_err();
+    assert!(error.to_string().contains("exists already"), "{error}");
+    let named = ContainerId { container_id: "hanging".to_owned(), ..ContainerId::default() };
+    let began = Instant::now();
+    let error = agent.containers.delete(context(), &named).await.unwrap_err();
+    assert!(error.to_string().contains("does not exist"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(!Path::new("/sys/fs/cgroup/pod/hanging").exists());
+    // Nor does it keep the pod's user namespace from others.
+    assert_eq!(agent.run(&good).await.1, "runs\n");
+}
+
+#[tokio::test]
 async fn exec_has_its_own_affinity_groups_and_limits() {
     let agent = Agent::start().await;
     let container = agent.create(&spec(&agent.rootfs(), "exec sleep 100")).await.unwrap();
@@ -504,6 +564,8 @@ async fn what_can_not_be_is_refused_by_name() {
         ("/linux/resources", json!({"unified": {"memory.max": "much"}}), "memory.max"),
         ("/linux/resources", json!({"unified": {"cgroup.kill": "1"}}), "cgroup.kill"),
         ("/linux/resources", json!({"devices": [{"type": "z"}]}), "unknown type"),
+        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "timeOffsets"),
+        ("/linux/gidMappings", json!([{"containerID": 0, "hostID": 7, "size": 1}]), "gidMappings"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["F"]}), "flag"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NO"}), "SCMP_ACT_NO"),
         ("/linux/uidMappings", json!([]), ""),

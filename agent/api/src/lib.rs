@@ -40,6 +40,9 @@ pub const STATE_DIR: &str = "/run/cuddy";
 /// first process is the agent's; it is made when it is first asked for.
 pub const POD_PID_NAMESPACE: &str = "/run/cuddy/ns/pod/pid";
 
+/// Seconds that a hook in the guest has if its configuration states no time.
+pub const HOOK_SECONDS: u64 = 50;
+
 /// In configurations, a namespace path by which containers enter the pod's user namespace: that of
 /// the first container that named it, whose id maps all others must have.
 pub const POD_USER_NAMESPACE: &str = "/run/cuddy/ns/pod/user";

@@ -333,6 +333,14 @@ impl Cgroup {
     }
 }
 
+/// Kills every process of a container that is perhaps only being made.
+///
+/// # Errors
+/// It has no cgroup.
+pub(crate) fn kill(container_id: &str) -> Result<(), CgroupError> {
+    write(&pod().join(container_id), "cgroup.kill", "1")
+}
+
 /// Kills everything in the pod, for the end of the machine.
 pub(crate) fn kill_pod() -> Result<(), CgroupError> {
     write(&Path::new(ROOT).join(POD), "cgroup.kill", "1")

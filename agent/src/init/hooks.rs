@@ -1,15 +1,21 @@
 //! `hooks.createContainer` and `hooks.startContainer`, the kinds that run inside the guest.
 
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{ioctl_fionbio, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::failure::Context;
 use crate::control::{Failure, Order};
 use crate::oci::{Hook, Hooks};
+
+/// Longest time in seconds for a hook that states none. Without it one that hangs would keep the
+/// container's id, and the pod's user namespace, for ever. Less than the host waits for a call.
+const PATIENCE: u64 = agent_api::HOOK_SECONDS;
 
 /// In the container's namespaces, before its root is entered.
 pub(super) fn run_create_container(order: &Order) -> Result<(), Failure> {
@@ -50,32 +56,80 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook that does not read its state closes this.
-        let _ = stdin.write_all(state);
-    }
-    wait(&mut child, hook.timeout)
-}
-
-fn wait(child: &mut Child, timeout: Option<u64>) -> Result<(), String> {
-    if let Some(seconds) = timeout.filter(|seconds| *seconds > 0) {
-        let ended = wait_at_most(child, seconds).map_err(|failure| failure.message)?;
-        if !ended {
-            // It may have ended since; then there is nothing to kill.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("not done after {seconds} s"));
-        }
+    let limit = hook.timeout.filter(|seconds| *seconds > 0).unwrap_or(PATIENCE);
+    let ended = follow(&mut child, state, Duration::from_secs(limit));
+    if !matches!(ended, Ok(true)) {
+        // It may have ended since; then there is nothing to kill.
+        let _ = child.kill();
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(status.to_string()) }
+    match ended {
+        Ok(true) if status.success() => Ok(()),
+        Ok(true) => Err(status.to_string()),
+        Ok(false) => Err(format!("not done after {limit} s")),
+        Err(failure) => Err(failure.message),
+    }
 }
 
-fn wait_at_most(child: &Child, seconds: u64) -> Result<bool, Failure> {
-    let pid = rustix::process::Pid::from_child(child);
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-        .context("watch the hook")?;
-    let timeout = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
-    let mut watched = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    Ok(poll(&mut watched, Some(&timeout)).context("wait for the hook")? > 0)
+/// Gives a hook its input and waits for its end; false if the time is over before.
+fn follow(child: &mut Child, mut state: &[u8], limit: Duration) -> Result<bool, Failure> {
+    let pid = Pid::from_child(child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the hook")?;
+    let mut stdin = child.stdin.take();
+    if let Some(stdin) = &stdin {
+        // A hook that does not read must not hold up who waits for it.
+        ioctl_fionbio(stdin, true).context("prepare the hook's input")?;
+    }
+    let began = Instant::now();
+    loop {
+        let left = Timespec::try_from(limit.saturating_sub(began.elapsed())).ok();
+        let mut watched = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        watched.extend(stdin.as_ref().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
+        if retry_on_intr(|| poll(&mut watched, left.as_ref())).context("wait for the hook")? == 0 {
+            return Ok(false);
+        }
+        if !watched[0].revents().is_empty() {
+            return Ok(true);
+        }
+        let written = stdin.as_mut().map_or(Ok(0), |stdin| stdin.write(state));
+        state = match written {
+            Ok(count) => &state[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => state,
+            // It has closed its input without reading it.
+            Err(_) => &[],
+        };
+        if state.is_empty() {
+            stdin = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow_shell(script: &str, limit: u64) -> bool {
+        // More than a pipe holds.
+        let state = vec![b' '; 1 << 20];
+        let mut command = Command::new("sh");
+        let mut child = command.args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let ended = follow(&mut child, &state, Duration::from_secs(limit)).unwrap();
+        let _gone = child.kill();
+        ended && child.wait().unwrap().success()
+    }
+
+    #[test]
+    fn hook_gets_all_its_input_or_none_as_it_likes() {
+        assert!(follow_shell("test $(wc -c) = 1048576", 60));
+        assert!(follow_shell("exec <&-; exit 0", 60));
+        assert!(follow_shell("exit 0", 60));
+    }
+
+    #[test]
+    fn hook_that_hangs_has_an_end_whether_it_reads_or_not() {
+        let began = Instant::now();
+        assert!(!follow_shell("exec sleep 100", 1));
+        assert!(!follow_shell("cat >/dev/null; exec sleep 100", 1));
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
 }

@@ -18,6 +18,6 @@ pub(super) async fn run(
     if spec.process.as_ref().is_some_and(|process| process.terminal) && streams.stderr != 0 {
         return Err(Error::Invalid("a terminal has no stderr stream".to_owned()));
     }
-    let pid = sandbox.create(&request.container_id, spec, streams).await?;
+    let pid = sandbox.create(request.container_id, spec, streams).await?;
     Ok(ProcessCreated { pid: pid.unsigned_abs(), ..ProcessCreated::default() })
 }
