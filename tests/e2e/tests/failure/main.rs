@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
+mod pods;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::containerd::versions;
-use harness::cri::{Container, ContainerSpec, Controller, Daemon, Pod, PodSpec};
 use harness::ctr::{BUSYBOX, Done, Events, Name, RUNTIME, ctr};
 use harness::eventually;
 use harness::host::{self, Configuration};
@@ -249,6 +249,23 @@ fn container_that_can_not_be_killed_goes_with_its_machine() {
 }
 
 #[test]
+fn paused_container_takes_no_exec_and_can_be_killed() {
+    let events = Events::listen();
+    let name = Name::new("paused");
+    name.detach(&["sleep", "1000"]);
+    ctr(&["task", "pause", name.as_str()]).ok();
+    let done = name.exec(&["true"]);
+    assert!(done.code != Some(0) && done.stderr.contains("is paused"), "{done:?}");
+    assert!(done.seconds < 20.0, "{done:?}");
+    ctr(&["task", "kill", "--signal", "SIGKILL", name.as_str()]).ok();
+    events.until(&name, "/tasks/exit");
+    let removed = ctr(&["task", "rm", name.as_str()]);
+    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
+    ctr(&["container", "rm", name.as_str()]).ok();
+    host::settled();
+}
+
+#[test]
 fn container_whose_maker_has_gone_is_removed_and_its_name_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let root = busybox_root(dir.path());
@@ -263,79 +280,4 @@ fn container_whose_maker_has_gone_is_removed_and_its_name_is_free() {
     eventually("its name is free", || pod.run(rootfs()).is_ok_and(|ran| ran.output == "there\n"));
     drop(pod);
     host::settled();
-}
-
-/// A pod of two containers under a daemon with the newest containerd.
-fn pod(daemon: &Daemon, controller: Controller) -> (Pod, [Container; 2]) {
-    let cri = daemon.cri();
-    let pod = cri.run_pod(PodSpec::new("fails").handler(controller.handler()));
-    let containers = ["first", "second"]
-        .map(|name| cri.start_new(&pod, ContainerSpec::new(name, &["sleep", "1000"])));
-    (pod, containers)
-}
-
-/// The pod has failed: everything in it ended with a code that is no success, within `limit`.
-/// The reason is in the log. After it is removed nothing is left.
-#[track_caller]
-fn failed(daemon: &Daemon, (pod, containers): &(Pod, [Container; 2]), limit: u64, reason: &str) {
-    let since = Instant::now();
-    let cri = daemon.cri();
-    for container in containers {
-        let code = cri.exited(container).exit_code;
-        assert!(code == 137 || code == 255, "{code}");
-    }
-    eventually("the pod is not ready", || !cri.ready(pod));
-    let took = since.elapsed();
-    assert!(took < Duration::from_secs(limit), "{took:?}");
-    eventually(&format!("the log says {reason:?}"), || daemon.log().contains(reason));
-    cri.remove_pod(pod);
-    daemon.settled();
-}
-
-/// How long the one machine has taken to boot, rounded up.
-fn boot_seconds() -> u64 {
-    let found = Command::new("sh").args(["-c", "cat /run/cuddy/*/*/ready-us"]).output().unwrap();
-    let text = String::from_utf8(found.stdout).unwrap();
-    text.trim().parse::<u64>().unwrap().div_ceil(1_000_000)
-}
-
-#[test]
-fn whatever_kills_a_pod_it_is_reported_and_cleaned() {
-    let programs = versions().into_iter().filter(|programs| programs.starts_with("/opt"));
-    let daemon = Daemon::new(&programs.max().unwrap());
-    for controller in daemon.controllers() {
-        println!("{controller:?}: the VMM is killed");
-        let running = pod(&daemon, *controller);
-        host::kill(host::vmms()[0]);
-        failed(&daemon, &running, 10, "the VMM process was killed");
-
-        println!("{controller:?}: the machine stands still");
-        let running = pod(&daemon, *controller);
-        let vmm = host::vmms()[0].to_string();
-        assert!(Command::new("kill").args(["-STOP", &vmm]).status().unwrap().success());
-        // Two seconds until the question, seven for the answer. An emulated host is given more
-        // time, by what the boot took.
-        failed(&daemon, &running, 10 + 4 * boot_seconds(), "the guest's agent has not answered");
-
-        println!("{controller:?}: the shim is killed");
-        let running = pod(&daemon, *controller);
-        host::kill(host::shims()[0]);
-        failed(&daemon, &running, 10, "shim disconnected");
-
-        println!("{controller:?}: the guest panics");
-        let running = pod(&daemon, *controller);
-        let cri = daemon.cri();
-        let mut bomb = ContainerSpec::shell("bomb", "echo c >/proc/sysrq-trigger");
-        bomb.security().privileged = true;
-        let mut spec = PodSpec::new("panics").handler(controller.handler());
-        spec.config.linux.as_mut().unwrap().security_context.as_mut().unwrap().privileged = true;
-        let bombed = cri.run_pod(spec);
-        let bomb = cri.start_new(&bombed, bomb);
-        assert_eq!(cri.exited(&bomb).exit_code, 137);
-        eventually("the log has the panic", || daemon.log().contains("the guest kernel panicked"));
-        assert!(cri.ready(&running.0), "another pod fails with it");
-        cri.remove_pod(&bombed);
-        cri.remove_pod(&running.0);
-        daemon.settled();
-    }
 }

@@ -1,0 +1,179 @@
+//! What ends a whole pod, seen by CRI: all of it has ended with 137 soon, for a reason that is in
+//! the log, and nothing stays.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::containerd::versions;
+use harness::cri::api::NamespaceMode;
+use harness::cri::{Container, ContainerSpec, Controller, Daemon, Pod, PodSpec};
+use harness::{eventually, host};
+
+/// What the agent is made to execute when it goes on: an instruction that is none.
+const CRASH: &str = r"\017\013";
+
+/// A jump to itself.
+const HANG: &str = r"\353\376";
+
+/// A running pod.
+type Running = (Pod, Vec<Container>);
+
+/// A pod of two containers.
+fn pod(daemon: &Daemon, controller: Controller) -> Running {
+    let cri = daemon.cri();
+    let pod = cri.run_pod(PodSpec::new("fails").handler(controller.handler()));
+    let containers = ["first", "second"]
+        .map(|name| cri.start_new(&pod, ContainerSpec::new(name, &["sleep", "1000"])));
+    (pod, containers.into())
+}
+
+/// A pod of two privileged containers that see the guest's processes; the second one runs a
+/// script a second after its start has been told.
+fn armed_pod(daemon: &Daemon, controller: Controller, script: &str) -> Running {
+    let cri = daemon.cri();
+    let mut spec = PodSpec::new("armed").handler(controller.handler());
+    spec.config.linux.as_mut().unwrap().security_context.as_mut().unwrap().privileged = true;
+    spec.namespaces().set_pid(NamespaceMode::Node);
+    let pod = cri.run_pod(spec);
+    let start = |name, script: &str| {
+        let mut spec = ContainerSpec::shell(name, script);
+        spec.security().privileged = true;
+        spec.namespaces().set_pid(NamespaceMode::Node);
+        cri.start_new(&pod, spec)
+    };
+    let bystander = start("bystander", "exec sleep 1000");
+    let armed = start("armed", &format!("sleep 1; {script}; exec sleep 1000"));
+    (pod, vec![bystander, armed])
+}
+
+/// A script that lets every thread of the guest's first process, the agent, go on with `code`
+/// when it is woken up. No signal can do that: those that it does not handle are not for it.
+fn poke(code: &str) -> String {
+    format!(
+        "for task in /proc/1/task/*; do \
+           read -r line <$task/syscall; \
+           printf '{code}' | dd of=/proc/1/mem bs=1 seek=$((${{line##* }})) conv=notrunc; \
+         done"
+    )
+}
+
+/// The pod has failed: everything in it ended as killed, within `limit` seconds. The reason is in
+/// the log.
+#[track_caller]
+fn failed(daemon: &Daemon, (pod, containers): &Running, limit: u64, reason: &str) {
+    let since = Instant::now();
+    let cri = daemon.cri();
+    for container in containers {
+        let status = cri.exited(container);
+        assert_eq!(status.exit_code, 137, "{status:?}");
+    }
+    eventually("the pod is not ready", || !cri.ready(pod));
+    let took = since.elapsed();
+    println!("  told after {took:?}");
+    assert!(took < Duration::from_secs(limit), "{took:?}");
+    eventually(&format!("the log says {reason:?}"), || daemon.log().contains(reason));
+}
+
+/// After it is removed nothing of it is left.
+#[track_caller]
+fn cleaned(daemon: &Daemon, (pod, _): &Running) {
+    daemon.cri().remove_pod(pod);
+    daemon.settled();
+}
+
+/// How long the one machine has taken to boot, rounded up.
+fn boot_seconds() -> u64 {
+    let found = Command::new("sh").args(["-c", "cat /run/cuddy/*/*/ready-us"]).output().unwrap();
+    let text = String::from_utf8(found.stdout).unwrap();
+    text.trim().parse::<u64>().unwrap().div_ceil(1_000_000)
+}
+
+/// Six seconds of silence after two without a question, and one until the machine has ended. An
+/// emulated host is given more time, by what the boot took.
+fn silence() -> u64 {
+    10 + 4 * boot_seconds()
+}
+
+/// The daemon of the newest version that was brought along.
+fn newest() -> Daemon {
+    let programs = versions().into_iter().filter(|programs| programs.starts_with("/opt"));
+    Daemon::new(&programs.max().unwrap())
+}
+
+fn each_version(test: impl Fn(&Daemon, Controller)) {
+    for programs in versions() {
+        let daemon = Daemon::new(Path::new(&programs));
+        for controller in daemon.controllers() {
+            println!("containerd {}, {controller:?}", daemon.version());
+            test(&daemon, *controller);
+        }
+    }
+}
+
+#[test]
+fn killed_vmm_ends_its_pod_under_every_version() {
+    each_version(|daemon, controller| {
+        let running = pod(daemon, controller);
+        host::kill(host::vmms()[0]);
+        failed(daemon, &running, 10, "the VMM process was killed");
+        cleaned(daemon, &running);
+    });
+}
+
+#[test]
+fn killed_shim_ends_its_pod_under_every_version() {
+    each_version(|daemon, controller| {
+        let running = pod(daemon, controller);
+        host::kill(host::shims()[0]);
+        failed(daemon, &running, 10, "shim disconnected");
+        cleaned(daemon, &running);
+    });
+}
+
+#[test]
+fn machine_that_stands_still_ends_its_pod() {
+    let daemon = newest();
+    for controller in daemon.controllers() {
+        let running = pod(&daemon, *controller);
+        let limit = silence();
+        let vmm = host::vmms()[0].to_string();
+        assert!(Command::new("kill").args(["-STOP", &vmm]).status().unwrap().success());
+        failed(&daemon, &running, limit, "the guest's agent has not answered");
+        cleaned(&daemon, &running);
+    }
+}
+
+#[test]
+fn agent_that_hangs_in_a_healthy_machine_ends_its_pod() {
+    let daemon = newest();
+    for controller in daemon.controllers() {
+        let running = armed_pod(&daemon, *controller, &poke(HANG));
+        let limit = silence();
+        failed(&daemon, &running, limit, "the guest's agent has not answered");
+        cleaned(&daemon, &running);
+    }
+}
+
+#[test]
+fn killed_agent_ends_its_pod() {
+    let daemon = newest();
+    for controller in daemon.controllers() {
+        let running = armed_pod(&daemon, *controller, &poke(CRASH));
+        failed(&daemon, &running, 10, "Attempted to kill init");
+        cleaned(&daemon, &running);
+    }
+}
+
+#[test]
+fn panic_ends_its_own_pod_and_no_other() {
+    let daemon = newest();
+    for controller in daemon.controllers() {
+        let other = pod(&daemon, *controller);
+        let running = armed_pod(&daemon, *controller, "echo c >/proc/sysrq-trigger");
+        failed(&daemon, &running, 10, "sysrq triggered crash");
+        assert!(daemon.cri().ready(&other.0), "another pod fails with it");
+        daemon.cri().remove_pod(&other.0);
+        cleaned(&daemon, &running);
+    }
+}
