@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 mod life;
+mod network;
 mod processes;
