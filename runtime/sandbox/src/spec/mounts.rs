@@ -39,10 +39,21 @@ pub enum ReadOnly {
     All,
 }
 
+/// Filesystems without a device, whose source says nothing.
+const VIRTUAL: [&str; 8] =
+    ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "ramfs", "cgroup", "cgroup2"];
+
+/// Filesystems of a device.
+const OF_DEVICES: [&str; 14] = [
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "erofs", "squashfs", "f2fs", "vfat", "exfat", "ntfs3",
+    "iso9660", "udf", "fuseblk",
+];
+
 /// Rewrites the sources of bind mounts for `container`; what the host has to show there.
 ///
 /// # Errors
-/// [`Error::Invalid`] for mounts that shall propagate to the host, and for ids mapped in part.
+/// [`Error::Invalid`] for mounts that shall propagate to the host, for filesystems of the host's
+/// devices, and for ids mapped in part.
 pub(super) fn translate(
     spec: &mut Map<String, Value>,
     container: &ContainerId,
@@ -68,10 +79,11 @@ fn bind(
     let options = entry.get("options").and_then(Value::as_array);
     let has = |name: &str| options.is_some_and(|list| list.iter().any(|o| o == name));
     let bind = entry.get("type").is_some_and(|t| t == "bind") || has("bind") || has("rbind");
-    let Some(source) = entry.get("source").and_then(Value::as_str).filter(|_| bind) else {
-        return Ok(None);
-    };
     let destination = entry.get("destination").and_then(Value::as_str).unwrap_or_default();
+    if !bind {
+        return of_no_device(entry, destination).map(|()| None);
+    }
+    let Some(source) = entry.get("source").and_then(Value::as_str) else { return Ok(None) };
     if has("rshared") || has("shared") {
         return Err(Error::Invalid(format!(
             "bind mount at {destination:?}: mounts made in a machine can't propagate to the host \
@@ -97,6 +109,21 @@ fn bind(
         follows: has("rslave") || has("slave"),
         ids,
     }))
+}
+
+/// Refuses the filesystem of a device: the configuration means a disk of the host, and the guest
+/// would look among its own for one of that name.
+fn of_no_device(entry: &Map<String, Value>, destination: &str) -> Result<(), Error> {
+    let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (kind, source) = (text("type"), text("source"));
+    let path = source.starts_with('/') && !VIRTUAL.contains(&kind);
+    if !path && !OF_DEVICES.contains(&kind) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "mount of type {kind:?} of {source:?} at {destination:?}: a machine can't mount what is on \
+         the host's disks; mount it on the host and bind it, or give the container the device"
+    )))
 }
 
 /// `uidMappings` and `gidMappings` of a mount or of a container.
@@ -191,6 +218,22 @@ mod tests {
         assert!(error.contains("/csi") && error.contains("Bidirectional"), "{error}");
         assert!(binds(&mut bind(json!(["rbind", "rprivate"]))).is_ok());
     }
+
+    #[test]
+    fn filesystems_of_the_hosts_disks_are_refused_by_name() {
+        let mount = |kind: &str, source: &str| {
+            let entry = json!({"destination": "/data", "type": kind, "source": source});
+            binds(&mut json!({"mounts": [entry]}))
+        };
+        for (kind, source) in [("ext4", "/dev/sdb"), ("xfs", "dev/sdb"), ("other", "//dev/sdb")] {
+            let error = mount(kind, source).unwrap_err().to_string();
+            assert!(error.contains(source) && error.contains("/data"), "{error}");
+        }
+        for (kind, source) in [("tmpfs", "/dev/shm"), ("overlay", "overlay"), ("proc", "proc")] {
+            assert_eq!(mount(kind, source), Ok(Vec::new()));
+        }
+    }
+
     #[test]
     fn owners_are_those_of_the_mount_or_of_the_container() {
         let map = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 9}]);
