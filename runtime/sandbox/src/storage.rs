@@ -14,13 +14,14 @@ mod volumes;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use self::layers::{DiskPath, Join, Layers, Upper};
 pub(crate) use self::memory::is_shared;
 pub use self::plan::{DiskPlan, Plan};
 use crate::events::Mount;
 use crate::guest::GuestMount;
-use crate::mounts::Tree;
+use crate::mounts::{Share, Tree};
 use crate::sandbox::Booted;
 use crate::store::StateDir;
 use crate::{ContainerId, Error};
@@ -79,7 +80,8 @@ impl Rootfs {
             Plan::Shared(mounts) => {
                 let root = state.mount_point(container, Path::new("rootfs"), true);
                 let root = root.map_err(|e| Error::failed("making the root's mount point", &e))?;
-                mount_all(&mounts, &root, site)?;
+                let (scaffold, share) = (state.scaffold(), site.booted.share.clone());
+                blocking(move || mount_all(&mounts, &root, &scaffold, &share)).await?;
                 Ok(format!("{}/{container}/rootfs", agent_api::SHARE_DIR))
             }
             Plan::Disk(plan) => {
@@ -110,7 +112,21 @@ impl Rootfs {
     }
 }
 
-fn mount_all(mounts: &[Mount], root: &Path, site: &Site<'_>) -> Result<(), Error> {
+/// Work that looks at the host's files, on a thread of its own: a filesystem that does not answer
+/// holds up the container that wants it, and nothing else of the pod.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::failed("looking at the host's files", &error)))
+}
+
+fn mount_all(
+    mounts: &[Mount],
+    root: &Path,
+    scaffold: &Path,
+    share: &Arc<Share>,
+) -> Result<(), Error> {
     for mount in mounts {
         let failed = |error: std::io::Error| {
             let target = match mount.target.as_str() {
@@ -120,8 +136,8 @@ fn mount_all(mounts: &[Mount], root: &Path, site: &Site<'_>) -> Result<(), Error
             let doing = format!("mounting {} {:?}{target}", mount.fstype, mount.source);
             Error::failed(&doing, &error)
         };
-        let tree = Tree::mounted(mount, &site.state.scaffold()).map_err(failed)?;
-        site.booted.share.attach_inside(tree, root, &mount.target).map_err(failed)?;
+        let tree = Tree::mounted(mount, scaffold).map_err(failed)?;
+        share.attach_inside(tree, root, &mount.target).map_err(failed)?;
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ async fn attach_all(
             continue;
         }
         let read_only = !wanted.access.contains('w');
-        let file = disk::open(&node, read_only)?;
+        let file = disk::open(&node, read_only).await?;
         check(&file, wanted.numbers).map_err(|reason| {
             Error::Invalid(format!("block device {}: {reason}", node.display()))
         })?;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 
+use super::blocking;
 use crate::Error;
 use crate::guest::{GuestDisk, GuestMount};
 use crate::sandbox::Booted;
@@ -63,7 +64,11 @@ async fn release(window: Window, mount_point: &str, booted: &Booted) -> Result<(
 ///
 /// # Errors
 /// [`Error::Invalid`] with its name.
-pub(super) fn open(source: &Path, read_only: bool) -> Result<File, Error> {
-    let file = OpenOptions::new().read(true).write(!read_only).open(source);
-    file.map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
+pub(super) async fn open(source: &Path, read_only: bool) -> Result<File, Error> {
+    let source = source.to_owned();
+    let open = move || {
+        let file = OpenOptions::new().read(true).write(!read_only).open(&source);
+        file.map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
+    };
+    blocking(open).await
 }

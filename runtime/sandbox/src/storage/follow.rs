@@ -24,21 +24,18 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 pub(super) struct Follower(AbortHandle);
 
 impl Follower {
-    /// Follows what happens below `source`, of which a place in the share shows the mounts in
-    /// `known`.
+    /// Follows what happens below a volume's source.
     ///
     /// # Errors
     /// The table of mounts can't be watched.
-    pub(super) fn new(
-        source: &Path,
-        (share, target): (Arc<Share>, PathBuf),
-        known: &[Mounted],
-    ) -> io::Result<Self> {
-        let shown = below(known, source);
-        let mut volume = Volume { source: source.to_owned(), share, target, shown };
+    pub(super) fn new(mut volume: Volume) -> io::Result<Self> {
         let table = crate::spawn::register(File::open(table::PATH)?, Interest::PRIORITY)?;
-        let task = tokio::spawn(async move { while let Ok(()) = volume.follow(&table).await {} });
-        Ok(Self(task.abort_handle()))
+        let follow = async move {
+            while let Ok(same) = volume.follow(&table).await {
+                volume = same;
+            }
+        };
+        Ok(Self(tokio::spawn(follow).abort_handle()))
     }
 }
 
@@ -48,14 +45,17 @@ impl Drop for Follower {
     }
 }
 
+/// A volume as the machine sees it.
 #[derive(Debug)]
-struct Volume {
+pub(super) struct Volume {
     source: PathBuf,
     share: Arc<Share>,
     /// In the share.
     target: PathBuf,
     /// Paths below the source and the mounts that were there.
     shown: BTreeMap<PathBuf, u64>,
+    /// Whether later mounts can't be written either.
+    read_only: bool,
 }
 
 /// Mounts below a directory: where, and the number of the last one there (pure).
@@ -68,13 +68,34 @@ fn below(table: &[Mounted], directory: &Path) -> BTreeMap<PathBuf, u64> {
 }
 
 impl Volume {
+    /// What the host has at `source`, of which `target` in the share shows the mounts in `known`.
+    pub(super) fn new(
+        source: PathBuf,
+        (share, target): (Arc<Share>, PathBuf),
+        known: &[Mounted],
+        read_only: bool,
+    ) -> Self {
+        let shown = below(known, &source);
+        Self { source, share, target, shown, read_only }
+    }
+
+    /// What the host has there.
+    pub(super) fn source(&self) -> &Path {
+        &self.source
+    }
+
     /// Shows what there is, and waits until the table of mounts is another.
-    async fn follow(&mut self, table: &AsyncFd<File>) -> io::Result<()> {
-        if let Err(error) = self.update() {
-            log::warn!("mounts below {}: {error}", self.source.display());
-        }
+    async fn follow(mut self, table: &AsyncFd<File>) -> io::Result<Self> {
+        // A filesystem that does not answer holds up this volume, and nothing else of the pod.
+        let update = move || {
+            if let Err(error) = self.update() {
+                log::warn!("mounts below {}: {error}", self.source.display());
+            }
+            self
+        };
+        let volume = tokio::task::spawn_blocking(update).await.map_err(io::Error::other)?;
         table.ready(Interest::PRIORITY).await?.clear_ready();
-        Ok(())
+        Ok(volume)
     }
 
     fn update(&mut self) -> io::Result<()> {
@@ -104,8 +125,8 @@ impl Volume {
         if mount_of(&from)? != (id, true) {
             return Ok(());
         }
-        let tree = Tree::of_place(from.as_fd(), &Options::parse(&[]))?;
-        self.share.attach(tree, &self.target.join(path))
+        let options = Options { all_read_only: self.read_only, ..Options::parse(&[]) };
+        self.share.attach(Tree::of_place(from.as_fd(), &options)?, &self.target.join(path))
     }
 
     /// Unmounts what was shown at a path, if it still is.
@@ -174,8 +195,7 @@ mod tests {
             let known = table::read().unwrap();
             let tree = Tree::of(&source, &options).unwrap();
             self.share.attach(tree, Path::new("target")).unwrap();
-            let shown = below(&known, &source);
-            Volume { source, share: self.share.clone(), target: "target".into(), shown }
+            Volume::new(source, (self.share.clone(), "target".into()), &known, false)
         }
 
         fn mount(&self, name: &str) {
@@ -211,12 +231,24 @@ mod tests {
             let flags = rustix::fs::statvfs(ground.seen(shown)).unwrap().f_flag;
             let wanted = StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID;
             assert!(flags.contains(wanted), "{shown}: {flags:?}");
+            assert!(!flags.contains(StatVfsMountFlags::RDONLY), "{shown}: {flags:?}");
         }
         ground.unmount("source/sub/deeper");
         ground.unmount("source/sub");
         volume.update().unwrap();
         assert!(!ground.seen("sub/file").exists());
         assert!(ground.seen("other").exists());
+    }
+
+    #[test]
+    fn later_mounts_are_read_only_where_all_of_it_is() {
+        let ground = Ground::new();
+        let mut volume = Volume { read_only: true, ..ground.show() };
+        ground.mount("source/sub");
+        volume.update().unwrap();
+        let flags = rustix::fs::statvfs(ground.seen("sub")).unwrap().f_flag;
+        assert!(flags.contains(StatVfsMountFlags::RDONLY), "{flags:?}");
+        ground.unmount("source/sub");
     }
 
     #[test]
@@ -239,9 +271,7 @@ mod tests {
     #[tokio::test]
     async fn follower_hears_of_mounts_by_itself() {
         let ground = Ground::new();
-        let Volume { source, share, target, .. } = ground.show();
-        let known = table::read().unwrap();
-        let follower = Follower::new(&source, (share, target), &known).unwrap();
+        let follower = Follower::new(ground.show()).unwrap();
         tokio::task::yield_now().await;
         ground.mount("source/sub");
         let file = ground.seen("sub/file");

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use super::disk::{self, Disk};
 use super::layers::{DiskPath, Join, Layers, Upper};
 use super::plan::DiskPlan;
-use super::{Rootfs, Site};
+use super::{Rootfs, Site, blocking};
 use crate::Error;
 use crate::guest::{GuestDirectory, GuestMount};
 
@@ -35,13 +35,13 @@ impl Rootfs {
         let mut mount =
             GuestMount { fstype: plan.fstype.clone(), options: plan.options.clone(), ..mount };
         for part in &plan.parts {
-            let file = disk::open(part, true)?;
+            let file = disk::open(part, true).await?;
             let bare = GuestMount::default();
             let disk = Disk::attach(file, true, &bare, site.booted).await?;
             mount.options.push(format!("device={}", disk.guest.node));
             self.disks.push(disk);
         }
-        let file = disk::open(&plan.source, plan.read_only)?;
+        let file = disk::open(&plan.source, plan.read_only).await?;
         let disk = Disk::attach(file, plan.read_only, &mount, site.booted).await?;
         self.disks.push(disk);
         Ok(())
@@ -92,9 +92,13 @@ impl Rootfs {
         work: &Path,
         site: &Site<'_>,
     ) -> Result<String, Error> {
-        let root = upper.metadata().map_err(|error| {
-            Error::Invalid(format!("overlay directory {}: {error}", upper.display()))
-        })?;
+        let directory = upper.to_owned();
+        let look = move || {
+            directory.metadata().map_err(|error| {
+                Error::Invalid(format!("overlay directory {}: {error}", directory.display()))
+            })
+        };
+        let root = blocking(look).await?;
         let image = work.join(UPPER_IMAGE);
         make_image(&image).await?;
         let plan = DiskPlan {
@@ -135,28 +139,54 @@ fn directories_in(disk: usize, join: &Join) -> Vec<GuestDirectory> {
     [upper, work].into_iter().flatten().filter(here).map(directory).collect()
 }
 
-/// Makes an empty filesystem in a sparse file, unless there is one from an earlier attempt.
+/// Makes an empty filesystem in a sparse file, in place of one from an earlier attempt: that one
+/// has no journal, and nobody knows whether it was left in order.
 async fn make_image(image: &Path) -> Result<(), Error> {
+    let path = image.to_owned();
     let failed = |reason: &dyn std::fmt::Display| {
         Error::Failed(format!("making a filesystem in {}: {reason}", image.display()))
     };
-    let new = image.with_extension("new");
-    if image.exists() {
-        return Ok(());
-    }
-    if let Some(directory) = image.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-    }
-    let file = File::create(&new).map_err(|error| failed(&error))?;
-    file.set_len(UPPER_BYTES).map_err(|error| failed(&error))?;
+    let made = tokio::task::spawn_blocking(move || empty(&path)).await;
+    made.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let mut command = tokio::process::Command::new("mkfs.ext4");
     // Without a journal: what a crash leaves of a container is never used again.
     command.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]);
-    command.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(&new);
+    command.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(image);
     let output = command.stdin(Stdio::null()).output().await.map_err(|error| failed(&error))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(failed(&format!("mkfs.ext4 said {:?}", text.trim())));
     }
-    std::fs::rename(&new, image).map_err(|error| failed(&error))
+    Ok(())
+}
+
+/// Makes the sparse file. A new one, not the same once more: a machine that is about to end may
+/// still write to the old one.
+fn empty(image: &Path) -> std::io::Result<()> {
+    if let Some(directory) = image.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    match std::fs::remove_file(image) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::create_new(image)?.set_len(UPPER_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_attempt_left_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("work").join(UPPER_IMAGE);
+        empty(&image).unwrap();
+        std::fs::write(&image, "left").unwrap();
+        let left = File::open(&image).unwrap();
+        empty(&image).unwrap();
+        let length = |file: &File| file.metadata().unwrap().len();
+        assert_eq!(length(&File::open(&image).unwrap()), UPPER_BYTES);
+        assert_eq!(length(&left), 4);
+    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Site;
+use super::{Site, blocking};
 use crate::Error;
 use crate::guest::{GuestDirectory, GuestMount};
 use crate::mounts::table::{self, Mounted};
@@ -46,9 +46,13 @@ pub(super) async fn show(
     source: &Path,
     site: Site<'_>,
 ) -> Result<Option<String>, Error> {
-    let memory = look(source, &bind.destination).map_err(|error| {
-        Error::failed(&format!("looking at the volume {}", source.display()), &error)
-    })?;
+    let (source, destination) = (source.to_owned(), bind.destination.clone());
+    let look = move || {
+        look(&source, &destination).map_err(|error| {
+            Error::failed(&format!("looking at the volume {}", source.display()), &error)
+        })
+    };
+    let memory = blocking(look).await?;
     let Some(memory) = memory else { return Ok(None) };
     site.booted.guest.mount(&memory.mount).await?;
     Ok(Some(memory.path))

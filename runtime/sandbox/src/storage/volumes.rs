@@ -2,17 +2,19 @@
 //! and devices become the guest's own.
 
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::mount::MountFlags;
 use serde_json::Value;
 
 use super::disk::{self, Disk};
-use super::follow::Follower;
-use super::{Rootfs, Site, memory};
+use super::follow::{Follower, Volume};
+use super::{Rootfs, Site, blocking, memory};
 use crate::guest::GuestMount;
-use crate::mounts::{Options, Tree, table};
+use crate::mounts::{Options, Share, Tree, table};
 use crate::spec::{self, Bind, GuestSpec, ReadOnly};
 use crate::{Error, storage::devices};
 
@@ -82,12 +84,11 @@ impl Rootfs {
     ) -> Result<Shown, Error> {
         let source = bundle.join(&bind.source);
         let name = source.display();
-        let metadata = std::fs::metadata(&source)
-            .map_err(|error| Error::Invalid(format!("bind mount of {name}: {error}")))?;
+        let metadata = look(&source).await?;
         let kind = metadata.file_type();
         if kind.is_block_device() {
             let read_only = bind.read_only != ReadOnly::Nothing;
-            let file = disk::open(&source, read_only)?;
+            let file = disk::open(&source, read_only).await?;
             let bare = GuestMount::default();
             let disk = Disk::attach(file, read_only, &bare, site.booted).await?;
             let node = disk.guest.node.clone();
@@ -103,38 +104,61 @@ impl Rootfs {
         } else if let Some(path) = memory::show(bind, &source, site).await? {
             return Ok(Shown::At(path));
         }
-        self.share(bind, &source, metadata.is_dir(), site)
-            .map_err(|error| Error::failed(&format!("bind mount of {name}"), &error))
-    }
-
-    /// Shows a file or directory in the shared directory.
-    fn share(
-        &mut self,
-        bind: &Bind,
-        source: &Path,
-        directory: bool,
-        site: Site<'_>,
-    ) -> std::io::Result<Shown> {
-        let name = Path::new("mounts").join(bind.mount.to_string());
-        let target = site.state.mount_point(site.container, &name, directory)?;
-        let source = source.canonicalize()?;
-        let mut options = Options::parse(&[]);
-        options.recursive = bind.recursive;
-        options.ids.clone_from(&bind.ids);
-        options.all_read_only = bind.read_only == ReadOnly::All;
-        options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
-        let table = table::read()?;
-        let mut below = table.iter().filter(|m| m.point != source && m.point.starts_with(&source));
-        let parts = bind.recursive && below.next().is_some();
-        let share = &site.booted.share;
-        share.attach(Tree::of(&source, &options)?, &target)?;
-        if bind.follows && directory {
-            let known = if bind.recursive { table } else { Vec::new() };
-            self.followers.push(Follower::new(&source, (share.clone(), target), &known)?);
+        let (bind, state) = (bind.clone(), site.state.clone());
+        let (container, share) = (site.container.clone(), site.booted.share.clone());
+        let work = move || {
+            let name = Path::new("mounts").join(bind.mount.to_string());
+            let doing = format!("bind mount of {}", source.display());
+            let failed = |error: io::Error| Error::failed(&doing, &error);
+            let directory = metadata.is_dir();
+            let target = state.mount_point(&container, &name, directory).map_err(failed)?;
+            let place = (share, target);
+            attach(&bind, &source, directory, place).map_err(failed)
+        };
+        let (shown, followed) = blocking(work).await?;
+        if let Some(followed) = followed {
+            let doing = format!("following the mounts below {}", followed.source().display());
+            let follower = Follower::new(followed).map_err(|e| Error::failed(&doing, &e))?;
+            self.followers.push(follower);
         }
-        let by_the_host = bind.read_only == ReadOnly::Itself && (parts || bind.follows);
-        Ok(if by_the_host { Shown::Partly } else { Shown::Shared })
+        Ok(shown)
     }
+}
+
+async fn look(source: &Path) -> Result<Metadata, Error> {
+    let source = source.to_owned();
+    let look = move || {
+        std::fs::metadata(&source)
+            .map_err(|error| Error::Invalid(format!("bind mount of {}: {error}", source.display())))
+    };
+    blocking(look).await
+}
+
+/// Shows a file or directory at a place in the shared directory, and what is to be shown of it
+/// later.
+fn attach(
+    bind: &Bind,
+    source: &Path,
+    directory: bool,
+    (share, target): (Arc<Share>, PathBuf),
+) -> io::Result<(Shown, Option<Volume>)> {
+    let source = source.canonicalize()?;
+    let mut options = Options::parse(&[]);
+    options.recursive = bind.recursive;
+    options.ids.clone_from(&bind.ids);
+    options.all_read_only = bind.read_only == ReadOnly::All;
+    options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
+    let table = table::read()?;
+    let mut below = table.iter().filter(|m| m.point != source && m.point.starts_with(&source));
+    let parts = bind.recursive && below.next().is_some();
+    share.attach(Tree::of(&source, &options)?, &target)?;
+    let by_the_host = bind.read_only == ReadOnly::Itself && (parts || bind.follows);
+    let followed = (bind.follows && directory).then(|| {
+        let known = if bind.recursive { table } else { Vec::new() };
+        let read_only = options.all_read_only;
+        Volume::new(source, (share, target), &known, read_only)
+    });
+    Ok((if by_the_host { Shown::Partly } else { Shown::Shared }, followed))
 }
 
 /// The guest's own device in place of a common one of the host.
