@@ -1,13 +1,12 @@
 //! `linux.devices` and the devices and links that every container has (config-linux.md,
 //! "Default Devices").
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, chmodat, chownat, makedev, mknodat, symlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, chmodat, chownat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
 
-use super::mount_options::parse;
-use super::mounts::{attach, clone_mount};
+use super::mounts::{attach, clone_mount, options_of};
 use super::rooted::{Create, Rooted};
 use crate::control::Failure;
 use crate::oci::Spec;
@@ -34,9 +33,10 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Creates all of them, unless the container's /dev is somebody else's (a bind mount).
 pub(super) fn create_all(spec: &Spec, rootfs: &Rooted) -> Result<(), Failure> {
-    let foreign = spec.mounts.iter().any(|mount| {
-        mount.destination == Path::new("/dev") && parse(&mount.options).bind.is_some()
-    });
+    let foreign = spec
+        .mounts
+        .iter()
+        .any(|mount| mount.destination == Path::new("/dev") && options_of(mount).bind.is_some());
     if foreign {
         return Ok(());
     }
@@ -72,28 +72,66 @@ fn create(rootfs: &Rooted, device: &Device) -> Result<(), Failure> {
             )));
         }
     };
-    make_node(rootfs, device, kind).map_err(|error| {
-        Failure::configuration(format_args!("create device {:?}: {error}", device.path))
+    make_node(rootfs, device, kind).map_err(|reason| {
+        Failure::configuration(format_args!("create device {:?}: {reason}", device.path))
     })
 }
 
-fn make_node(rootfs: &Rooted, device: &Device, kind: FileType) -> rustix::io::Result<()> {
-    let (parent, name) = rootfs.parent(&device.path)?;
+fn make_node(rootfs: &Rooted, device: &Device, kind: FileType) -> Result<(), String> {
+    let failed = |error: Errno| error.to_string();
+    let (parent, name) = rootfs.parent(&device.path).map_err(failed)?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
     match mknodat(&parent, name, kind, mode, makedev(device.major, device.minor)) {
         // As with runc, what the image or an earlier entry has there stays.
         Err(Errno::EXIST) => return Ok(()),
         // No user namespace may make devices; the guest's node is as good.
-        Err(Errno::PERM) => return bind_node(rootfs, device),
-        other => other?,
+        Err(Errno::PERM) => return bind_node(rootfs, device, kind),
+        other => other.map_err(failed)?,
     }
-    chmodat(&parent, name, mode, rustix::fs::AtFlags::empty())?;
+    chmodat(&parent, name, mode, AtFlags::empty()).map_err(failed)?;
     let owner = rustix::fs::Uid::from_raw(device.uid.unwrap_or(0));
     let group = rustix::fs::Gid::from_raw(device.gid.unwrap_or(0));
-    chownat(&parent, name, Some(owner), Some(group), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+    chownat(&parent, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
 }
 
-fn bind_node(rootfs: &Rooted, device: &Device) -> rustix::io::Result<()> {
-    let place = rootfs.find_or_create(&device.path, Create::File)?;
-    attach(&clone_mount(&device.path, false)?, &place)
+/// Shows the guest's own node of a device. It is found by number: the guest may have another
+/// device at the path where the container wants this one.
+fn bind_node(rootfs: &Rooted, device: &Device, kind: FileType) -> Result<(), String> {
+    let Device { major, minor, .. } = device;
+    let unknown = |reason: &dyn std::fmt::Display| {
+        format!("the guest has no node of the device {major}:{minor} to show: {reason}")
+    };
+    let node = node_of(kind, (*major, *minor)).map_err(|error| unknown(&error))?;
+    let tree = clone_mount(&node, false).map_err(|error| unknown(&error))?;
+    let found = statat(&tree, "", AtFlags::EMPTY_PATH).map_err(|error| unknown(&error))?;
+    let same =
+        found.st_rdev == makedev(*major, *minor) && FileType::from_raw_mode(found.st_mode) == kind;
+    if !same {
+        return Err(unknown(&format_args!("{} is another", node.display())));
+    }
+    let place = rootfs.find_or_create(&device.path, Create::File).map_err(|e| e.to_string())?;
+    attach(&tree, &place).map_err(|error| error.to_string())
+}
+
+/// Where the guest has the node of a device (kernel's `Documentation/ABI/testing/sysfs-dev`).
+fn node_of(kind: FileType, (major, minor): (u32, u32)) -> std::io::Result<PathBuf> {
+    let class = if kind == FileType::BlockDevice { "block" } else { "char" };
+    let text = std::fs::read_to_string(format!("/sys/dev/{class}/{major}:{minor}/uevent"))?;
+    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    let name = name.ok_or_else(|| std::io::Error::other("it has no name"))?;
+    Ok(Path::new("/dev").join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::FileType;
+
+    use super::node_of;
+
+    #[test]
+    fn nodes_are_found_by_number() {
+        let node = node_of(FileType::CharacterDevice, (1, 3)).unwrap();
+        assert_eq!(node, std::path::Path::new("/dev/null"));
+        assert!(node_of(FileType::BlockDevice, (4000, 9)).is_err());
+    }
 }

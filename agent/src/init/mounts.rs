@@ -47,7 +47,7 @@ fn mount_one(
     (cgroup, premade): (&Path, Option<OwnedFd>),
     mount: &Mount,
 ) -> Result<()> {
-    let mut options = parse(&mount.options);
+    let mut options = options_of(mount);
     if options.copy_up && mount.kind != "tmpfs" {
         return Err("tmpcopyup is for tmpfs only".to_owned());
     }
@@ -78,6 +78,15 @@ fn mount_one(
         set_attributes(detached.as_fd(), recursive, &change).map_err(doing("set propagation"))?;
     }
     Ok(())
+}
+
+/// The options of a mount; one of type `bind` is one without saying so again.
+pub(super) fn options_of(mount: &Mount) -> Options {
+    let mut options = parse(&mount.options);
+    if mount.kind == "bind" {
+        options.bind = options.bind.or(Some(false));
+    }
+    options
 }
 
 fn doing<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String {
@@ -114,7 +123,6 @@ fn detached(spec: &Spec, cgroup: &Path, mount: &Mount, options: &Options) -> Res
         return clone_mount(source, recursive).map_err(|error| error.to_string());
     }
     match mount.kind.as_str() {
-        "bind" => Err("type bind needs the option bind or rbind".to_owned()),
         "cgroup" | "cgroup2" => {
             // A shared cgroup namespace would show the cgroups of everybody.
             if spec.linux.namespace(NamespaceType::Cgroup).is_none() {
@@ -201,7 +209,7 @@ fn set_all(spec: &Spec, detached: &OwnedFd, options: &Options) -> Result<()> {
 
 /// The copy of a bind mount's source that has mapped ids, if the mount asks for them.
 pub(super) fn mapped_bind(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>> {
-    let options = parse(&mount.options);
+    let options = options_of(mount);
     let own_maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if !own_maps && options.idmap.is_none() {
         return Ok(None);

@@ -12,6 +12,7 @@ use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::failure::Context;
 use super::mount_options::{RDONLY, parse};
+use super::mounts::options_of;
 use super::rooted::Rooted;
 use crate::control::Failure;
 use crate::oci::Spec;
@@ -67,7 +68,7 @@ pub(super) fn seal(spec: &Spec, cwd: &Path) -> Result<(), Failure> {
     let _made_or_not = std::fs::create_dir_all(cwd);
     let read_only = MountAttributes::set(RDONLY);
     for mount in &spec.mounts {
-        let options = parse(&mount.options);
+        let options = options_of(mount);
         let dev = mount.destination == Path::new("/dev") && options.bind.is_none();
         if dev && options.own.set.contains(RDONLY) {
             set_on("/dev", false, &read_only)?;

@@ -5,6 +5,7 @@ mod filesystem;
 
 use std::fs::File;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, Result};
@@ -67,9 +68,11 @@ pub(crate) fn attach(window: Window, mounting: &Mounting) -> Result<Disk> {
 /// Unmounts, flushes and unbinds what [`attach`] made.
 ///
 /// # Errors
-/// The mount is in use, or the window is not bound.
+/// The mount is in use, something could not be written, or the window is not bound.
 pub(crate) fn detach(window: Window, mount_point: &str) -> Result<()> {
     if !mount_point.is_empty() {
+        // Unmounting writes everything, too, but tells nobody what it could not write.
+        flush(mount_point).map_err(Error::io(format!("flush {mount_point}")))?;
         rustix::mount::unmount(mount_point, UnmountFlags::NOFOLLOW)
             .map_err(Error::io(format!("unmount {mount_point}")))?;
     }
@@ -80,6 +83,12 @@ pub(crate) fn detach(window: Window, mount_point: &str) -> Result<()> {
             .map_err(Error::io(format!("flush {device}")))?;
     }
     window.unbind()
+}
+
+/// Writes to its disk what the filesystem at `point` still has in memory.
+fn flush(point: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::syncfs(rustix::fs::open(point, flags, Mode::empty())?)
 }
 
 fn mount_disk(device: &str, mounting: &Mounting) -> Result<()> {
