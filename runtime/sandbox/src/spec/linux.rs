@@ -62,6 +62,13 @@ pub fn translate_resources(resources: &mut Map<String, Value>, notes: &mut Vec<S
             }
         }
     }
+    if let Some(Value::Object(unified)) = resources.get_mut("unified") {
+        let of_cpus = unified.keys().filter(|key| key.starts_with("cpuset.")).cloned();
+        for key in of_cpus.collect::<Vec<_>>() {
+            unified.remove(&key);
+            notes.push(format!("unified {key} of the host is not applied in the guest"));
+        }
+    }
     for key in ["network", "rdma"] {
         if resources.remove(key).is_some_and(|value| has_content(&value)) {
             notes.push(format!("resource {key} is not applied in the guest"));

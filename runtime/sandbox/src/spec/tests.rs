@@ -48,14 +48,16 @@ fn what_can_not_apply_in_a_guest_is_dropped_with_a_note_each() {
             ],
             "resources": {
                 "cpu": {"cpus": "4-7", "quota": 1000},
+                "unified": {"cpuset.cpus": "4-7", "cpuset.mems": "1", "memory.high": "1"},
                 "blockIO": {"weight": 10, "throttleReadBpsDevice": [{"major": 8}]},
             },
         },
     }));
-    assert_eq!(guest.notes.len(), 5, "{:#?}", guest.notes);
+    assert_eq!(guest.notes.len(), 7, "{:#?}", guest.notes);
     assert_eq!(guest.spec["linux"]["devices"].as_array().unwrap().len(), 1);
     assert_eq!(guest.spec["linux"]["resources"]["cpu"], json!({"quota": 1000}));
     assert_eq!(guest.spec["linux"]["resources"]["blockIO"], json!({"weight": 10}));
+    assert_eq!(guest.spec["linux"]["resources"]["unified"], json!({"memory.high": "1"}));
     assert!(guest.spec["process"].get("selinuxLabel").is_none());
     // Whether the guest can have it only a look at the host tells.
     assert_eq!(guest.spec["process"]["apparmorProfile"], "cri-containerd.apparmor.d");
