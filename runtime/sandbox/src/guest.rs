@@ -127,16 +127,20 @@ impl Guest {
             streams: Some(streams(ids)).into(),
             ..Default::default()
         };
-        let answer = self.containers().create(within(WORK), &request).await;
+        let limit = WORK + crate::spec::time_to_create(spec);
+        let answer = self.containers().create(within(limit), &request).await;
         answer.map(drop).map_err(|error| explain("creating the container in the guest", error))
     }
 
-    /// Frees a container.
+    /// Frees a container; one that the guest does not have is free.
     ///
     /// # Errors
     /// What the agent answered.
     pub async fn delete(&self, id: &ContainerId) -> Result<(), Error> {
-        let answer = self.containers().delete(within(WORK), &named(id)).await;
+        let answer = match self.containers().delete(within(WORK), &named(id)).await {
+            Err(RpcError::RpcStatus(status)) if status.code() == Code::NOT_FOUND => return Ok(()),
+            answer => answer,
+        };
         answer.map(drop).map_err(|error| explain("deleting the container in the guest", error))
     }
 

@@ -10,6 +10,7 @@ pub mod namespaces;
 
 use serde_json::{Map, Value};
 
+pub(crate) use self::hooks::time_to_create;
 pub use self::linux::translate_resources;
 pub(crate) use self::mounts::forget_ids;
 pub use self::mounts::{Bind, ReadOnly};

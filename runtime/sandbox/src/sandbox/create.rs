@@ -107,21 +107,13 @@ impl Owner {
 
     fn created(&mut self, request: CreateRequest, outcome: Result<Made, Error>, reply: Reply<u32>) {
         let id = request.id.clone();
+        let hooks = outcome.as_ref().ok().and_then(|made| made.hooks.clone());
         let made = outcome.and_then(|made| self.still_up(made));
         let marked = made.and_then(|made| Ok((self.mark(made.booted.machine.pid())?, made)));
         let ((pid, mark), made) = match marked {
             Ok((_, made)) if reply.is_closed() => return self.unwanted(id, made),
             Ok(marked) => marked,
-            Err(error) => {
-                self.containers.remove(&id);
-                let share = self.booted().ok().map(|booted| booted.share);
-                if let Err(left) = self.state.destroy_container(&id, share.as_deref()) {
-                    log::warn!("cleaning up after container {id}: {left}");
-                }
-                log::error!("creating container {id}: {error}");
-                answer(reply, Err(error));
-                return self.close_if_done();
-            }
+            Err(error) => return self.not_created(id, error, hooks, reply),
         };
         let mut container = Container::new(Role::Guest, &request, pid, made.streams);
         container.mark = mark;
@@ -130,6 +122,26 @@ impl Owner {
         self.present(request, container, reply);
         self.watch_oom(&id, &made.booted.guest);
         self.watch_exit(Target { container: id, exec: None }, &made.booted.guest);
+    }
+
+    /// Forgets a container that could not be made; `hooks` have yet to be told of its end.
+    fn not_created(
+        &mut self,
+        id: ContainerId,
+        error: Error,
+        hooks: Option<Hooks>,
+        reply: Reply<u32>,
+    ) {
+        self.run(tell_the_end(hooks), move |owner, ()| {
+            owner.containers.remove(&id);
+            let share = owner.booted().ok().map(|booted| booted.share);
+            if let Err(left) = owner.state.destroy_container(&id, share.as_deref()) {
+                log::warn!("cleaning up after container {id}: {left}");
+            }
+            log::error!("creating container {id}: {error}");
+            answer(reply, Err(error));
+            owner.close_if_done();
+        });
     }
 
     /// What was made, or why it is of no use any more.
@@ -173,9 +185,10 @@ impl Owner {
         log::warn!("whoever asked for container {id} has gone: it is removed");
         let (state, removed) = (self.state.clone(), id.clone());
         let work = async move {
-            let Made { booted, rootfs, streams, .. } = made;
+            let Made { booted, rootfs, hooks, streams } = made;
             drop(streams);
             let let_go = take_from_guest(&removed, Some(rootfs), &booted).await;
+            tell_the_end(hooks).await;
             (let_go, state.destroy_container(&removed, Some(&booted.share)))
         };
         self.run(work, move |owner, (let_go, undone)| {
@@ -209,7 +222,7 @@ type Boot = watch::Receiver<Option<Result<Booted, Error>>>;
 async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     let Work { request, host_spec, plan, state, owner, hooks, shares_memory } = work;
     let id = request.id;
-    let mut rootfs = None;
+    let (mut rootfs, mut hooked, mut asked) = (None, false, false);
     let streams = async {
         state.step("create");
         let site = Site { container: &id, state: &state, booted: &booted, shares_memory };
@@ -222,9 +235,11 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
             log::info!("container {id}: {note}");
         }
         if let Some(hooks) = &hooks {
+            hooked = true;
             hooks.run(Moment::Create, booted.machine.pid()).await?;
         }
         let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.guest).await?;
+        asked = true;
         booted.guest.create(&id, &guest_spec.spec, ids).await?;
         state.step("created");
         Ok(streams)
@@ -232,13 +247,19 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     .await;
     match (streams, rootfs) {
         (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, hooks, streams }),
-        (Err(error), Some(rootfs)) => {
-            if let Err(left) = rootfs.undo(&booted).await {
+        (Err(error), rootfs) => {
+            let left = match rootfs {
+                // What it could not make in time it may still be making.
+                rootfs if asked => take_from_guest(&id, rootfs, &booted).await,
+                Some(rootfs) => rootfs.undo(&booted).await,
+                None => Ok(()),
+            };
+            if let Err(left) = left {
                 log::warn!("cleaning up after container {id}: {left}");
             }
+            tell_the_end(hooks.filter(|_| hooked)).await;
             Err(error)
         }
-        (Err(error), None) => Err(error),
         (Ok(_), None) => Err(Error::Failed(format!("container {id} has no root filesystem"))),
     }
 }
@@ -252,6 +273,16 @@ fn pod_of(spec: &Value) -> Result<Pod, Error> {
         pod.limits = pod.limits.or_of_pod_cgroup(root, path, &Config::load()?);
     }
     Ok(pod)
+}
+
+/// Runs the poststop hooks of a container that came to nothing after its first hooks were begun
+/// (runtime.md, "Lifecycle": a hook that fails leads to the container's deletion).
+async fn tell_the_end(hooks: Option<Hooks>) {
+    let Some(hooks) = hooks else { return };
+    // The state of a stopped container has no process id.
+    if let Err(error) = hooks.run(Moment::Stopped, 0).await {
+        log::warn!("{error}");
+    }
 }
 
 fn read_spec(bundle: &Path) -> Result<Value, Error> {

@@ -3,6 +3,8 @@
 //! the host's by the specification, so it is shown to the guest; that of a startContainer hook is
 //! the container's.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::mounts::{Bind, ReadOnly};
@@ -10,6 +12,10 @@ use crate::ContainerId;
 
 /// Kinds that run in the guest.
 const OF_THE_GUEST: [&str; 2] = ["createContainer", "startContainer"];
+
+/// Longest time in seconds for which a creation waits for one hook, a day: whatever a deadline is
+/// counted in holds it.
+const LONGEST: u64 = 86_400;
 
 /// Leaves the guest's hooks; returns the programs of the host to be shown to it.
 pub(super) fn translate(spec: &mut Map<String, Value>, container: &ContainerId) -> Vec<Bind> {
@@ -41,11 +47,31 @@ pub(super) fn translate(spec: &mut Map<String, Value>, container: &ContainerId) 
     programs.enumerate().filter_map(show).collect()
 }
 
+/// Longest time that the guest takes for a container's createContainer hooks.
+pub(crate) fn time_to_create(spec: &Value) -> Duration {
+    let hooks = spec.pointer("/hooks/createContainer").and_then(Value::as_array);
+    let stated =
+        |hook: &Value| hook.get("timeout").and_then(Value::as_u64).filter(|time| *time > 0);
+    let times = hooks.into_iter().flatten();
+    let times = times.map(|hook| stated(hook).unwrap_or(agent_api::HOOK_SECONDS).min(LONGEST));
+    Duration::from_secs(times.fold(0, u64::saturating_add))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hooks_of_the_guest_have_their_time() {
+        let time = |list: Value| time_to_create(&json!({"hooks": {"createContainer": list}}));
+        assert_eq!(time_to_create(&json!({})), Duration::ZERO);
+        assert_eq!(time(Value::Null), Duration::ZERO);
+        let list = json!([{"timeout": 100}, {"timeout": 0}, {"path": "/x"}]);
+        assert_eq!(time(list), Duration::from_secs(200));
+        assert_eq!(time(json!([{"timeout": u64::MAX}])), Duration::from_secs(86_400));
+    }
 
     #[test]
     fn programs_of_the_host_are_shown_to_the_guest() {

@@ -177,12 +177,25 @@ fn hooks_of_the_host_run_beside_the_shim() {
     assert_eq!(told.matches("test.cuddy/key").count(), 4, "{told}");
     host::settled();
     let refuse = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 5"]});
-    let mut bundle = Bundle::new("refusing", "echo never");
-    bundle.spec["hooks"] = json!({"createRuntime": [refuse]});
-    let done = bundle.run();
-    assert!(done.code != Some(0) && done.stderr.contains("no luck"), "{done:?}");
-    ctr(&["container", "rm", bundle.name.as_str()]);
-    host::settled();
+    // Whatever stops a creation after the first hook, the last ones learn of the end.
+    for (word, refusing) in [
+        ("no luck", json!({"createRuntime": [refuse], "poststop": [hook("poststop")]})),
+        (
+            "exit status: 1",
+            json!({"createContainer": [{"path": "/usr/bin/busybox", "args": ["false"]}],
+                "createRuntime": [hook("createRuntime")], "poststop": [hook("poststop")]}),
+        ),
+    ] {
+        std::fs::write(&order, "").unwrap();
+        let mut bundle = Bundle::new("refusing", "echo never");
+        bundle.spec["hooks"] = refusing;
+        let done = bundle.run();
+        assert!(done.code != Some(0) && done.stderr.contains(word), "{word}: {done:?}");
+        let told = std::fs::read_to_string(&order).unwrap();
+        assert_eq!(told.matches("\"status\":\"stopped\"").count(), 1, "{word}: {told}");
+        ctr(&["container", "rm", bundle.name.as_str()]);
+        host::settled();
+    }
 }
 
 #[test]
@@ -211,10 +224,22 @@ fn apparmor_profile_of_the_host_is_enforced_in_the_guest() {
 #[test]
 fn what_a_machine_can_not_give_is_refused_by_name() {
     type Change = fn(&mut Value);
-    let cases: [(&str, Change); 2] = [
+    let cases: [(&str, Change); 5] = [
         ("listenerPath", |spec| {
             spec["linux"]["seccomp"] =
                 json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"});
+        }),
+        ("uidMappings without a user namespace", |spec| {
+            spec["linux"]["uidMappings"] =
+                json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }),
+        ("timeOffsets without a time namespace", |spec| {
+            spec["linux"]["timeOffsets"] = json!({"boottime": {"secs": 100}});
+        }),
+        ("deny c 10:200 rwm", |spec| {
+            spec["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 10, "access": "rwm"},
+                {"allow": false, "type": "c", "major": 10, "minor": 200, "access": "rwm"}]);
         }),
         ("memory.nothing", |spec| {
             spec["linux"]["resources"]["unified"] = json!({"memory.nothing": "1"});
