@@ -33,9 +33,10 @@ fn run(cri: &Cri, controller: Controller, name: &str) -> Pod {
 
 #[test]
 fn containers_come_and_go_in_one_machine_that_lasts_as_long_as_the_pod() {
-    everywhere(|_, cri, controller| {
+    everywhere(|daemon, cri, controller| {
         let pod = cri.run_pod(PodSpec::new("several").handler(controller.handler()).hostname("h1"));
         assert_eq!(host::vmms().len(), 1);
+        nothing_of_a_pause_image(daemon, &pod);
         let machine = host::vmms();
         let setup = cri.start_new(&pod, ContainerSpec::shell("setup", "exit 0"));
         assert_eq!(cri.exited(&setup).exit_code, 0);
@@ -68,6 +69,25 @@ fn containers_come_and_go_in_one_machine_that_lasts_as_long_as_the_pod() {
         assert_eq!(cri.exited(&second).exit_code, 137);
         cri.remove_pod(&pod);
     });
+}
+
+/// A sandbox container's image is neither run nor mounted: the machine is the pod.
+fn nothing_of_a_pause_image(daemon: &Daemon, pod: &Pod) {
+    assert!(host::processes("pause").is_empty());
+    let rootfs = daemon.bundle(pod).join("rootfs").display().to_string();
+    let (shims, vmms) = (host::shims(), host::vmms());
+    for pid in shims.iter().chain(&vmms).chain([&std::process::id()]) {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        let snapshot = |line: &str| {
+            line.split(",upperdir=").nth(1).is_some_and(|upper| upper.contains("/snapshots/"))
+        };
+        let of_image = |line: &&str| line.contains(&rootfs) || snapshot(line);
+        assert_eq!(table.lines().find(of_image), None, "process {pid}");
+    }
+    // Whatever the guest is shown of the host has a place here.
+    let shown = std::fs::read_dir(format!("/run/cuddy/k8s.io/{}/scaffold", pod.id)).unwrap();
+    let shown: Vec<_> = shown.map(|entry| entry.unwrap().path()).collect();
+    assert!(shown.is_empty(), "{shown:?}");
 }
 
 #[test]
