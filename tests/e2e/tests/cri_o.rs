@@ -104,8 +104,9 @@ fn network_is_the_namespaces_with_its_loopback() {
     let mut pod = Pod::new(POD).network(Path::new("/var/run/netns/crio"));
     let silence = pod.create(POD, &["sleep", "1000"], None);
     pod.start(POD, "");
+    // Ports of everybody: the process has no capability.
     let script = "busybox mkdir -p /www; echo from the guest >/www/index.html; \
-                  busybox httpd -p 127.0.0.1:8080 -h /www; exec busybox httpd -f -p 80 -h /www";
+                  busybox httpd -p 127.0.0.1:8080 -h /www; exec busybox httpd -f -p 8081 -h /www";
     let output = pod.create("web", &["sh", "-c", script], None);
     pod.start("web", "");
     let (code, seen) = pod.exec("web", "look", r#""busybox","ip","addr","show","eth0""#);
@@ -113,9 +114,13 @@ fn network_is_the_namespaces_with_its_loopback() {
     assert!(seen.contains("inet 10.9.7.2/24") && seen.contains(",UP"), "{seen}");
     // Port forwarding: CRI-O dials loopback in the pod's namespace.
     let inside = "ip netns exec crio timeout 60 busybox wget -qO- http://127.0.0.1:8080/index.html";
-    let outside = "timeout 60 busybox wget -qO- http://10.9.7.2/index.html";
+    let outside = "timeout 60 busybox wget -qO- http://10.9.7.2:8081/index.html";
     for fetch in [outside, inside] {
-        eventually("the guest serves", || sh(fetch).is_ok());
+        eventually("the guest serves", || {
+            let fetched = sh(fetch);
+            println!("{fetched:?}");
+            fetched.is_ok()
+        });
         assert_eq!(sh(fetch).unwrap(), "from the guest\n", "{fetch}");
     }
     assert!(
