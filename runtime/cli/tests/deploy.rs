@@ -1,6 +1,8 @@
 //! The manifests in `deploy/kubernetes`: that they are what Kubernetes reads, and that they fit
 //! the drop-ins, each other, and what the product reckons with.
 
+#![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -93,15 +93,17 @@ fn a_kernel_that_is_no_elf_file_and_an_unknown_key_are_named() {
     assert!(found.contains("kernal") && found.contains("did you mean \"kernel\""), "{found}");
 }
 
-/// As deploy/README.md has it for containerd 2.0 to 2.2.
+/// As deploy/README.md has it.
 #[test]
 fn runcs_type_with_the_installed_shims_path_is_accepted() {
     let file = "/tmp/cuddy-check-containerd.toml";
     let check = |path: &str| {
+        // The lab's containerd is 1.7, which wants an entry for ordinary pods in the same file.
         let text = format!(
-            "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.cuddy]\n\
-             runtime_type = 'io.containerd.runc.v2'\nruntime_path = '{path}'\n\
-             privileged_without_host_devices = true\n"
+            "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes]\n\
+             runc.runtime_type = 'io.containerd.runc.v2'\n\
+             cuddy.runtime_type = 'io.containerd.runc.v2'\ncuddy.runtime_path = '{path}'\n\
+             cuddy.privileged_without_host_devices = true\n"
         );
         std::fs::write(file, text).unwrap();
         let output = run("cuddy", &["check", "--json", "--containerd-config", file]);
