@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 mod items;
+mod seccomp;
 mod users;
 
 use std::path::PathBuf;

@@ -283,6 +283,15 @@ impl ContainerSpec {
         self.security().namespace_options.as_mut().unwrap()
     }
 
+    /// A seccomp profile; `file` on the host is that of the type `Localhost`.
+    #[must_use]
+    pub fn seccomp(mut self, kind: api::security_profile::ProfileType, file: &str) -> Self {
+        let localhost_ref = file.to_owned();
+        let profile_type = kind.into();
+        self.security().seccomp = Some(api::SecurityProfile { profile_type, localhost_ref });
+        self
+    }
+
     /// In the pod's process namespace; see [`PodSpec::shared_processes`].
     #[must_use]
     pub fn shared_processes(mut self) -> Self {
