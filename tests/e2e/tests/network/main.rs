@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 mod netns;
+mod plugins;
+mod sysctls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,8 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
-use harness::{eventually, host};
-use netns::{Netns, sh};
+use harness::{PATIENCE, eventually, host};
+use netns::{Netns, exec, remove, sh};
 use serde_json::{Value, json};
 
 const DEBIAN: &str = "cuddy.test/debian:latest";
@@ -36,8 +38,8 @@ fn address(result: &Value, index: usize) -> String {
 }
 
 fn get(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(harness::PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
@@ -47,9 +49,18 @@ fn get(address: &str) -> std::io::Result<String> {
 /// Gives `content` to one client of the node's `address`; where, and who came.
 fn serve_once(address: &str, content: Vec<u8>) -> (String, JoinHandle<SocketAddr>) {
     let listener = TcpListener::bind((address, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let serve = std::thread::spawn(move || {
-        let (mut stream, peer) = listener.accept().unwrap();
+        let mut came = None;
+        eventually("somebody comes to the node", || {
+            came = listener.accept().ok();
+            came.is_some()
+        });
+        let (mut stream, peer) = came.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
         stream.write_all(&content).unwrap();
         let _request = stream.shutdown(std::net::Shutdown::Write);
@@ -62,12 +73,32 @@ fn serve_once(address: &str, content: Vec<u8>) -> (String, JoinHandle<SocketAddr
 /// Bytes that fill queues many times.
 const TRANSFER: usize = 4 << 20;
 
+/// Makes as many to be fetched.
+const BIG: &str = "dd if=/dev/zero of=big bs=1M count=4 2>/dev/null;";
+
+/// How many bytes come of those that the node gives to the guest. Its own `wget -T` crashes.
+fn fetched(node: &str, container: &Name) -> usize {
+    let (url, served) = serve_once(node, vec![b'x'; TRANSFER]);
+    let script = format!("timeout 60 wget -qO- {url} | wc -c");
+    let count = exec(container, &["sh", "-c", &script]);
+    served.join().unwrap();
+    count.trim().parse().unwrap()
+}
+
+/// Descriptors of the host's accelerator that machines hold.
+fn vhost() -> usize {
+    let fds = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let links = host::vmms().into_iter().flat_map(fds).flatten();
+    let targets = links.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    targets.filter(|target| target.ends_with("vhost-net")).count()
+}
+
 const FIN_TIMEOUT: &str = "/proc/sys/net/ipv4/tcp_fin_timeout";
 
 const HTTPD: &str = "mkdir -p /www; echo from the guest >/www/index.html; cd /www; ";
 
 fn end(netns: Netns, container: Name) {
-    container.remove();
+    remove(&container);
     eventually("the shim has ended", || host::shims().is_empty());
     netns.is_clean();
     drop(netns);
@@ -80,10 +111,10 @@ fn guest_behind_a_bridge_is_reached_and_reaches_with_the_namespaces_own_settings
     let sysctls = json!({"net.core.somaxconn": "77", "net.ipv4.tcp_fin_timeout": "33"});
     let result = netns.chain(&[bridge(1400), json!({"type": "tuning", "sysctl": sysctls})]);
     let pod = address(&result, 0);
-    let container =
-        netns.start(BUSYBOX, &[], &["sh", "-c", &format!("{HTTPD} exec httpd -f -p 80")]);
-    let tuned = container.exec(&["cat", "/proc/sys/net/core/somaxconn", FIN_TIMEOUT]);
-    assert_eq!(tuned.ok(), "77\n33\n");
+    let script = format!("{HTTPD} {BIG} exec httpd -f -p 80");
+    let container = netns.start(BUSYBOX, &[], &["sh", "-c", &script]);
+    let tuned = exec(&container, &["cat", "/proc/sys/net/core/somaxconn", FIN_TIMEOUT]);
+    assert_eq!(tuned, "77\n33\n");
     eventually("the guest serves", || get(&format!("{pod}:80")).is_ok());
     assert!(get(&format!("{pod}:80")).unwrap().contains("from the guest"));
     let v6 = format!("[{}]:80", address(&result, 1));
@@ -91,22 +122,26 @@ fn guest_behind_a_bridge_is_reached_and_reaches_with_the_namespaces_own_settings
     assert!(TcpStream::connect(format!("{pod}:81")).is_err(), "refused by the guest");
 
     // From the guest: the node by both families.
-    container.exec(&["ping", "-c", "1", "-W", "20", "10.22.0.1"]).ok();
+    exec(&container, &["ping", "-c", "1", "-W", "20", "10.22.0.1"]);
     let (url, served) = serve_once("10.22.0.1", b"from the node".to_vec());
-    assert!(container.exec(&["wget", "-qO-", &url]).ok().contains("from the node"));
+    assert!(exec(&container, &["timeout", "60", "wget", "-qO-", &url]).contains("from the node"));
     assert_eq!(served.join().unwrap().ip().to_string(), pod);
 
     // The same name, hardware address, MTU and addresses as in the namespace.
     let wanted = netns.ip("-o link show eth0");
     let mac = wanted.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
-    let link = container.exec(&["ip", "link", "show", "eth0"]).ok();
+    let link = exec(&container, &["ip", "link", "show", "eth0"]);
     assert!(link.contains(mac) && link.contains("mtu 1400") && link.contains(",UP"), "{link}");
-    let addresses = container.exec(&["ip", "addr", "show", "eth0"]).ok();
+    let addresses = exec(&container, &["ip", "addr", "show", "eth0"]);
     assert!(addresses.contains(&format!("{pod}/16 brd 10.22.255.255")), "{addresses}");
     assert!(!addresses.contains("tentative"), "{addresses}");
-    let lo = container.exec(&["ip", "addr", "show", "lo"]).ok();
+    let lo = exec(&container, &["ip", "addr", "show", "lo"]);
     assert!(lo.contains("127.0.0.1/8") && lo.contains(",UP"), "{lo}");
-    // Nothing is lost at full size: more than one segment in each direction.
+    // Nothing is lost at full size, in either direction.
+    let count = sh(&format!("busybox wget -T 60 -qO- http://{pod}/big | wc -c"));
+    assert_eq!(count.trim(), TRANSFER.to_string());
+    assert_eq!(fetched("10.22.0.1", &container), TRANSFER);
+    assert!(vhost() > 0, "the host's accelerator carries the frames");
     netns.check(&result);
     end(netns, container);
 }
@@ -164,7 +199,7 @@ fn guest_has_every_attribute_of_routes_addresses_neighbours_and_rules() {
     let container = netns.start(DEBIAN, &usr, &["sleep", "1000"]);
     for what in ["-d route show table all", "-6 -d route show table all"] {
         let words: Vec<_> = ["ip"].into_iter().chain(what.split(' ')).collect();
-        assert_eq!(routes(&container.exec(&words).ok()), routes(&netns.ip(what)), "{what}");
+        assert_eq!(routes(&exec(&container, &words)), routes(&netns.ip(what)), "{what}");
     }
     for what in [
         "rule",
@@ -174,7 +209,7 @@ fn guest_has_every_attribute_of_routes_addresses_neighbours_and_rules() {
         "-6 neigh show nud permanent",
     ] {
         let words: Vec<_> = ["ip"].into_iter().chain(what.split(' ')).collect();
-        assert_eq!(routes(&container.exec(&words).ok()), routes(&netns.ip(what)), "{what}");
+        assert_eq!(routes(&exec(&container, &words)), routes(&netns.ip(what)), "{what}");
     }
     let addresses = |text: String| -> Vec<String> {
         let lines = text.lines().filter(|line| line.contains("inet"));
@@ -183,11 +218,11 @@ fn guest_has_every_attribute_of_routes_addresses_neighbours_and_rules() {
         let lasting = lines.map(|line| line.split("valid_lft").next().unwrap());
         lasting.map(|line| line.replace("nodad ", "").replace("proto kernel_ll ", "")).collect()
     };
-    let guest = container.exec(&["ip", "-o", "addr", "show", "eth0"]).ok();
+    let guest = exec(&container, &["ip", "-o", "addr", "show", "eth0"]);
     assert_eq!(addresses(guest.clone()), addresses(netns.ip("-o addr show eth0")));
     assert!(guest.contains("valid_lft 8") && guest.contains("preferred_lft 7"), "{guest}");
-    let parameter = container.exec(&["cat", "/proc/sys/net/ipv4/conf/eth0/arp_announce"]);
-    assert_eq!(parameter.ok(), "2\n");
+    let parameter = exec(&container, &["cat", "/proc/sys/net/ipv4/conf/eth0/arp_announce"]);
+    assert_eq!(parameter, "2\n");
     end(netns, container);
 }
 
@@ -199,21 +234,25 @@ fn interfaces_and_addresses_that_come_change_and_go_later_are_followed() {
     netns.ip("link set net1 up");
     sh("ip addr add fd0a::1/64 dev vethm nodad; ip link set vethm up");
     // As many queue pairs.
-    let container = netns.start(BUSYBOX, &["--cpus", "2"], &["sleep", "1000"]);
-    container.exec(&["ping", "-c", "1", "-W", "20", "10.9.0.1"]).ok();
-    container.exec(&["ping6", "-c", "1", "-W", "20", "fd0a::1"]).ok();
-    let has = |what: &[&str], text: &str| container.exec(what).ok().contains(text);
+    let options = ["--cpus", "2", "--cap-add", "CAP_NET_ADMIN"];
+    let container = netns.start(BUSYBOX, &options, &["sleep", "1000"]);
+    // One for each queue pair of both.
+    assert_eq!(vhost(), 4);
+    exec(&container, &["ping", "-c", "1", "-W", "20", "10.9.0.1"]);
+    exec(&container, &["ping6", "-c", "1", "-W", "20", "fd0a::1"]);
+    let has = |what: &[&str], text: &str| exec(&container, what).contains(text);
 
     netns.ip("addr add 10.9.5.2/24 dev eth0");
     netns.ip("route add 10.99.0.0/16 via 10.9.0.1");
     eventually("a later route", || has(&["ip", "route"], "10.99.0.0/16 via 10.9.0.1"));
     assert!(has(&["ip", "addr"], "10.9.5.2/24"));
-    // What the workload itself adds stays.
-    ctr(&["task", "exec", "--exec-id", "own", container.as_str(), "true"]).ok();
+    let own = "10.98.0.0/16 via 10.9.0.1";
+    exec(&container, &[&["ip", "route", "add"][..], &own.split(' ').collect::<Vec<_>>()].concat());
     netns.ip("addr del 10.9.5.2/24 dev eth0");
     eventually("an address goes", || !has(&["ip", "addr"], "10.9.5.2/24"));
     netns.ip("link set eth0 mtu 1480");
     eventually("the MTU changes", || has(&["ip", "link", "show", "eth0"], "mtu 1480"));
+    assert!(has(&["ip", "route"], own), "what the workload itself adds stays");
 
     netns.ip("link add net2 type veth peer name vethn netns 1");
     netns.ip("addr add 10.19.0.2/24 dev net2");
@@ -232,11 +271,8 @@ fn interfaces_and_addresses_that_come_change_and_go_later_are_followed() {
     sh("ip addr add 10.20.0.1/24 dev vetho; ip link set vetho up");
     eventually("another one", || has(&["ip", "addr"], "10.20.0.2/24"));
     for (interface, node) in [("eth0", "10.9.0.1"), ("net2", "10.19.0.1"), ("net3", "10.20.0.1")] {
-        container.exec(&["ls", &format!("/sys/class/net/{interface}/queues/tx-1")]).ok();
-        let (url, served) = serve_once(node, vec![b'x'; TRANSFER]);
-        let count = container.exec(&["sh", "-c", &format!("wget -qO- {url} | wc -c")]).ok();
-        assert_eq!(count.trim(), TRANSFER.to_string(), "{interface}");
-        served.join().unwrap();
+        exec(&container, &["ls", &format!("/sys/class/net/{interface}/queues/tx-1")]);
+        assert_eq!(fetched(node, &container), TRANSFER, "{interface}");
     }
     end(netns, container);
 }
@@ -251,8 +287,7 @@ fn host_ports_and_bandwidth_of_cni_work() {
     let bandwidth = json!({"type": "bandwidth", "ingressRate": limit, "ingressBurst": 800_000,
         "egressRate": limit, "egressBurst": 800_000});
     let result = netns.chain(&[bridge(1500), portmap, bandwidth]);
-    let script =
-        format!("{HTTPD} dd if=/dev/zero of=big bs=1M count=4 2>/dev/null; exec httpd -f -p 80");
+    let script = format!("{HTTPD} {BIG} exec httpd -f -p 80");
     let container = netns.start(BUSYBOX, &[], &["sh", "-c", &script]);
     let pod = address(&result, 0);
     eventually("the guest serves", || get(&format!("{pod}:80")).is_ok());
@@ -272,7 +307,7 @@ fn host_ports_and_bandwidth_of_cni_work() {
 fn ports_of_the_guests_loopback_are_reached_from_the_namespaces() {
     let netns = Netns::with_veth("vethf");
     let script = format!(
-        "{HTTPD} dd if=/dev/zero of=big bs=1M count=4 2>/dev/null; \
+        "{HTTPD} {BIG} \
          httpd -p 127.0.0.1:8080; httpd -p '[::1]:8081'; exec httpd -f -p 80"
     );
     let container = netns.start(BUSYBOX, &[], &["sh", "-c", &script]);

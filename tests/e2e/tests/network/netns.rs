@@ -1,21 +1,59 @@
 //! Network namespaces for pods.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use harness::ctr::{Name, RUNTIME, ctr};
+use harness::ctr::{Name, RUNTIME};
 use serde_json::{Value, json};
 
 const PLUGINS: &str = "/usr/lib/cni";
 
+/// Seconds that one step of a test may take: far fewer than those after which a silent lab is ended.
+const LIMIT: &str = "90";
+
+/// Runs a command within [`LIMIT`]; its output.
+#[track_caller]
+fn bounded<'a>(what: &str, command: impl IntoIterator<Item = &'a OsStr>) -> String {
+    let mut limited = Command::new("timeout");
+    limited.args(["--kill-after=5", LIMIT]).args(command);
+    let output = limited.stdin(Stdio::null()).output().unwrap();
+    if !output.status.success() {
+        // A panic's own words come after the clean-up, which may stand still for the same reason.
+        let _told = writeln!(std::io::stdout(), "{what}: {output:?}");
+        panic!("{what}: {output:?}");
+    }
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Runs a shell command; its output.
 #[track_caller]
 pub(crate) fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-c", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    bounded(script, ["sh", "-c", script].map(OsStr::new))
+}
+
+/// Runs `ctr`; its output.
+#[track_caller]
+fn ctr(arguments: &[&str]) -> String {
+    let ctr = harness::ctr::command(arguments);
+    bounded(&arguments.join(" "), std::iter::once(ctr.get_program()).chain(ctr.get_args()))
+}
+
+/// Runs a command in a container; its output.
+#[track_caller]
+pub(crate) fn exec(container: &Name, command: &[&str]) -> String {
+    let id = Name::new("exec");
+    let fixed = ["task", "exec", "--exec-id", id.as_str(), container.as_str()];
+    ctr(&[&fixed, command].concat())
+}
+
+/// Ends and removes a container.
+#[track_caller]
+pub(crate) fn remove(container: &Name) {
+    ctr(&["task", "rm", "--force", container.as_str()]);
+    ctr(&["container", "rm", container.as_str()]);
 }
 
 /// A network namespace, removed with its interfaces when this is dropped.
@@ -55,7 +93,8 @@ impl Netns {
 
     fn cni(&self, verb: &str, conf: &Value) -> Value {
         let plugin = Path::new(PLUGINS).join(conf["type"].as_str().unwrap());
-        let mut command = Command::new(plugin);
+        let mut command = Command::new("timeout");
+        command.arg(LIMIT).arg(plugin);
         command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", &self.name);
         command.env("CNI_NETNS", format!("/run/netns/{}", self.name)).env("CNI_IFNAME", "eth0");
         command.env("CNI_PATH", PLUGINS);
@@ -98,7 +137,7 @@ impl Netns {
         let netns = format!("network:/run/netns/{}", self.name);
         let fixed = ["run", "--detach", "--runtime", RUNTIME, "--with-ns", &netns];
         let rest = [image, name.as_str()];
-        ctr(&[&fixed, options, &rest, command].concat()).ok();
+        ctr(&[&fixed, options, &rest, command].concat());
         name
     }
 
