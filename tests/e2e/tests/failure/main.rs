@@ -249,6 +249,39 @@ fn container_that_can_not_be_killed_goes_with_its_machine() {
 }
 
 #[test]
+fn killed_container_whose_output_is_read_slowly_does_not_take_its_machine_with_it() {
+    let events = Events::listen();
+    let name = Name::new("slowly");
+    let dir = tempfile::tempdir().unwrap();
+    let (logger, enough) = (dir.path().join("logger"), dir.path().join("enough"));
+    let script = format!(
+        "#!/bin/sh\n\
+         exec 5>&-\n\
+         while [ ! -e {} ]; do dd bs=4096 count=1 <&3 >/dev/null 2>&1; sleep 2; done\n\
+         exec cat <&3 >/dev/null\n",
+        enough.display()
+    );
+    std::fs::write(&logger, script).unwrap();
+    run("chmod", &["+x", logger.to_str().unwrap()]);
+    let uri = format!("binary://{}", logger.display());
+    let fixed = ["run", "--detach", "--log-uri", &uri, "--runtime", RUNTIME, BUSYBOX];
+    ctr(&[&fixed[..], &[name.as_str(), "yes"]].concat()).ok();
+    // All that can hold output is full by then.
+    std::thread::sleep(Duration::from_secs(5));
+    ctr(&["task", "kill", "--signal", "SIGKILL", name.as_str()]).ok();
+    std::thread::sleep(Duration::from_secs(40));
+    let log = std::fs::read_to_string("/var/log/containerd.log").unwrap_or_default();
+    assert!(!log.contains(&format!("container {} goes on", name.as_str())), "{log}");
+    assert_eq!(name.state().as_deref(), Some("RUNNING"), "its output is still on its way");
+    std::fs::write(&enough, "").unwrap();
+    events.until(&name, "/tasks/exit");
+    let removed = ctr(&["task", "rm", name.as_str()]);
+    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
+    ctr(&["container", "rm", name.as_str()]).ok();
+    host::settled();
+}
+
+#[test]
 fn paused_container_takes_no_exec_and_can_be_killed() {
     let events = Events::listen();
     let name = Name::new("paused");
