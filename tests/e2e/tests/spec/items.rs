@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Bundle;
 
 /// What is asked in the container that has everything, and the answer.
-const ITEMS: [(&str, &str, &str); 27] = [
+const ITEMS: [(&str, &str, &str); 28] = [
     ("user", "id -u; id -g; id -G", "5 6 6 7 8"),
     ("umask", "umask", "0027"),
     (
@@ -45,6 +45,7 @@ const ITEMS: [(&str, &str, &str); 27] = [
     ("processes of its own", "echo $$; cat /proc/1/comm", "1 sh"),
     ("cpu", "cd /sys/fs/cgroup; cat cpu.max cpu.weight", "50000 100000 100"),
     ("memory", "cd /sys/fs/cgroup; cat memory.max memory.high", "67108864 33554432"),
+    ("swap without memory", "cat /sys/fs/cgroup/memory.swap.max", "33554432"),
     ("pids and huge pages", "cd /sys/fs/cgroup; cat pids.max hugetlb.2MB.max", "50 2097152"),
     ("weight of io", "cat /sys/fs/cgroup/io.bfq.weight", "default 300"),
     ("device", "stat -c '%a %u %t,%T' /dev/extra; head -c 1 /dev/extra | wc -c", "600 5 1,5 1"),
@@ -81,6 +82,12 @@ fn everything_of_a_configuration_has_its_effect_at_once() {
     });
     let wrong: Vec<_> = wrong.collect();
     assert!(wrong.is_empty(), "{wrong:#?}\n{}", done.stderr);
+    // What is left out is said.
+    let log = std::fs::read_to_string("/var/log/containerd.log").unwrap();
+    for word in ["SELinux label", "cpuset cpus", "unified cpuset.mems"] {
+        let is_said = |line: &str| line.contains(bundle.name.as_str()) && line.contains(word);
+        assert!(log.lines().any(is_said), "{word}: {log}");
+    }
     host::settled();
 }
 
@@ -122,11 +129,11 @@ fn give_everything(bundle: &mut Bundle) {
     spec["linux"]["resources"] = json!({
         "devices": [{"allow": false, "access": "rwm"}],
         "cpu": {"quota": 50_000, "period": 100_000, "shares": 1024, "cpus": "0-63"},
-        "memory": {"limit": 67_108_864, "swap": 67_108_864},
+        "memory": {"limit": 67_108_864, "swap": 100_663_296},
         "pids": {"limit": 50},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}],
         "blockIO": {"weight": 300},
-        "unified": {"memory.high": "33554432"},
+        "unified": {"memory.high": "33554432", "cpuset.mems": "7"},
     });
     // Of the host, but run in the guest; and the container's own.
     spec["hooks"] = json!({
@@ -230,8 +237,9 @@ fn what_a_machine_can_not_give_is_refused_by_name() {
                 json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"});
         }),
         ("uidMappings without a user namespace", |spec| {
-            spec["linux"]["uidMappings"] =
-                json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            spec["linux"]["uidMappings"] = map.clone();
+            spec["linux"]["gidMappings"] = map;
         }),
         ("timeOffsets without a time namespace", |spec| {
             spec["linux"]["timeOffsets"] = json!({"boottime": {"secs": 100}});
