@@ -37,6 +37,8 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     std::env::set_current_dir("/").context("leaving the bundle")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(flags, inherited));
+    // What still waits for a filesystem of the host that does not answer keeps nobody any longer.
+    runtime.shutdown_background();
     if let Err(error) = &served {
         log::error!("{error:#}");
     }

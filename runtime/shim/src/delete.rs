@@ -21,7 +21,7 @@ use crate::{convert, listen};
 const KILLED: u32 = 137;
 
 /// How long a sandbox that is ending in order, which includes flushing its disks, is left alone.
-const CLOSING: Duration = Duration::from_secs(15);
+const CLOSING: Duration = Duration::from_secs(75);
 
 /// Does it; returns the answer for standard output.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {

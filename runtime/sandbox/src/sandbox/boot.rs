@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use vmm_api::MachineEnd;
 
 use super::pod::KILLED;
@@ -24,8 +25,14 @@ use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
 /// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
 pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
 
-/// How long a guest may take to flush and power off.
+/// How long a guest may take to flush and power off if its agent says nothing meanwhile.
 const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// How long it may take if its agent answers: gigabytes may be on their way to a slow disk.
+const FLUSH: Duration = Duration::from_mins(1);
+
+/// Pause between an answer meanwhile and the next question.
+const STILL_THERE: Duration = Duration::from_secs(1);
 
 /// Waits for a boot that somebody began.
 pub(super) async fn booted(
@@ -246,21 +253,44 @@ fn clear(share: &Share) {
 
 async fn end_machine(booted: &Booted, properly: bool) {
     let power_off = async {
-        if let Err(error) = booted.guest.shutdown(POWER_OFF).await {
+        if let Err(error) = booted.guest.shutdown(FLUSH).await {
             log::debug!("{error}");
         }
         booted.machine.ended().await
     };
     if properly {
-        if tokio::time::timeout(POWER_OFF, power_off).await.is_ok() {
-            return;
+        tokio::select! {
+            _ = power_off => return,
+            waited = given_up(|| booted.guest.check()) => {
+                log::warn!("the guest did not power off within {} s", waited.as_secs());
+            }
         }
-        log::warn!("the guest did not power off within {} s", POWER_OFF.as_secs());
     }
     if let Err(error) = booted.machine.stop().await {
         log::debug!("{error}");
     }
     booted.machine.ended().await;
+}
+
+/// Returns when a guest that powers off is waited for no more, with how long that was: its agent
+/// is silent, or it takes too long in any case.
+async fn given_up<A>(ask: impl Fn() -> A) -> Duration
+where
+    A: Future<Output = Result<(), Error>>,
+{
+    let begin = Instant::now();
+    while begin.elapsed() < FLUSH {
+        match tokio::time::timeout(POWER_OFF, ask()).await {
+            Ok(Ok(())) => tokio::time::sleep(STILL_THERE).await,
+            // The connection ends shortly before the machine.
+            Ok(Err(_)) => {
+                tokio::time::sleep(POWER_OFF).await;
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    begin.elapsed()
 }
 
 /// Makes what there must be before the machine.
@@ -323,4 +353,18 @@ fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, E
         online_cpus,
         ..Default::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn guest_that_answers_may_take_longer_to_power_off() {
+        let there = given_up(|| async { Ok(()) }).await;
+        assert!(there >= FLUSH && there < FLUSH + 2 * STILL_THERE, "{there:?}");
+        assert_eq!(given_up(std::future::pending).await.as_secs(), POWER_OFF.as_secs());
+        let gone = given_up(|| async { Err(Error::Failed("gone".into())) }).await;
+        assert_eq!(gone.as_secs(), POWER_OFF.as_secs());
+    }
 }
