@@ -283,6 +283,35 @@ fn block_device_of_the_host_is_a_disk_at_the_path_that_was_asked_for() {
 }
 
 #[test]
+fn block_devices_in_a_user_namespace_are_those_that_were_asked_for() {
+    let ground = Ground::new();
+    let (one, other) = (ground.disk("one.img", 1 << 20), ground.disk("other.img", 1 << 20));
+    std::fs::write(&one.0, "one").unwrap();
+    std::fs::write(&other.0, "two").unwrap();
+    let script = "busybox head -c 3 /dev/vdb; busybox head -c 3 /dev/vda; \
+        busybox head -c 3 /dev/data; echo";
+    let pod = Pod::new("users-block", script);
+    configure(&pod, |config| {
+        let device = |disk: &Loop, path: &str| {
+            let (major, minor) = disk.numbers();
+            json!({"type": "b", "path": path, "major": major, "minor": minor})
+        };
+        let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        let linux = &mut config["linux"];
+        linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+        // In this order they are the guest's vda, vdb and vdc, if it has no other disk.
+        linux["devices"] = json!([
+            device(&one, "/dev/vdb"),
+            device(&other, "/dev/vda"),
+            device(&other, "/dev/data"),
+        ]);
+    });
+    assert_eq!(ground.run(pod).output, "onetwotwo\n");
+}
+
+#[test]
 fn device_files_of_the_host_are_disks_common_devices_or_refused() {
     let ground = Ground::new();
     let disk = ground.disk("data.img", 1 << 20);
