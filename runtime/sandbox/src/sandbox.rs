@@ -35,6 +35,7 @@ use crate::machine::Machine;
 use crate::mounts::Share;
 use crate::network::Joined;
 use crate::stats::Files;
+use crate::storage::Volumes;
 use crate::store::StateDir;
 use crate::{ContainerId, Error, ExecId, Namespace, SandboxId};
 
@@ -49,6 +50,8 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(crate) struct Booted {
     pub(crate) machine: Arc<Machine>,
     pub(crate) share: Arc<Share>,
+    /// What of it is not one container's alone.
+    pub(crate) volumes: Arc<Volumes>,
     pub(crate) guest: Guest,
     pub(crate) network: Joined,
 }

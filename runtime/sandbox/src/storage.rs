@@ -8,6 +8,7 @@ mod follow;
 mod join;
 mod layers;
 mod memory;
+mod once;
 mod plan;
 mod volumes;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use self::layers::{DiskPath, Join, Layers, Upper};
 pub(crate) use self::memory::is_shared;
+pub(crate) use self::once::Volumes;
 pub use self::plan::{DiskPlan, Plan};
 use crate::events::Mount;
 use crate::guest::GuestMount;
@@ -27,6 +29,7 @@ use crate::store::StateDir;
 use crate::{ContainerId, Error};
 use disk::Disk;
 use follow::Follower;
+use once::Place;
 
 /// Offset and value of the EROFS superblock's magic number (kernel's `fs/erofs/erofs_fs.h`).
 const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);
@@ -50,6 +53,8 @@ pub struct Rootfs {
     /// Mount points in the guest of what lies over disks.
     mounted: Vec<String>,
     followers: Vec<Follower>,
+    /// Volumes that other containers may have as well.
+    places: Vec<Arc<Place>>,
 }
 
 impl Rootfs {
@@ -108,6 +113,7 @@ impl Rootfs {
         for disk in self.disks.into_iter().rev() {
             undone = undone.and(disk.release(booted).await);
         }
+        self.places.clear();
         undone
     }
 }

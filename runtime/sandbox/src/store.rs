@@ -34,6 +34,12 @@ impl StateDir {
         Self(root.join(namespace.as_str()).join(sandbox.as_str()))
     }
 
+    /// One at any place.
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
@@ -214,6 +220,32 @@ impl StateDir {
         Ok(place)
     }
 
+    /// Where in the share volume `number` of the pod is: no name of a container begins like that.
+    pub(crate) fn volume(number: u64) -> PathBuf {
+        format!(".volumes/{number}/volume").into()
+    }
+
+    /// Makes the mount point of a volume that is not one container's alone. Returns where it is in
+    /// the share.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub(crate) fn create_volume(&self, number: u64, share: &Share) -> io::Result<PathBuf> {
+        let place = Self::volume(number);
+        std::fs::create_dir_all(self.scaffold().join(&place))?;
+        share.admit(&volume_part(number))?;
+        Ok(place)
+    }
+
+    /// Undoes what was made for a volume.
+    ///
+    /// # Errors
+    /// What could not be undone.
+    pub(crate) fn destroy_volume(&self, number: u64, share: &Share) -> io::Result<()> {
+        share.detach(&volume_part(number))?;
+        absent_is_fine(std::fs::remove_dir_all(self.scaffold().join(volume_part(number))))
+    }
+
     /// Waits for the processes of a sandbox that is about to end in order, each for at most
     /// `limit`. One that is not, or died over it, is not waited for.
     ///
@@ -301,6 +333,11 @@ impl StateDir {
         }
         absent_is_fine(std::fs::remove_dir_all(self.scaffold().join(id.as_str())))
     }
+}
+
+/// A volume's part of the share, which is hidden as a whole, without a look at the volume.
+fn volume_part(number: u64) -> PathBuf {
+    format!(".volumes/{number}").into()
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -336,7 +336,7 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
         joined = network.connect(&machine, &guest, own).await?;
         state.step("network");
     }
-    Ok(Booted { machine, share, guest, network: joined })
+    Ok(Booted { machine, share, volumes: Arc::default(), guest, network: joined })
 }
 
 fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, Error> {

@@ -152,6 +152,11 @@ fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
     Ok(Some(Memory { mount: GuestMount { mount_point, fstype, options, directories }, path }))
 }
 
+/// Whether a path is that of one of kubelet's `emptyDir` volumes, or below it (pure).
+pub(super) fn is_empty_dir(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.contains(EMPTY_DIR))
+}
+
 /// Where the tmpfs `device` is mounted as a whole, and what of it `source` is; none if it is
 /// not one that a pod's containers alone use (pure).
 fn place(
@@ -161,10 +166,8 @@ fn place(
     shm: bool,
 ) -> Option<(PathBuf, PathBuf)> {
     let mounts = || table.iter().filter(|mounted| mounted.device == device);
-    let whole = mounts().find(|mounted| {
-        let volume = mounted.point.to_str().is_some_and(|point| point.contains(EMPTY_DIR));
-        mounted.root == Path::new("/") && (volume || shm)
-    })?;
+    let whole = mounts()
+        .find(|mounted| mounted.root == Path::new("/") && (is_empty_dir(&mounted.point) || shm))?;
     let here = mounts().filter(|mounted| source.starts_with(&mounted.point));
     let here = here.max_by_key(|mounted| mounted.point.components().count())?;
     let rest = source.strip_prefix(&here.point).ok()?;

@@ -12,9 +12,11 @@ use serde_json::Value;
 
 use super::disk::{self, Disk};
 use super::follow::{Follower, Volume};
+use super::once::Place;
 use super::{Rootfs, Site, blocking, memory};
 use crate::guest::GuestMount;
-use crate::mounts::{Options, Share, Tree, table};
+use crate::mounts::table::{self, Mounted};
+use crate::mounts::{Options, Share, Tree};
 use crate::spec::{self, Bind, GuestSpec, ReadOnly};
 use crate::{Error, storage::devices};
 
@@ -38,6 +40,8 @@ enum Shown {
     Shared,
     /// There too, but only the host knows which parts of it are read-only.
     Partly,
+    /// At a place in the shared directory that other containers may have as well.
+    Once(Arc<Place>),
     /// At a path of the guest.
     At(String),
 }
@@ -64,6 +68,11 @@ impl Rootfs {
                 Shown::Partly => {
                     spec::forget_ids(entry);
                     make_writable(entry);
+                }
+                Shown::Once(place) => {
+                    spec::forget_ids(entry);
+                    entry["source"] = place.guest_path().to_string_lossy().into();
+                    self.places.push(place);
                 }
                 Shown::At(path) => entry["source"] = path.into(),
             }
@@ -106,14 +115,18 @@ impl Rootfs {
         }
         let (bind, state) = (bind.clone(), site.state.clone());
         let (container, share) = (site.container.clone(), site.booted.share.clone());
+        let volumes = Arc::clone(&site.booted.volumes);
         let work = move || {
-            let name = Path::new("mounts").join(bind.mount.to_string());
             let doing = format!("bind mount of {}", source.display());
             let failed = |error: io::Error| Error::failed(&doing, &error);
             let directory = metadata.is_dir();
+            if directory && may_be_shared(&bind, &source).map_err(failed)? {
+                let shown = volumes.show(&bind, &source, (&state, &share)).map_err(failed)?;
+                return Ok((Shown::Once(shown), None));
+            }
+            let name = Path::new("mounts").join(bind.mount.to_string());
             let target = state.mount_point(&container, &name, directory).map_err(failed)?;
-            let place = (share, target);
-            attach(&bind, &source, directory, place).map_err(failed)
+            attach(&bind, &source, directory, (share, target)).map_err(failed)
         };
         let (shown, followed) = blocking(work).await?;
         if let Some(followed) = followed {
@@ -134,6 +147,22 @@ async fn look(source: &Path) -> Result<Metadata, Error> {
     blocking(look).await
 }
 
+/// Whether a directory is the same for all containers that have it: the mounts in it are not.
+fn may_be_shared(bind: &Bind, source: &Path) -> io::Result<bool> {
+    if bind.follows {
+        return Ok(false);
+    }
+    Ok(!bind.recursive || below(&table::read()?, &source.canonicalize()?).next().is_none())
+}
+
+/// What is mounted below a directory.
+fn below<'table>(
+    table: &'table [Mounted],
+    directory: &'table Path,
+) -> impl Iterator<Item = &'table Mounted> {
+    table.iter().filter(move |m| m.point != directory && m.point.starts_with(directory))
+}
+
 /// Shows a file or directory at a place in the shared directory, and what is to be shown of it
 /// later.
 fn attach(
@@ -149,8 +178,7 @@ fn attach(
     options.all_read_only = bind.read_only == ReadOnly::All;
     options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
     let table = table::read()?;
-    let mut below = table.iter().filter(|m| m.point != source && m.point.starts_with(&source));
-    let parts = bind.recursive && below.next().is_some();
+    let parts = bind.recursive && below(&table, &source).next().is_some();
     share.attach(Tree::of(&source, &options)?, &target)?;
     let by_the_host = bind.read_only == ReadOnly::Itself && (parts || bind.follows);
     let followed = (bind.follows && directory).then(|| {

@@ -115,7 +115,7 @@ impl Events {
 }
 
 #[test]
-fn inotify_on_the_hosts_files_tells_of_the_own_changes_only() {
+fn inotify_on_a_volume_tells_of_the_pods_changes_and_not_of_the_hosts() {
     any_handler(|node| {
         let cri = &node.cri;
         let kubelet = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn inotify_on_the_hosts_files_tells_of_the_own_changes_only() {
         assert_eq!(cri.sh(&watcher, "cat /shared/by-another; echo z >/shared/by-itself"), "y");
         events.tell("by-itself");
         let told = events.text();
-        assert!(!told.contains("by-the-host") && !told.contains("by-another"), "{told}");
+        assert!(told.contains("by-another") && !told.contains("by-the-host"), "{told}");
         cri.remove_pod(&pod);
     });
 }
@@ -181,20 +181,34 @@ fn containers_of_a_pod_meet_at_a_socket_in_a_memory_volume() {
     });
 }
 
-/// Not what users want, and said in docs/limits.md: each container has a mount of its own of the
-/// volume, and so the same file is another to the guest's kernel.
 #[test]
-fn socket_in_the_hosts_files_answers_its_own_container_only() {
+fn containers_of_a_pod_meet_at_a_socket_in_a_volume_and_see_each_others_locks() {
     any_handler(|node| {
         let cri = &node.cri;
         let kubelet = tempfile::tempdir().unwrap();
         let shared = empty_dir(kubelet.path());
         let pod = node.run(PodSpec::new("socket"));
         let (sidecar, main) = socket(cri, &pod, &shared);
-        let refused = cri.exec_sync(&main, &["sh", "-c", &probe::command("ask")]);
-        assert!(refused.stderr.contains("ConnectionRefused"), "{refused:?}");
-        let answer = cri.exec_sync(&sidecar, &["sh", "-c", &probe::command("ask")]);
-        assert!(answer.stdout.contains("question heard"), "{answer:?}");
+        let answer = cri.sh(&main, &probe::command("ask"));
+        assert!(answer.contains("question heard"), "{answer}");
+        cri.sh(&sidecar, "flock /shared/lock sleep 1000 >/dev/null 2>&1 &");
+        let held = "flock -n /shared/lock true && echo free || echo held";
+        eventually("the lock is held", || cri.sh(&main, held) == "held");
+        // What somebody else still has stays when a container goes.
+        cri.remove(&sidecar);
+        eventually("the lock is free", || cri.sh(&main, held) == "free");
+        // One that comes later, and may only read.
+        let read_only = api::Mount {
+            container_path: "/shared".to_owned(),
+            host_path: shared.to_str().unwrap().to_owned(),
+            readonly: true,
+            ..Default::default()
+        };
+        let reader = cri.start_new(&pod, ContainerSpec::idle("reader").mounted(read_only));
+        cri.sh(&main, "echo new >/shared/file");
+        assert_eq!(cri.sh(&reader, "cat /shared/file"), "new");
+        let written = cri.exec_sync(&reader, &["sh", "-c", "echo x >/shared/file"]);
+        assert!(written.stderr.contains("Read-only file system"), "{written:?}");
         cri.remove_pod(&pod);
     });
 }
