@@ -8,7 +8,9 @@ use std::mem::MaybeUninit;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use harness::cri::{ContainerSpec, api};
+use rustix::fs::FlockOperation;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Where containers have it.
@@ -70,6 +72,29 @@ fn ask() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     println!("{answer}");
+}
+
+/// Locks `/shared/lock`, and stays.
+#[test]
+#[ignore = "runs in a container"]
+fn lock() {
+    let file = std::fs::File::create("/shared/lock").unwrap();
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Tells whether somebody else has locked `/shared/lock`.
+#[test]
+#[ignore = "runs in a container"]
+fn try_lock() {
+    let file = std::fs::File::create("/shared/lock").unwrap();
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => println!("lock is free"),
+        Err(Errno::WOULDBLOCK) => println!("lock is held"),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Writes to `/shared/mapped`, which is a page long, by memory, and stays.
