@@ -21,7 +21,7 @@ const FOR_USERS: [(&str, &str); 2] =
 pub struct Pod {
     /// What the machine is sized by.
     pub limits: Limits,
-    /// The guest's name; none: the sandbox's id.
+    /// The guest's name; none: the sandbox's id, or the first 64 bytes of it.
     pub hostname: Option<String>,
     /// Kernel parameters of the guest, for all containers.
     pub sysctls: BTreeMap<String, String>,

@@ -25,6 +25,9 @@ use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
 /// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
 pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
 
+/// Longest hostname in bytes (`HOST_NAME_MAX`, sethostname(2)).
+const MAX_HOSTNAME: usize = 64;
+
 /// How long a guest may take to flush and power off if its agent says nothing meanwhile.
 const POWER_OFF: Duration = Duration::from_secs(10);
 
@@ -320,7 +323,7 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
         log::warn!("writing {}: {error}", state.ready().display());
     }
     let guest = Guest::connect(&state.vsock()).await?;
-    let hostname = pod.hostname.as_deref().unwrap_or(name);
+    let hostname = hostname(pod, name)?;
     let mut configuration = configuration(hostname, vcpus)?;
     let mut sysctls = pod.sysctls.clone();
     // Those of the network name interfaces, which are there only after `connect`.
@@ -337,6 +340,18 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
         state.step("network");
     }
     Ok(Booted { machine, share, volumes: Arc::default(), guest, network: joined })
+}
+
+/// The pod's own, or the beginning of its name (pure). Identifiers are ASCII, and may be longer.
+fn hostname<'pod>(pod: &'pod Pod, name: &'pod str) -> Result<&'pod str, Error> {
+    match pod.hostname.as_deref() {
+        Some(given) if given.len() > MAX_HOSTNAME => Err(Error::Invalid(format!(
+            "hostname {given:?}: {} bytes, but {MAX_HOSTNAME} are the most",
+            given.len()
+        ))),
+        Some(given) => Ok(given),
+        None => Ok(name.get(..MAX_HOSTNAME).unwrap_or(name)),
+    }
 }
 
 fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, Error> {
@@ -358,6 +373,20 @@ fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, E
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hostname_is_the_pods_or_as_much_of_its_name_as_fits() {
+        let long = "x".repeat(MAX_HOSTNAME + 1);
+        let named = |hostname: Option<&str>| Pod {
+            hostname: hostname.map(str::to_owned),
+            ..Default::default()
+        };
+        assert_eq!(hostname(&named(Some("web-0")), &long).unwrap(), "web-0");
+        assert_eq!(hostname(&named(None), "short").unwrap(), "short");
+        assert_eq!(hostname(&named(None), &long).unwrap(), &long[1..]);
+        let error = hostname(&named(Some(&long)), "short").unwrap_err().to_string();
+        assert!(error.contains(&long) && error.contains("64"), "{error}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn guest_that_answers_may_take_longer_to_power_off() {
