@@ -87,7 +87,8 @@ fn memory_larger_than_the_host_is_refused_with_both_sizes() {
     let limit = (1_u64 << 40).to_string();
     let fixed = ["run", "--rm", "--memory-limit", &limit, "--runtime", RUNTIME, BUSYBOX];
     let done = ctr(&[&fixed[..], &[name.as_str(), "true"]].concat());
-    refused(&done, &["1048704 MiB", "the host has"]);
+    // 128 MiB more than the limit, less what the host takes for page tables.
+    refused(&done, &["1040514 MiB", "the host has"]);
 }
 
 #[test]
