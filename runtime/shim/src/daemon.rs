@@ -12,11 +12,12 @@ use sandbox::journal::Entry;
 use sandbox::sandbox::Identity;
 use sandbox::store::StateDir;
 use sandbox::{Namespace, Sandbox, SandboxId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
 
 use crate::bootstrap::flags::Flags;
+use crate::callers::callers;
 use crate::listen::Inherited;
 use crate::publish::{self, Publisher};
 use crate::sandbox_api::SandboxService;
@@ -28,6 +29,10 @@ const TASK_V2: &str = "containerd.task.v2.Task";
 
 /// How long the last events may take.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long callers may take to read their answers and hang up. containerd's client takes a
+/// connection that ends right behind an answer for none (`select` in ttrpc's client.go).
+const ANSWERED: Duration = Duration::from_secs(1);
 
 /// Serves until the end.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -59,7 +64,7 @@ async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     let socket = Some(flags.socket.clone().into());
     let sandbox = Sandbox::start(Identity { namespace, id: id.clone(), socket }, events_tx);
     let Inherited { listener, lock } = inherited;
-    let mut server = server(&sandbox, &id, listener)?;
+    let (mut server, mut callers) = server(&sandbox, &id, listener)?;
     server.start().await.context("serving")?;
     // Whoever was about to start another daemon finds this one.
     drop(lock);
@@ -68,6 +73,8 @@ async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     if tokio::time::timeout(FAREWELL, publisher).await.is_err() {
         log::warn!("the last events could not be delivered");
     }
+    // Whoever stays has had the time to read.
+    let _gone = tokio::time::timeout(ANSWERED, callers.wait_for(|count| *count == 0)).await;
     server.shutdown().await.context("ending the server")
 }
 
@@ -77,12 +84,18 @@ fn note_process(state: &StateDir) -> std::io::Result<()> {
     state.create()?.add(&Entry::Process { pid, started })
 }
 
-fn server(sandbox: &Sandbox, id: &SandboxId, listener: UnixListener) -> anyhow::Result<Server> {
+/// The server, and how many callers it has.
+fn server(
+    sandbox: &Sandbox,
+    id: &SandboxId,
+    listener: UnixListener,
+) -> anyhow::Result<(Server, watch::Receiver<usize>)> {
     let listener = tokio::net::UnixListener::from_std(listener).context("taking the listener")?;
     let service = Arc::new(TaskService::new(sandbox.clone(), id.clone()));
     let mut services = create_task(service.clone());
     services.extend(create_task(service).into_values().map(|task| (TASK_V2.to_owned(), task)));
     let pods = create_sandbox(Arc::new(SandboxService::new(sandbox.clone(), id.clone())));
     let server = Server::new().register_service(services).register_service(pods);
-    Ok(server.add_listener(Listener::new(listen::callers(listener))))
+    let (callers, count) = callers(listener);
+    Ok((server.add_listener(Listener::new(callers)), count))
 }

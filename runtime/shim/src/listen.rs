@@ -1,4 +1,4 @@
-//! The shim's socket: its name, taking it or finding who has it, and accepting callers.
+//! The shim's socket: its name, and taking it or finding who has it.
 
 #![allow(unsafe_code, reason = "the daemon takes over the listener that its parent left it")]
 
@@ -9,7 +9,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use futures::stream::{self, Stream};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
@@ -103,24 +102,6 @@ pub(crate) fn inherited() -> io::Result<Inherited> {
     let listener = UnixListener::from(listener);
     listener.set_nonblocking(true)?;
     Ok(Inherited { listener, lock })
-}
-
-/// Callers of this process's own user; others are turned away.
-pub(crate) fn callers(
-    listener: tokio::net::UnixListener,
-) -> impl Stream<Item = io::Result<tokio::net::UnixStream>> + Send {
-    stream::unfold(listener, |listener| async {
-        loop {
-            let accepted = listener.accept().await.map(|(stream, _)| stream);
-            match accepted.and_then(|stream| Ok((stream.peer_cred()?.uid(), stream))) {
-                Ok((uid, stream)) if uid == rustix::process::geteuid().as_raw() => {
-                    return Some((Ok(stream), listener));
-                }
-                Ok((uid, _)) => log::warn!("turned away a caller with user id {uid}"),
-                Err(error) => return Some((Err(error), listener)),
-            }
-        }
-    })
 }
 
 #[cfg(test)]

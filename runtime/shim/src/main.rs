@@ -6,6 +6,7 @@
 //! for the protocol.
 
 mod bootstrap;
+mod callers;
 mod convert;
 mod daemon;
 mod delete;
