@@ -41,7 +41,7 @@ part() {
         target/x86_64-unknown-linux-gnu/release/lab run "${options[@]}" --payload "$payload" \
             --seed "$seed" --share "$out" --timeout "$limit" \
             -- perf "$name" --out /share --clock "$clock" "$@" || status=$?
-        [ "$status" -ge "$again" ] && [ "$status" -le 125 ] || break
+        if [ "$status" -lt "$again" ] || [ "$status" -gt 125 ]; then break; fi
         echo "cuddy: $name: the lab ended with $status (try $try of 3)" >&2
     done
     if [ "$status" -ne 0 ]; then

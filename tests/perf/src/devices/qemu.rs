@@ -34,6 +34,7 @@ pub(super) fn run(files: &Files, host: &Host, form: Form) -> Result<Numbers> {
     machine(files, host, form, (&network, &console, &socket))?;
     // It ends with QEMU's connection.
     server.wait().context("waiting for virtiofsd")?;
+    std::fs::remove_file(&socket).context("removing virtiofsd's socket")?;
     host.numbers(&console)
 }
 
