@@ -20,7 +20,8 @@ use crate::stdio::Streams;
 use crate::storage::Rootfs;
 use crate::{ContainerId, Error, ExecId};
 
-const SIGKILL: u32 = 9;
+/// The signal that nobody can ignore.
+pub(crate) const SIGKILL: u32 = 9;
 
 /// Where a process's streams go, exactly as the caller wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::escapes::undo;
 
@@ -26,6 +26,14 @@ pub(crate) struct Mounted {
 /// Reads the table of this process's namespace, in mounting order.
 pub(crate) fn read() -> io::Result<Vec<Mounted>> {
     Ok(parse(&std::fs::read(PATH)?))
+}
+
+/// What is mounted below a directory, but not at it (pure).
+pub(crate) fn below<'table>(
+    table: &'table [Mounted],
+    directory: &'table Path,
+) -> impl Iterator<Item = &'table Mounted> {
+    table.iter().filter(move |m| m.point != directory && m.point.starts_with(directory))
 }
 
 fn parse(table: &[u8]) -> Vec<Mounted> {

@@ -304,6 +304,7 @@ fn make_share(state: &StateDir) -> Result<Arc<Share>, Error> {
 }
 
 async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, Error> {
+    let hostname = hostname(pod, name)?;
     let state: StateDir = launch.state.clone();
     let limit = launch.config.boot_timeout;
     let vcpus = launch.shape.vcpus().into();
@@ -323,7 +324,6 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
         log::warn!("writing {}: {error}", state.ready().display());
     }
     let guest = Guest::connect(&state.vsock()).await?;
-    let hostname = hostname(pod, name)?;
     let mut configuration = configuration(hostname, vcpus)?;
     let mut sysctls = pod.sysctls.clone();
     // Those of the network name interfaces, which are there only after `connect`.

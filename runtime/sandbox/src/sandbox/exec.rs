@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Owner, Reply, answer};
 use serde_json::Value;
 
-use crate::container::{ExecRequest, Process, ProcessState, StdioPaths, Target};
+use crate::container::{ExecRequest, Process, ProcessState, SIGKILL, StdioPaths, Target};
 use crate::events::{EventKind, Exit};
 use crate::hooks::Moment;
 use crate::stdio::Streams;
@@ -13,8 +13,6 @@ use crate::{Error, apparmor, spec};
 
 /// Exit status of a process that could not be started, as a shell has it.
 const NOT_STARTED: u32 = 127;
-
-const SIGKILL: u32 = 9;
 
 impl Owner {
     pub(super) fn exec(&mut self, request: ExecRequest) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::{Owner, Slot};
-use crate::container::{Container, ProcessState, Target};
+use crate::container::{Container, ProcessState, SIGKILL, Target};
 use crate::events::{EventKind, Exit};
 use crate::guest::Guest;
 use crate::stats::{self, Files};
@@ -16,8 +16,6 @@ const EXECS: Duration = Duration::from_secs(5);
 
 /// Exit status of a process about which the guest knows nothing.
 const UNKNOWN: u32 = 255;
-
-const SIGKILL: u32 = 9;
 
 impl Owner {
     /// Waits beside the loop for the end of a process and its output.

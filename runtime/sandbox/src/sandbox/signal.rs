@@ -7,13 +7,11 @@ use tokio::time::timeout;
 
 use super::{Booted, Owner, Reply, answer};
 use crate::Error;
-use crate::container::{ProcessState, Target};
+use crate::container::{ProcessState, SIGKILL, Target};
 use crate::events::Exit;
 
 /// Largest signal number of Linux.
 const MAX_SIGNAL: u32 = 64;
-
-const SIGKILL: u32 = 9;
 
 /// How long a container may take to end after SIGKILL. The delivery of its last output, which its
 /// reader may hold back, does not count.

@@ -62,9 +62,9 @@ pub(super) struct Volume {
 fn below(table: &[Mounted], directory: &Path) -> BTreeMap<PathBuf, u64> {
     let inside = |mounted: &Mounted| {
         let path = mounted.point.strip_prefix(directory).ok()?;
-        (!path.as_os_str().is_empty()).then(|| (path.to_owned(), mounted.id))
+        Some((path.to_owned(), mounted.id))
     };
-    table.iter().filter_map(inside).collect()
+    table::below(table, directory).filter_map(inside).collect()
 }
 
 impl Volume {

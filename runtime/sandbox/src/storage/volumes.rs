@@ -120,13 +120,16 @@ impl Rootfs {
             let doing = format!("bind mount of {}", source.display());
             let failed = |error: io::Error| Error::failed(&doing, &error);
             let directory = metadata.is_dir();
-            if directory && may_be_shared(&bind, &source).map_err(failed)? {
+            let source = source.canonicalize().map_err(failed)?;
+            let table = table::read().map_err(failed)?;
+            // What is mounted below it goes with each container's own mount.
+            if directory && !bind.follows && !has_parts(&bind, &source, &table) {
                 let shown = volumes.show(&bind, &source, (&state, &share)).map_err(failed)?;
                 return Ok((Shown::Once(shown), None));
             }
             let name = Path::new("mounts").join(bind.mount.to_string());
             let target = state.mount_point(&container, &name, directory).map_err(failed)?;
-            attach(&bind, &source, directory, (share, target)).map_err(failed)
+            attach(&bind, source, table, (share, target, directory)).map_err(failed)
         };
         let (shown, followed) = blocking(work).await?;
         if let Some(followed) = followed {
@@ -147,40 +150,27 @@ async fn look(source: &Path) -> Result<Metadata, Error> {
     blocking(look).await
 }
 
-/// Whether a directory is the same for all containers that have it: the mounts in it are not.
-fn may_be_shared(bind: &Bind, source: &Path) -> io::Result<bool> {
-    if bind.follows {
-        return Ok(false);
-    }
-    Ok(!bind.recursive || below(&table::read()?, &source.canonicalize()?).next().is_none())
-}
-
-/// What is mounted below a directory.
-fn below<'table>(
-    table: &'table [Mounted],
-    directory: &'table Path,
-) -> impl Iterator<Item = &'table Mounted> {
-    table.iter().filter(move |m| m.point != directory && m.point.starts_with(directory))
+/// Whether a bind mount takes mounts below its source with it.
+fn has_parts(bind: &Bind, source: &Path, table: &[Mounted]) -> bool {
+    bind.recursive && table::below(table, source).next().is_some()
 }
 
 /// Shows a file or directory at a place in the shared directory, and what is to be shown of it
 /// later.
 fn attach(
     bind: &Bind,
-    source: &Path,
-    directory: bool,
-    (share, target): (Arc<Share>, PathBuf),
+    source: PathBuf,
+    table: Vec<Mounted>,
+    (share, target, directory): (Arc<Share>, PathBuf, bool),
 ) -> io::Result<(Shown, Option<Volume>)> {
-    let source = source.canonicalize()?;
     let mut options = Options::parse(&[]);
     options.recursive = bind.recursive;
     options.ids.clone_from(&bind.ids);
     options.all_read_only = bind.read_only == ReadOnly::All;
     options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
-    let table = table::read()?;
-    let parts = bind.recursive && below(&table, &source).next().is_some();
     share.attach(Tree::of(&source, &options)?, &target)?;
-    let by_the_host = bind.read_only == ReadOnly::Itself && (parts || bind.follows);
+    let parts = bind.follows || has_parts(bind, &source, &table);
+    let by_the_host = bind.read_only == ReadOnly::Itself && parts;
     let followed = (bind.follows && directory).then(|| {
         let known = if bind.recursive { table } else { Vec::new() };
         let read_only = options.all_read_only;
