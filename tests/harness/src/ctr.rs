@@ -158,6 +158,18 @@ impl Name {
         line.and_then(|line| line.split_whitespace().nth(2)).map(str::to_owned)
     }
 
+    /// Removes the container, whose process has ended by SIGKILL, and waits until nothing is left.
+    ///
+    /// # Panics
+    /// When that fails, or it has ended otherwise.
+    #[track_caller]
+    pub fn remove_killed(&self) {
+        let removed = ctr(&["task", "rm", self.as_str()]);
+        assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
+        ctr(&["container", "rm", self.as_str()]).ok();
+        crate::host::settled();
+    }
+
     /// Ends and removes the container as a user would.
     ///
     /// # Panics

@@ -99,10 +99,7 @@ fn killed_vmm_ends_the_task_with_137_and_everything_is_cleaned() {
     host::kill(host::vmms()[0]);
     events.until(&name, "/tasks/exit");
     assert_eq!(name.state().as_deref(), Some("STOPPED"));
-    let removed = ctr(&["task", "rm", name.as_str()]);
-    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
-    ctr(&["container", "rm", name.as_str()]).ok();
-    host::settled();
+    name.remove_killed();
 }
 
 #[test]
@@ -124,10 +121,7 @@ fn panic_of_the_guest_kernel_ends_the_task_with_137_and_is_logged() {
     let script = "sleep 1; mount -o remount,rw /proc/sys 2>/dev/null; echo c >/proc/sysrq-trigger";
     ctr(&[&fixed[..], &["sh", "-c", script]].concat()).ok();
     events.until(&name, "/tasks/exit");
-    let removed = ctr(&["task", "rm", name.as_str()]);
-    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
-    ctr(&["container", "rm", name.as_str()]).ok();
-    host::settled();
+    name.remove_killed();
     let log = std::fs::read_to_string("/var/log/containerd.log").unwrap_or_default();
     let reason = log
         .lines()
@@ -243,10 +237,7 @@ fn container_that_can_not_be_killed_goes_with_its_machine() {
     // The machine's process, too, waits for the host.
     frozen.thaw();
     events.until(&name, "/tasks/exit");
-    let removed = ctr(&["task", "rm", name.as_str()]);
-    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
-    ctr(&["container", "rm", name.as_str()]).ok();
-    host::settled();
+    name.remove_killed();
 }
 
 #[test]
@@ -276,10 +267,7 @@ fn killed_container_whose_output_is_read_slowly_does_not_take_its_machine_with_i
     assert_eq!(name.state().as_deref(), Some("RUNNING"), "its output is still on its way");
     std::fs::write(&enough, "").unwrap();
     events.until(&name, "/tasks/exit");
-    let removed = ctr(&["task", "rm", name.as_str()]);
-    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
-    ctr(&["container", "rm", name.as_str()]).ok();
-    host::settled();
+    name.remove_killed();
 }
 
 #[test]
@@ -293,10 +281,7 @@ fn paused_container_takes_no_exec_and_can_be_killed() {
     assert!(done.seconds < 20.0, "{done:?}");
     ctr(&["task", "kill", "--signal", "SIGKILL", name.as_str()]).ok();
     events.until(&name, "/tasks/exit");
-    let removed = ctr(&["task", "rm", name.as_str()]);
-    assert!(removed.stderr.contains("exit code 137"), "{removed:?}");
-    ctr(&["container", "rm", name.as_str()]).ok();
-    host::settled();
+    name.remove_killed();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use harness::cri::{ContainerSpec, api};
+use harness::cri::ContainerSpec;
 use rustix::fs::FlockOperation;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -18,13 +18,7 @@ const PLACE: &str = "/probe";
 
 /// Adds the program to a container.
 pub(crate) fn given(spec: ContainerSpec) -> ContainerSpec {
-    let own = std::env::current_exe().unwrap();
-    spec.mounted(api::Mount {
-        container_path: PLACE.to_owned(),
-        host_path: own.to_str().unwrap().to_owned(),
-        readonly: true,
-        ..Default::default()
-    })
+    spec.mount_read_only(&std::env::current_exe().unwrap(), PLACE)
 }
 
 /// The command that runs the function `name`, in a shell.

@@ -40,13 +40,8 @@ fn containers_share_volumes_and_see_new_configuration() {
         std::os::unix::fs::symlink("..data/key", map.path().join("key")).unwrap();
         let pod = node.run(PodSpec::new("volumes"));
         let spec = |name: &str| {
-            let read_only = api::Mount {
-                container_path: "/config".to_owned(),
-                host_path: map.path().to_str().unwrap().to_owned(),
-                readonly: true,
-                ..Default::default()
-            };
-            ContainerSpec::idle(name).mount(scratch.path(), "/scratch").mounted(read_only)
+            let spec = ContainerSpec::idle(name).mount(scratch.path(), "/scratch");
+            spec.mount_read_only(map.path(), "/config")
         };
         let one = cri.start_new(&pod, spec("one"));
         let other = cri.start_new(&pod, spec("other"));
@@ -198,13 +193,8 @@ fn containers_of_a_pod_meet_at_a_socket_in_a_volume_and_see_each_others_locks() 
         cri.remove(&sidecar);
         eventually("the lock is free", || lock().contains("lock is free"));
         // One that comes later, and may only read.
-        let read_only = api::Mount {
-            container_path: "/shared".to_owned(),
-            host_path: shared.to_str().unwrap().to_owned(),
-            readonly: true,
-            ..Default::default()
-        };
-        let reader = cri.start_new(&pod, ContainerSpec::idle("reader").mounted(read_only));
+        let reader = ContainerSpec::idle("reader").mount_read_only(&shared, "/shared");
+        let reader = cri.start_new(&pod, reader);
         cri.sh(&main, "echo new >/shared/file");
         assert_eq!(cri.sh(&reader, "cat /shared/file"), "new");
         let written = cri.exec_sync(&reader, &["sh", "-c", "echo x >/shared/file"]);
@@ -242,13 +232,8 @@ fn secret_in_memory_of_the_host_is_seen_and_not_written() {
         publish(&secret, 1);
         std::os::unix::fs::symlink("..data/key", secret.join("key")).unwrap();
         let pod = node.run(PodSpec::new("secret"));
-        let mount = api::Mount {
-            container_path: "/secret".to_owned(),
-            host_path: secret.to_str().unwrap().to_owned(),
-            readonly: true,
-            ..Default::default()
-        };
-        let main = cri.start_new(&pod, ContainerSpec::idle("main").mounted(mount));
+        let main = ContainerSpec::idle("main").mount_read_only(&secret, "/secret");
+        let main = cri.start_new(&pod, main);
         assert_eq!(cri.sh(&main, "cat /secret/key"), "value 1");
         let written = cri.exec_sync(&main, &["sh", "-c", "echo x >/secret/new"]);
         assert!(written.stderr.contains("Read-only file system"), "{written:?}");

@@ -230,6 +230,17 @@ impl ContainerSpec {
         })
     }
 
+    /// The same, read-only.
+    #[must_use]
+    pub fn mount_read_only(self, host: &std::path::Path, container: &str) -> Self {
+        self.mounted(api::Mount {
+            container_path: container.to_owned(),
+            host_path: host.to_str().unwrap_or_default().to_owned(),
+            readonly: true,
+            ..Default::default()
+        })
+    }
+
     /// A mount of the caller's making.
     #[must_use]
     pub fn mounted(mut self, mount: api::Mount) -> Self {
