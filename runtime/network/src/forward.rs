@@ -7,8 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::sockopt::{set_ip_freebind, set_ipv6_freebind};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
+use rustix::net::sockopt::set_ip_freebind;
+use rustix::net::{SocketAddrAny, SocketFlags, SocketType, listen, socket_with};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::netns::Netns;
@@ -30,17 +30,11 @@ pub struct Listeners {
 
 /// Listens at any port, also while the interface of the address is down.
 fn bind(address: impl Into<SocketAddr>) -> io::Result<std::net::TcpListener> {
-    let address = address.into();
+    let address = SocketAddrAny::from(address.into());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = if address.is_ipv6() {
-        let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
-        set_ipv6_freebind(&socket, true)?;
-        socket
-    } else {
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        set_ip_freebind(&socket, true)?;
-        socket
-    };
+    let socket = socket_with(address.address_family(), SocketType::STREAM, flags, None)?;
+    // Linux takes IPv4's option for a socket of IPv6, too: it is one flag of both.
+    set_ip_freebind(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
