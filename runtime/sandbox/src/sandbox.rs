@@ -151,10 +151,9 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts the owner task of a sandbox that has no machine yet. Events go to `events`; those
-    /// that find it full are lost.
-    pub fn start(identity: Identity, events: mpsc::Sender<Event>) -> Self {
-        let state = StateDir::new(&identity.namespace, &identity.id);
+    /// Starts the owner task of a sandbox that has no machine yet. What it has on the host is in
+    /// `state`. Events go to `events`; those that find it full are lost.
+    pub fn start(identity: Identity, state: StateDir, events: mpsc::Sender<Event>) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Step>();
         let steps = Steps(sender);
         let (closed_tx, closed) = watch::channel(false);

@@ -62,7 +62,8 @@ async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     let (end, ended) = oneshot::channel();
     let publisher = tokio::spawn(publisher.run(ended));
     let socket = Some(flags.socket.clone().into());
-    let sandbox = Sandbox::start(Identity { namespace, id: id.clone(), socket }, events_tx);
+    let identity = Identity { namespace, id: id.clone(), socket };
+    let sandbox = Sandbox::start(identity, state, events_tx);
     let Inherited { listener, lock } = inherited;
     let (mut server, mut callers) = server(&sandbox, &id, listener)?;
     server.start().await.context("serving")?;

@@ -1,16 +1,19 @@
+use tempfile::TempDir;
+
 use super::*;
 use crate::container::{Process, ProcessState, Role, StdioPaths};
 use crate::stdio::Streams;
 
-/// A sandbox whose state and configuration live in a temporary directory. The environment is the
-/// process's, so the tests of this file share one place and differ by sandbox id.
-fn sandbox(id: &str) -> Sandbox {
+/// A sandbox that has its state and its socket in a directory of its own.
+fn sandbox() -> (TempDir, Sandbox) {
+    let dir = tempfile::tempdir().unwrap();
     let identity = Identity {
         namespace: Namespace::new("test").unwrap(),
-        id: SandboxId::new(id).unwrap(),
-        socket: None,
+        id: SandboxId::new("pod").unwrap(),
+        socket: Some(dir.path().join("socket")),
     };
-    Sandbox::start(identity, mpsc::channel(8).0)
+    let state = StateDir::at(&dir.path().join("test/pod"));
+    (dir, Sandbox::start(identity, state, mpsc::channel(8).0))
 }
 
 fn target(exec: Option<&str>) -> Target {
@@ -29,7 +32,7 @@ fn request(bundle: &std::path::Path) -> CreateRequest {
 
 #[tokio::test]
 async fn unknown_container_is_not_found_by_every_verb() {
-    let sandbox = sandbox("unknown");
+    let (_dir, sandbox) = sandbox();
     let id = ContainerId::new("web").unwrap();
     let not_found = Error::no_container("web");
     assert_eq!(sandbox.view(target(None)).await.unwrap_err(), not_found);
@@ -46,8 +49,7 @@ async fn unknown_container_is_not_found_by_every_verb() {
 
 #[tokio::test]
 async fn bundle_without_configuration_fails_by_name_and_leaves_the_name_free() {
-    let dir = tempfile::tempdir().unwrap();
-    let sandbox = sandbox("bundle");
+    let (dir, sandbox) = sandbox();
     for _ in 0..2 {
         let error = sandbox.create(request(dir.path())).await.unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{error:?}");
@@ -57,25 +59,19 @@ async fn bundle_without_configuration_fails_by_name_and_leaves_the_name_free() {
 
 #[tokio::test]
 async fn unknown_snapshot_type_is_refused_before_anything_boots() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, sandbox) = sandbox();
     std::fs::write(dir.path().join("config.json"), r#"{"process":{}}"#).unwrap();
     let mut request = request(dir.path());
     request.rootfs.push(crate::events::Mount { fstype: "zfs".into(), ..Default::default() });
-    let error = sandbox("snapshot").create(request).await.unwrap_err();
+    let error = sandbox.create(request).await.unwrap_err();
     assert!(error.to_string().contains("\"zfs\""), "{error}");
 }
 
 #[tokio::test]
 async fn sandbox_without_machine_closes_and_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("s");
+    let (dir, sandbox) = sandbox();
+    let socket = dir.path().join("socket");
     std::fs::write(&socket, "").unwrap();
-    let identity = Identity {
-        namespace: Namespace::new("test").unwrap(),
-        id: SandboxId::new("close").unwrap(),
-        socket: Some(socket.clone()),
-    };
-    let sandbox = Sandbox::start(identity, mpsc::channel(8).0);
     assert!(sandbox.shutdown(Shutdown::IfEmpty).await.unwrap());
     // The socket is gone before the answer: nobody can join a sandbox that is on its way out.
     assert!(!socket.exists());
@@ -86,9 +82,8 @@ async fn sandbox_without_machine_closes_and_leaves_nothing() {
 
 #[tokio::test]
 async fn end_asked_for_during_a_create_that_fails_still_comes() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, sandbox) = sandbox();
     std::fs::write(dir.path().join("config.json"), r#"{"process":{}}"#).unwrap();
-    let sandbox = sandbox("unwanted");
     let creating = sandbox.create(request(dir.path()));
     let (created, ending) = tokio::join!(creating, sandbox.shutdown(Shutdown::WhenEmpty));
     // No kernel is installed beside the tests.
@@ -130,7 +125,7 @@ fn ended(status: u32) -> Exit {
 
 #[tokio::test(start_paused = true)]
 async fn killed_container_has_ended_although_nobody_reads_its_output() {
-    let sandbox = sandbox("slow-reader");
+    let (_dir, sandbox) = sandbox();
     let watch = with_container(&sandbox, |owner| {
         let init = owner.process(&target(None)).unwrap();
         init.ended.send_replace(Some(ended(137)));
@@ -146,7 +141,7 @@ async fn killed_container_has_ended_although_nobody_reads_its_output() {
 
 #[tokio::test(start_paused = true)]
 async fn exec_that_has_ended_before_its_container_keeps_its_own_code() {
-    let sandbox = sandbox("exec-code");
+    let (_dir, sandbox) = sandbox();
     with_container(&sandbox, |owner| {
         add_exec(owner, ProcessState::Running).ended.send_replace(Some(ended(3)));
         owner.exited(&target(None), ended(137), None);
@@ -159,7 +154,7 @@ async fn exec_that_has_ended_before_its_container_keeps_its_own_code() {
 
 #[tokio::test(start_paused = true)]
 async fn exec_that_the_guest_does_not_tell_of_was_killed_with_its_container() {
-    let sandbox = sandbox("exec-killed");
+    let (_dir, sandbox) = sandbox();
     with_container(&sandbox, |owner| {
         add_exec(owner, ProcessState::Running);
         owner.exited(&target(None), ended(0), None);
@@ -171,7 +166,7 @@ async fn exec_that_the_guest_does_not_tell_of_was_killed_with_its_container() {
 
 #[tokio::test]
 async fn paused_container_takes_no_exec() {
-    let sandbox = sandbox("paused-exec");
+    let (_dir, sandbox) = sandbox();
     with_container(&sandbox, |owner| {
         add_exec(owner, ProcessState::Created);
         owner.container(&target(None).container).unwrap().paused = true;
@@ -193,7 +188,7 @@ async fn paused_container_takes_no_exec() {
 
 #[tokio::test]
 async fn all_processes_of_an_exec_are_the_exec() {
-    let sandbox = sandbox("all-exec");
+    let (_dir, sandbox) = sandbox();
     with_container(&sandbox, |owner| add_exec(owner, ProcessState::Running).size).await;
     let killed = sandbox.kill(target(Some("e")), 15, true).await;
     // There is no machine here.
