@@ -21,6 +21,10 @@ const FOR_USERS: [(&str, &str); 2] =
 pub struct Pod {
     /// What the machine is sized by.
     pub limits: Limits,
+    /// Whether what they leave open is taken from the cgroup that has `cgroup` in it. CRI-O of
+    /// some versions, and who writes configurations by hand, state the limits of a sandbox only
+    /// where the kubelet sets them.
+    pub limits_in_cgroup: bool,
     /// The guest's name; none: the sandbox's id, or the first 64 bytes of it.
     pub hostname: Option<String>,
     /// Kernel parameters of the guest, for all containers.
@@ -82,6 +86,7 @@ impl Pod {
         let score = spec.pointer("/process/oomScoreAdj").and_then(Value::as_i64);
         let pod = Self {
             limits: Limits::from_spec(spec),
+            limits_in_cgroup: sandbox,
             hostname: text("/hostname").filter(|name| !name.is_empty()).map(str::to_owned),
             sysctls: if sandbox { sysctls(spec) } else { BTreeMap::new() },
             network: network.filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -129,7 +134,7 @@ mod tests {
         });
         assert!(is_sandbox(&spec));
         let pod = Pod::from_spec(&spec);
-        assert_eq!(pod.limits.memory_bytes, Some(64 << 20));
+        assert_eq!((pod.limits.memory_bytes, pod.limits_in_cgroup), (Some(64 << 20), true));
         assert_eq!(pod.hostname.as_deref(), Some("web-0"));
         assert_eq!(pod.network, Some("/run/netns/x".into()));
         assert_eq!(pod.cgroup.as_deref(), Some("/kubepods/pod1/abc"));

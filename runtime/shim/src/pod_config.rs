@@ -41,6 +41,7 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
             cpu_period_us: positive(resources.cpu_period),
             memory_bytes: positive(resources.memory_limit_in_bytes),
         },
+        limits_in_cgroup: false,
         hostname: Some(config.hostname).filter(|name| !name.is_empty()),
         cgroup: cgroup(&linux.cgroup_parent, &request.sandbox_id),
         sysctls: linux.sysctls,

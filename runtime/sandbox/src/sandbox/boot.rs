@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +20,9 @@ use crate::guest::Guest;
 use crate::machine::{self, End, Launch, Machine};
 use crate::mounts::Share;
 use crate::network::Joined;
+use crate::sizing::{self, Limits};
 use crate::store::StateDir;
-use crate::{Config, ContainerId, Error, ExecId, Pod, network, sizing};
+use crate::{Config, ContainerId, Error, ExecId, Pod, cgroup, network};
 
 /// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
 pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
@@ -63,7 +65,7 @@ impl Owner {
             Phase::New => {}
         }
         let config = Config::load()?;
-        let shape = sizing::machine(&config, pod.limits, sizing::Host::read()?)?;
+        let shape = sizing::machine(&config, limits(&pod, &config), sizing::Host::read()?)?;
         self.cgroup = pod.cgroup.as_deref().map(Cgroup::new).transpose()?.flatten();
         let (sender, boot) = watch::channel(None);
         self.phase = Phase::Booting(boot.clone());
@@ -294,6 +296,14 @@ where
         }
     }
     begin.elapsed()
+}
+
+/// What the machine is sized by.
+fn limits(pod: &Pod, config: &Config) -> Limits {
+    match pod.cgroup.as_deref().filter(|_| pod.limits_in_cgroup) {
+        Some(path) => pod.limits.or_of_pod_cgroup(Path::new(cgroup::ROOT), path, config),
+        None => pod.limits,
+    }
 }
 
 /// Makes what there must be before the machine.

@@ -16,7 +16,7 @@ use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
 use crate::storage::{Plan, Rootfs, Site};
 use crate::store::StateDir;
-use crate::{Config, ContainerId, Error, Pod, apparmor, cgroup, pod, spec, storage};
+use crate::{ContainerId, Error, Pod, apparmor, cgroup, pod, spec, storage};
 
 /// Least time between two reports of want of memory in one container. The attack: a guest that
 /// counts up without end, and so fills containerd's events and logs.
@@ -46,10 +46,7 @@ impl Owner {
             Ok(spec) => spec,
             Err(error) => return answer(reply, Err(error)),
         };
-        let pod = match pod_of(&spec) {
-            Ok(pod) => pod,
-            Err(error) => return answer(reply, Err(error)),
-        };
+        let pod = Pod::from_spec(&spec);
         if pod::is_sandbox(&spec) {
             let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: false };
             return self.create_pod(request, (role, pod), reply);
@@ -262,17 +259,6 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
         }
         (Ok(_), None) => Err(Error::Failed(format!("container {id} has no root filesystem"))),
     }
-}
-
-/// The pod of a configuration. CRI-O of some versions, and who writes configurations by hand, state
-/// the limits of a sandbox only where the kubelet sets them.
-fn pod_of(spec: &Value) -> Result<Pod, Error> {
-    let mut pod = Pod::from_spec(spec);
-    if let Some(path) = pod.cgroup.as_deref().filter(|_| pod::is_sandbox(spec)) {
-        let root = Path::new(cgroup::ROOT);
-        pod.limits = pod.limits.or_of_pod_cgroup(root, path, &Config::load()?);
-    }
-    Ok(pod)
 }
 
 /// Runs the poststop hooks of a container that came to nothing after its first hooks were begun
