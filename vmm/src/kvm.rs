@@ -8,10 +8,11 @@
 use std::io;
 
 use kvm_bindings::{
-    CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_MAX_CPUID_ENTRIES, KvmIrqRouting,
-    kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_userspace_memory_region,
+    CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY,
+    KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VmFd};
+use virtio::mmio::Shadows;
 use vm_memory::{Address, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_api::kvm;
 
@@ -66,11 +67,15 @@ pub(crate) fn supported_cpuid(kvm: &Kvm) -> Result<CpuId, KvmError> {
     kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(operation("read supported CPUID"))
 }
 
-/// Makes a VM with interrupt controllers and `memory`.
+/// Makes a VM with interrupt controllers, `memory` and the windows' `shadows`.
 ///
 /// # Errors
 /// [`KvmError::Operation`] naming the step.
-pub(crate) fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, KvmError> {
+pub(crate) fn create_vm(
+    kvm: &Kvm,
+    memory: &GuestMemoryMmap,
+    shadows: &Shadows,
+) -> Result<VmFd, KvmError> {
     let vm = kvm.create_vm().map_err(operation("create VM"))?;
     let tss = usize::try_from(layout::KVM_TSS).unwrap_or(usize::MAX);
     vm.set_identity_map_address(layout::KVM_IDENTITY_MAP)
@@ -78,7 +83,7 @@ pub(crate) fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, Kvm
     vm.set_tss_address(tss).map_err(operation("place the TSS"))?;
     vm.create_irq_chip().map_err(operation("create interrupt controllers"))?;
     route_lines(&vm)?;
-    map_memory(&vm, memory)?;
+    map_memory(&vm, memory, shadows)?;
     Ok(vm)
 }
 
@@ -101,20 +106,28 @@ fn route_lines(vm: &VmFd) -> Result<(), KvmError> {
     vm.set_gsi_routing(&routing).map_err(operation("route interrupt lines"))
 }
 
-/// Gives the guest its memory, one slot per mapping.
+/// Gives the guest its memory, one slot per mapping, and one to read where the windows are: writes
+/// there go to the windows.
 #[allow(unsafe_code, reason = "KVM takes the address of a mapping")]
-fn map_memory(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), KvmError> {
-    for (slot, region) in (0_u32..).zip(memory.iter()) {
-        let slot = kvm_userspace_memory_region {
-            slot,
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
-            userspace_addr: region.as_ptr() as u64,
-            flags: 0,
-        };
-        // SAFETY: the mapping is `region.len()` bytes long and lives as long as `memory`, of
-        // which every user of the VM holds a clone.
-        let mapped = unsafe { vm.set_user_memory_region(slot) };
+fn map_memory(vm: &VmFd, memory: &GuestMemoryMmap, shadows: &Shadows) -> Result<(), KvmError> {
+    let own = memory.iter().map(|region| kvm_userspace_memory_region {
+        guest_phys_addr: region.start_addr().raw_value(),
+        memory_size: region.len(),
+        userspace_addr: region.as_ptr() as u64,
+        ..Default::default()
+    });
+    let windows = kvm_userspace_memory_region {
+        guest_phys_addr: layout::WINDOW_RANGE.start,
+        memory_size: shadows.size() as u64,
+        userspace_addr: shadows.address() as u64,
+        flags: KVM_MEM_READONLY,
+        ..Default::default()
+    };
+    for (slot, region) in (0_u32..).zip(own.chain([windows])) {
+        let region = kvm_userspace_memory_region { slot, ..region };
+        // SAFETY: these are the bytes of a mapping, or of the shadows, and they live as long as
+        // `memory` and `shadows`, of which every user of the VM holds a clone.
+        let mapped = unsafe { vm.set_user_memory_region(region) };
         mapped.map_err(operation("map guest memory"))?;
     }
     Ok(())

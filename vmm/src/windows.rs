@@ -1,8 +1,9 @@
 //! The table of virtio-mmio windows: which device sits where, and how it is wired to KVM.
 //!
 //! A window with a device has an event descriptor on its interrupt line (irqfd) and one for
-//! each queue's notifications (ioeventfd), so that neither costs an exit to this process. An
-//! empty window answers device type 0.
+//! each queue's notifications (ioeventfd), so that neither costs an exit to this process. Nor does
+//! reading a register, which the guest finds in memory ([`Shadows`]), or to acknowledge that
+//! buffers were used. An empty window shows device type 0.
 //!
 //! Windows that share a line share its event descriptor too. KVM raises and lowers the line for
 //! each descriptor by itself: had they two, one device's edge could fall between the other's
@@ -14,8 +15,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::{IoEventAddress, VmFd};
-use virtio::device::Device;
-use virtio::mmio::{MmioTransport, QUEUE_NOTIFY, empty_read};
+use virtio::device::{Device, INTERRUPT_USED_RING};
+use virtio::mmio::{INTERRUPT_ACK, MmioTransport, QUEUE_NOTIFY, Shadows, WINDOW_SIZE};
 use vm_memory::GuestMemoryMmap;
 use vmm_api::{MachineEnd, WINDOWS, Window};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -70,15 +71,26 @@ impl Lines {
 pub(crate) struct Windows {
     slots: Vec<Mutex<Option<MmioTransport>>>,
     lines: Lines,
+    /// Hears of acknowledged interrupts, and nobody listens.
+    seen: EventFd,
     vm: Arc<VmFd>,
     memory: GuestMemoryMmap,
+    shadows: Shadows,
 }
 
 impl Windows {
-    /// Empty windows of the machine `vm` with its `memory`.
-    pub(crate) fn new(vm: Arc<VmFd>, memory: GuestMemoryMmap) -> Self {
+    /// Empty windows of the machine `vm` with its `memory`, which has the `shadows` mapped.
+    ///
+    /// # Errors
+    /// If there are no more event descriptors.
+    pub(crate) fn new(
+        vm: Arc<VmFd>,
+        memory: GuestMemoryMmap,
+        shadows: Shadows,
+    ) -> io::Result<Self> {
         let slots = (0..WINDOWS).map(|_| Mutex::new(None)).collect();
-        Self { slots, lines: Lines::default(), vm, memory }
+        let seen = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        Ok(Self { slots, lines: Lines::default(), seen, vm, memory, shadows })
     }
 
     /// The first free window; what is free stays so, because only the control thread attaches.
@@ -110,7 +122,8 @@ impl Windows {
             .lines
             .event(number, |line| self.vm.register_irqfd(line, number).map_err(host))
             .map_err(wire("create interrupt event"))?;
-        let occupied = MmioTransport::new(device, self.memory.clone(), line)
+        let shadow = self.shadows.window(window.index().into());
+        let occupied = MmioTransport::new(device, self.memory.clone(), line, shadow)
             .map_err(wire("create queue events"))?;
         if let Err(error) = self.wire(window, &occupied) {
             self.unwire(window, &occupied);
@@ -144,20 +157,23 @@ impl Windows {
     }
 
     fn wire(&self, window: Window, occupied: &MmioTransport) -> io::Result<()> {
-        let notify = notify_address(window);
+        let notify = address(window, QUEUE_NOTIFY);
         for (index, kick) in (0_u32..).zip(occupied.kicks()) {
             self.vm.register_ioevent(kick, &notify, index).map_err(host)?;
         }
-        Ok(())
+        let acknowledge = address(window, INTERRUPT_ACK);
+        self.vm.register_ioevent(&self.seen, &acknowledge, INTERRUPT_USED_RING).map_err(host)
     }
 
     /// Undoes [`Windows::wire`] as far as it came.
     fn unwire(&self, window: Window, occupied: &MmioTransport) {
-        let notify = notify_address(window);
+        // Fails for what was never registered, and there is nothing to do then.
+        let notify = address(window, QUEUE_NOTIFY);
         for (index, kick) in (0_u32..).zip(occupied.kicks()) {
-            // Fails for what was never registered, and there is nothing to do then.
             let _ = self.vm.unregister_ioevent(kick, &notify, index);
         }
+        let acknowledge = address(window, INTERRUPT_ACK);
+        let _ = self.vm.unregister_ioevent(&self.seen, &acknowledge, INTERRUPT_USED_RING);
     }
 }
 
@@ -168,13 +184,8 @@ impl std::fmt::Debug for Windows {
 }
 
 impl Registers for Windows {
-    fn read(&self, offset: u64, data: &mut [u8]) {
-        let Some((window, offset)) = locate(offset) else { return };
-        match self.slot(window).as_ref() {
-            Some(occupied) => occupied.read(offset, data),
-            None => empty_read(offset, data),
-        }
-    }
+    /// Never called: the guest reads the windows' shadows.
+    fn read(&self, _offset: u64, _data: &mut [u8]) {}
 
     fn write(&self, offset: u64, data: &[u8]) -> ControlFlow<MachineEnd> {
         if let Some((window, offset)) = locate(offset)
@@ -194,14 +205,14 @@ fn all() -> impl Iterator<Item = Window> {
     (0..WINDOWS).filter_map(|index| Window::try_from(index).ok())
 }
 
-fn notify_address(window: Window) -> IoEventAddress {
-    IoEventAddress::Mmio(layout::window_address(window) + QUEUE_NOTIFY)
+fn address(window: Window, register: u64) -> IoEventAddress {
+    IoEventAddress::Mmio(layout::window_address(window) + register)
 }
 
 /// The window at an offset from the first one, and the offset in it.
 fn locate(offset: u64) -> Option<(Window, u64)> {
-    let index = u8::try_from(offset / layout::WINDOW_SIZE).ok()?;
-    Some((Window::try_from(index).ok()?, offset % layout::WINDOW_SIZE))
+    let index = u8::try_from(offset / WINDOW_SIZE).ok()?;
+    Some((Window::try_from(index).ok()?, offset % WINDOW_SIZE))
 }
 
 #[cfg(test)]
@@ -233,8 +244,8 @@ mod tests {
     #[test]
     fn offsets_lead_to_their_windows() {
         assert_eq!(locate(0), Some((Window::try_from(0).unwrap(), 0)));
-        assert_eq!(locate(0x3f_050), Some((Window::try_from(63).unwrap(), 0x50)));
-        assert_eq!(locate(0x40_000), None);
+        assert_eq!(locate(0x7e50), Some((Window::try_from(63).unwrap(), 0x50)));
+        assert_eq!(locate(0x8000), None);
         assert_eq!(locate(u64::MAX), None);
     }
 }

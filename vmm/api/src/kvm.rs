@@ -2,7 +2,8 @@
 
 use kvm_bindings::{
     KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_IOEVENTFD, KVM_CAP_IRQ_ROUTING,
-    KVM_CAP_IRQCHIP, KVM_CAP_IRQFD, KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_USER_MEMORY,
+    KVM_CAP_IRQCHIP, KVM_CAP_IRQFD, KVM_CAP_READONLY_MEM, KVM_CAP_TSC_DEADLINE_TIMER,
+    KVM_CAP_USER_MEMORY,
 };
 
 /// The only version of the interface that there is, since 2007 (`KVM_GET_API_VERSION`).
@@ -22,7 +23,7 @@ const fn capability(number: u32, name: &'static str) -> Capability {
 }
 
 /// All that must be offered.
-pub const NEEDED: [Capability; 8] = [
+pub const NEEDED: [Capability; 9] = [
     capability(KVM_CAP_IRQCHIP, "in-kernel interrupt controllers"),
     capability(KVM_CAP_IRQFD, "interrupts from event descriptors"),
     capability(KVM_CAP_IOEVENTFD, "event descriptors for queue notifications"),
@@ -30,6 +31,7 @@ pub const NEEDED: [Capability; 8] = [
     capability(KVM_CAP_IMMEDIATE_EXIT, "immediate exit of a vCPU"),
     capability(KVM_CAP_TSC_DEADLINE_TIMER, "the local APIC's TSC deadline timer"),
     capability(KVM_CAP_USER_MEMORY, "guest memory from user space"),
+    capability(KVM_CAP_READONLY_MEM, "guest memory that the guest can only read"),
     capability(KVM_CAP_EXT_CPUID, "CPUID tables"),
 ];
 

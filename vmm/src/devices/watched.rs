@@ -63,7 +63,7 @@ impl Device for Watched {
 
 #[cfg(test)]
 mod tests {
-    use virtio::mmio::MmioTransport;
+    use virtio::mmio::{MmioTransport, Shadows};
     use virtio::rng;
     use virtio::worker::Spawner;
     use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -79,15 +79,14 @@ mod tests {
         let device = Box::new(Watched::new(device, window, notices.sender()));
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
         let line = Arc::new(EventFd::new(0).unwrap());
-        let mut transport = MmioTransport::new(device, memory, line).unwrap();
+        let shadow = Shadows::new(1).window(0);
+        let mut transport = MmioTransport::new(device, memory, line, shadow.clone()).unwrap();
         for _ in 0..100 {
             // VIRTIO_F_VERSION_1, then DRIVER_OK without any queue.
             for (register, value) in [(0x70, 0), (0x70, 3), (0x24, 1), (0x20, 1), (0x70, 15)] {
                 transport.write(register, &u32::to_le_bytes(value));
             }
-            let mut status = [0; 4];
-            transport.read(0x70, &mut status);
-            assert_eq!(u32::from_le_bytes(status) & 64, 64, "DEVICE_NEEDS_RESET");
+            assert_eq!(shadow.read(0x70) & 64, 64, "DEVICE_NEEDS_RESET");
         }
         let notice = notices.next();
         assert!(matches!(&notice, Some(Notice::DeviceFailed { window: at, .. }) if *at == window));

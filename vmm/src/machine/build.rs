@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use virtio::mmio::Shadows;
 use virtio::worker::Spawner;
 use vm_memory::GuestMemoryMmap;
-use vmm_api::{BootConfig, ConfigError, DeviceConfig};
+use vmm_api::{BootConfig, ConfigError, DeviceConfig, WINDOWS};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::descriptors::{DescriptorError, Descriptors};
@@ -74,6 +75,7 @@ pub(crate) enum BuildError {
 pub(crate) struct Prepared {
     vm: VmFd,
     memory: GuestMemoryMmap,
+    shadows: Shadows,
     vcpus: Vec<VcpuFd>,
     serial: Option<OwnedFd>,
     devices: Vec<DeviceConfig>,
@@ -98,10 +100,11 @@ impl Prepared {
         let memory = memory::map(memory, shape.memory())?;
         let entry = boot::load(&memory, kernel, shape, &config.devices)?;
         let kvm = kvm::open()?;
-        let vm = kvm::create_vm(&kvm, &memory)?;
+        let shadows = Shadows::new(WINDOWS.into());
+        let vm = kvm::create_vm(&kvm, &memory, &shadows)?;
         let vcpus = create_vcpus(&kvm, &vm, shape.vcpus().get(), entry)?;
         let serial = serial.filter(|_| shape.early_serial());
-        Ok(Self { vm, memory, vcpus, serial, devices: config.devices, descriptors })
+        Ok(Self { vm, memory, shadows, vcpus, serial, devices: config.devices, descriptors })
     }
 
     /// Enters the jail, makes the devices and all threads.
@@ -116,7 +119,8 @@ impl Prepared {
         let share = share.map(|slot| self.descriptors.borrow(slot)).transpose()?;
         jail::enter(share)?;
         let vm = Arc::new(self.vm);
-        let windows = Arc::new(Windows::new(Arc::clone(&vm), self.memory));
+        let windows = Windows::new(Arc::clone(&vm), self.memory, self.shadows);
+        let windows = Arc::new(windows.map_err(BuildError::Threads)?);
         let mut buses = Buses { ports: power_ports(), memory: Bus::default() };
         buses.memory.add(layout::WINDOW_RANGE, Arc::clone(&windows) as _);
         if let Some(output) = self.serial {

@@ -5,11 +5,12 @@
 //! worker thread, woken by queue kicks and by its host-side descriptors.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::mmio::{INTERRUPT_STATUS, Shadow};
 
 /// Interrupt status bit: the device used a buffer (virtio 1.3 §4.2.2, `InterruptStatus`).
 pub const INTERRUPT_USED_RING: u32 = 1;
@@ -30,44 +31,34 @@ pub struct Description {
     pub config: Vec<u8>,
 }
 
-/// Raises a device's interrupt, and keeps the reasons until the driver has read them.
+/// Raises a device's interrupt.
+///
+/// That buffers may have been used always shows among the reasons: the host's kernel, where it
+/// serves queues, could not set it; and a driver then need not leave the guest to say that it has
+/// seen it. The price is a driver that looks at its queues in vain when the interrupt was for
+/// something else.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
-    /// Reasons that the driver has not acknowledged.
-    status: Arc<AtomicU32>,
-    /// Reasons that always show.
-    lasting: Arc<AtomicU32>,
     line: Arc<EventFd>,
+    /// Has the reasons for the driver to read (§4.2.2, `InterruptStatus`).
+    shadow: Shadow,
 }
 
 impl Interrupt {
     /// An interrupt that signals `line`, which KVM turns into an edge on the device's interrupt
-    /// line.
-    pub(crate) fn new(line: Arc<EventFd>) -> Self {
-        Self { status: Arc::default(), lasting: Arc::default(), line }
-    }
-
-    /// The reasons, for the driver to read (§4.2.2, `InterruptStatus`).
-    pub(crate) fn status(&self) -> u32 {
-        self.status.load(Ordering::SeqCst) | self.lasting.load(Ordering::SeqCst)
+    /// line, and shows its reasons in `shadow`.
+    pub(crate) fn new(line: Arc<EventFd>, shadow: Shadow) -> Self {
+        shadow.raise(INTERRUPT_STATUS, INTERRUPT_USED_RING);
+        Self { line, shadow }
     }
 
     /// The driver has seen `reasons`.
     pub(crate) fn acknowledge(&self, reasons: u32) {
-        self.status.fetch_and(!reasons, Ordering::SeqCst);
+        self.shadow.lower(INTERRUPT_STATUS, reasons & !INTERRUPT_USED_RING);
     }
 
-    /// Forgets all reasons; the driver has reset the device.
-    pub(crate) fn clear(&self) {
-        self.status.store(0, Ordering::SeqCst);
-        self.lasting.store(0, Ordering::SeqCst);
-    }
-
-    /// The line, for the host's kernel to signal used buffers by itself. It can't set the
-    /// reason, so the driver is told until the next reset that there may be used buffers: it
-    /// looks at its queues in vain when the interrupt was for something else.
-    pub(crate) fn hand_out(&self) -> &EventFd {
-        self.lasting.store(INTERRUPT_USED_RING, Ordering::SeqCst);
+    /// The line, for the host's kernel to signal used buffers by itself.
+    pub(crate) fn line(&self) -> &EventFd {
         &self.line
     }
 
@@ -76,7 +67,7 @@ impl Interrupt {
     /// # Errors
     /// If the event descriptor can't be written.
     pub fn signal_used(&self) -> std::io::Result<()> {
-        self.raise(INTERRUPT_USED_RING)
+        self.line.write(1)
     }
 
     /// Tells the driver that the configuration changed, `DEVICE_NEEDS_RESET` included.
@@ -84,11 +75,7 @@ impl Interrupt {
     /// # Errors
     /// If the event descriptor can't be written.
     pub fn signal_config_change(&self) -> std::io::Result<()> {
-        self.raise(INTERRUPT_CONFIG_CHANGE)
-    }
-
-    fn raise(&self, bit: u32) -> std::io::Result<()> {
-        self.status.fetch_or(bit, Ordering::SeqCst);
+        self.shadow.raise(INTERRUPT_STATUS, INTERRUPT_CONFIG_CHANGE);
         self.line.write(1)
     }
 }

@@ -9,51 +9,34 @@
 //!   └───── driver writes 0 (device reset) ◄── DEVICE_NEEDS_RESET + interrupt
 //! ```
 //!
-//! Registers take 4-byte accesses only (§4.2.2.2); others read as 0 and are ignored when
-//! written. Configuration space takes any width.
+//! Registers take writes of 4 bytes only (§4.2.2.2); others are ignored. Reads never come here: the
+//! guest reads the window's [`Shadow`].
 
 mod queue_setup;
 mod registers;
+mod shadow;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::device::{Activation, ActiveQueue, Device, DeviceError, FailureReport, Interrupt};
 use queue_setup::{QueueSetup, Ring, SetupError};
-use registers::{LAYOUT_VERSION, MAGIC, VENDOR, status};
-pub use registers::{QUEUE_NOTIFY, WINDOW_SIZE};
+pub(crate) use registers::INTERRUPT_STATUS;
+use registers::status;
+pub use registers::{INTERRUPT_ACK, QUEUE_NOTIFY, WINDOW_SIZE};
+pub use shadow::{Shadow, Shadows};
 
 /// The modern interface of version 1.0 and later (§6), which is the only one here.
 pub(crate) const VIRTIO_F_VERSION_1: u64 = 1 << 32;
 
 /// Notification suppression by index (§2.7.10).
 pub(crate) const VIRTIO_F_EVENT_IDX: u64 = 1 << 29;
-
-/// Answers a read at `offset` of a window without a device: it has the magic number and the
-/// version, and device type 0, for which drivers back off (§4.2.3.1.1).
-pub fn empty_read(offset: u64, data: &mut [u8]) {
-    let value = match offset {
-        registers::MAGIC_VALUE => MAGIC,
-        registers::VERSION => LAYOUT_VERSION,
-        _ => 0,
-    };
-    answer(value, data);
-}
-
-/// Puts a register's value into an access of the right width, 0 into others.
-fn answer(value: u32, data: &mut [u8]) {
-    data.fill(0);
-    if let Ok(data) = <&mut [u8; 4]>::try_from(data) {
-        *data = value.to_le_bytes();
-    }
-}
 
 /// Why a ready driver's device was not activated.
 #[derive(Debug, thiserror::Error)]
@@ -74,14 +57,14 @@ struct Selectors {
     queue: u32,
 }
 
-/// A window with a device. Dropping it resets the device.
+/// A window with a device. Dropping it resets the device and leaves the window empty.
 pub struct MmioTransport {
     device: Box<dyn Device>,
     memory: GuestMemoryMmap,
     kicks: Vec<Arc<EventFd>>,
     interrupt: Interrupt,
-    /// Shared with the device's worker, which sets `DEVICE_NEEDS_RESET`.
-    status: Arc<AtomicU32>,
+    /// What the driver reads. The device's worker sets `DEVICE_NEEDS_RESET` in the status.
+    shadow: Shadow,
     selected: Selectors,
     driver_features: u64,
     queues: Vec<QueueSetup>,
@@ -92,15 +75,15 @@ impl std::fmt::Debug for MmioTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MmioTransport")
             .field("device", self.device.description())
-            .field("status", &self.status)
+            .field("status", &self.status())
             .field("active", &self.active)
             .finish_non_exhaustive()
     }
 }
 
 impl MmioTransport {
-    /// A window with `device` in it, which works on `memory`. Writing to `line` must pulse the
-    /// window's interrupt line (KVM irqfd).
+    /// A window with `device` in it, which works on `memory`. The guest reads `shadow`. Writing to
+    /// `line` must pulse the window's interrupt line (KVM irqfd).
     ///
     /// # Errors
     /// If there are no more event descriptors.
@@ -108,6 +91,7 @@ impl MmioTransport {
         device: Box<dyn Device>,
         memory: GuestMemoryMmap,
         line: Arc<EventFd>,
+        shadow: Shadow,
     ) -> io::Result<Self> {
         let sizes = &device.description().queue_sizes;
         let kicks = sizes
@@ -115,9 +99,9 @@ impl MmioTransport {
             .map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new))
             .collect::<io::Result<_>>()?;
         let queues = sizes.iter().copied().map(QueueSetup::new).collect();
-        Ok(Self {
-            interrupt: Interrupt::new(line),
-            status: Arc::default(),
+        let transport = Self {
+            interrupt: Interrupt::new(line, shadow.clone()),
+            shadow,
             selected: Selectors::default(),
             driver_features: 0,
             active: false,
@@ -125,7 +109,10 @@ impl MmioTransport {
             memory,
             kicks,
             queues,
-        })
+        };
+        transport.show();
+        transport.shadow.fill(transport.device.description());
+        Ok(transport)
     }
 
     /// One event per queue, which its worker waits for. A machine registers each with KVM for
@@ -133,14 +120,6 @@ impl MmioTransport {
     /// writes that reach [`MmioTransport::write`] all the same work too.
     pub fn kicks(&self) -> &[Arc<EventFd>] {
         &self.kicks
-    }
-
-    /// The guest reads `data.len()` bytes at `offset` of the window.
-    pub fn read(&self, offset: u64, data: &mut [u8]) {
-        match offset.checked_sub(registers::CONFIG) {
-            Some(position) => self.read_config(position, data),
-            None => answer(self.register(offset), data),
-        }
     }
 
     /// The guest writes `data` at `offset` of the window.
@@ -153,39 +132,21 @@ impl MmioTransport {
             Ok(bytes) => self.set_register(offset, u32::from_le_bytes(bytes)),
             Err(_) => guest_warn!("write of {} bytes to register {offset:#x}", data.len()),
         }
+        self.show();
     }
 
-    fn read_config(&self, position: u64, data: &mut [u8]) {
-        data.fill(0);
-        let config = &self.device.description().config;
-        let rest = usize::try_from(position).ok().and_then(|position| config.get(position..));
-        for (to, from) in data.iter_mut().zip(rest.unwrap_or_default()) {
-            *to = *from;
-        }
+    /// Shows what depends on what the driver has selected and done.
+    fn show(&self) {
+        let queue = self.selected_queue();
+        let features = half(self.offered(), self.selected.device_features);
+        let size = queue.map_or(0, |queue| queue.max_size().into());
+        self.shadow.set(registers::DEVICE_FEATURES, features);
+        self.shadow.set(registers::QUEUE_SIZE_MAX, size);
+        self.shadow.set(registers::QUEUE_READY, queue.is_some_and(QueueSetup::ready).into());
     }
 
     fn offered(&self) -> u64 {
         self.device.description().features | VIRTIO_F_VERSION_1
-    }
-
-    fn register(&self, offset: u64) -> u32 {
-        let queue = self.selected_queue();
-        match offset {
-            registers::MAGIC_VALUE => MAGIC,
-            registers::VERSION => LAYOUT_VERSION,
-            registers::DEVICE_ID => self.device.description().device_id,
-            registers::VENDOR_ID => VENDOR,
-            registers::DEVICE_FEATURES => half(self.offered(), self.selected.device_features),
-            registers::QUEUE_SIZE_MAX => queue.map_or(0, |queue| queue.max_size().into()),
-            registers::QUEUE_READY => queue.is_some_and(QueueSetup::ready).into(),
-            registers::INTERRUPT_STATUS => self.interrupt.status(),
-            registers::STATUS => self.status(),
-            // No device here has shared memory.
-            registers::SHM_LEN_LOW..=registers::SHM_BASE_HIGH => u32::MAX,
-            // Configuration never changes while a device is in its window.
-            registers::CONFIG_GENERATION => 0,
-            _ => 0,
-        }
     }
 
     fn set_register(&mut self, offset: u64, value: u32) {
@@ -261,7 +222,7 @@ impl MmioTransport {
     }
 
     fn status(&self) -> u32 {
-        self.status.load(Ordering::SeqCst)
+        self.shadow.read(registers::STATUS)
     }
 
     fn set_status(&mut self, value: u32) {
@@ -282,7 +243,7 @@ impl MmioTransport {
             granted |= bit;
         }
         granted |= wanted & status::FAILED;
-        self.status.fetch_or(granted, Ordering::SeqCst);
+        self.shadow.raise(registers::STATUS, granted);
         if granted & !old & status::DRIVER_OK != 0 {
             self.start();
         }
@@ -339,12 +300,12 @@ impl MmioTransport {
 
     /// Tells the driver that only a reset helps (§2.1.2).
     fn failure_report(&self) -> FailureReport {
-        let status = Arc::clone(&self.status);
+        let shadow = self.shadow.clone();
         let interrupt = self.interrupt.clone();
         let device = self.device.description().device_id;
         FailureReport::new(move |reason| {
             guest_warn!("device {device} stopped: {reason}");
-            status.fetch_or(status::DEVICE_NEEDS_RESET, Ordering::SeqCst);
+            shadow.raise(registers::STATUS, status::DEVICE_NEEDS_RESET);
             if let Err(error) = interrupt.signal_config_change() {
                 guest_warn!("device {device}: interrupt lost: {error}");
             }
@@ -355,8 +316,8 @@ impl MmioTransport {
         if std::mem::take(&mut self.active) {
             self.device.reset();
         }
-        self.status.store(0, Ordering::SeqCst);
-        self.interrupt.clear();
+        self.shadow.set(registers::STATUS, 0);
+        self.interrupt.acknowledge(u32::MAX);
         self.selected = Selectors::default();
         self.driver_features = 0;
         for queue in &mut self.queues {
@@ -368,6 +329,7 @@ impl MmioTransport {
 impl Drop for MmioTransport {
     fn drop(&mut self) {
         self.reset();
+        self.shadow.empty();
     }
 }
 

@@ -14,6 +14,7 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, aml::IO};
+use virtio::mmio::WINDOW_SIZE;
 use vmm_api::{WINDOWS, Window};
 
 use super::layout;
@@ -141,7 +142,7 @@ fn window_device(window: Window) -> impl Aml {
     }
     // The hole lies below 4 GiB, so both halves of the address are those of a u32.
     let address = u32::try_from(layout::window_address(window)).unwrap_or(0);
-    let size = u32::try_from(layout::WINDOW_SIZE).unwrap_or(0);
+    let size = u32::try_from(WINDOW_SIZE).unwrap_or(0);
     let registers = Memory32Fixed::new(true, address, size);
     // An interrupt is one write to an event descriptor: an edge. Shared, because there are
     // more windows than lines.

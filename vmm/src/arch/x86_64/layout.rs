@@ -11,7 +11,7 @@
 //! 0x000e_0000 - 0x000f_ffff       ACPI tables, the RSDP first             reserved
 //! 0x0010_0000 - 0xbfff_ffff       memory up to 3 GiB, the kernel at 16 MiB  usable
 //! 0xc000_0000 - 0xffff_ffff       the hole: devices, 1 GiB
-//!     0xd000_0000 + i * 0x1000    virtio-mmio window i, 64 of them
+//!     0xd000_0000 + i * 0x200     virtio-mmio window i, 64 of them
 //!     0xfec0_0000                 IOAPIC (KVM)
 //!     0xfee0_0000                 local APICs (KVM)
 //!     0xfffb_c000                 KVM's identity map page, then 3 pages of its TSS
@@ -30,6 +30,7 @@
 
 use std::ops::Range;
 
+use virtio::mmio::WINDOW_SIZE;
 use vmm_api::{WINDOWS, Window};
 
 /// The GDT that the boot protocol's segment selectors point into.
@@ -70,9 +71,6 @@ pub(crate) const HOLE: Range<u64> = 0xc000_0000..0x1_0000_0000;
 
 /// Window 0; the others follow.
 pub(crate) const WINDOW_BASE: u64 = 0xd000_0000;
-
-/// Size of a window in bytes: the registers and their device's configuration space.
-pub(crate) const WINDOW_SIZE: u64 = 0x1000;
 
 /// All windows.
 pub(crate) const WINDOW_RANGE: Range<u64> = WINDOW_BASE..WINDOW_BASE + WINDOW_SIZE * WINDOWS as u64;

@@ -1,7 +1,9 @@
 //! Register layout of a virtio-mmio window, version 2 (§4.2.2).
 
 /// Size in bytes of a window: registers, then configuration space up to its end.
-pub const WINDOW_SIZE: u64 = 0x1000;
+pub const WINDOW_SIZE: u64 = 4 * WINDOW_WORDS as u64;
+/// The same in words of 4 bytes.
+pub(super) const WINDOW_WORDS: usize = 128;
 
 /// "virt", little endian; read-only.
 pub(super) const MAGIC_VALUE: u64 = 0x000;
@@ -31,9 +33,11 @@ pub(super) const QUEUE_READY: u64 = 0x044;
 /// into events: see [`MmioTransport::kicks`](super::MmioTransport::kicks).
 pub const QUEUE_NOTIFY: u64 = 0x050;
 /// Reasons of the last interrupts; read-only.
-pub(super) const INTERRUPT_STATUS: u64 = 0x060;
-/// Reasons that the driver has handled; write-only.
-pub(super) const INTERRUPT_ACK: u64 = 0x064;
+pub(crate) const INTERRUPT_STATUS: u64 = 0x060;
+/// Reasons that the driver has handled; write-only. Nothing is to be done about
+/// [`INTERRUPT_USED_RING`](crate::device::INTERRUPT_USED_RING) alone, which always shows: a machine
+/// makes KVM swallow those writes.
+pub const INTERRUPT_ACK: u64 = 0x064;
 /// Device status; writing 0 resets.
 pub(super) const STATUS: u64 = 0x070;
 /// Descriptor table's address, lower half, then upper half; write-only.
@@ -55,8 +59,6 @@ pub(super) const SHM_SEL: u64 = 0x0ac;
 pub(super) const SHM_LEN_LOW: u64 = 0x0b0;
 /// Last of the four words of a shared memory region's length and base.
 pub(super) const SHM_BASE_HIGH: u64 = 0x0bc;
-/// Changes whenever the configuration space changed; read-only.
-pub(super) const CONFIG_GENERATION: u64 = 0x0fc;
 /// The device's configuration space.
 pub(super) const CONFIG: u64 = 0x100;
 

@@ -134,7 +134,7 @@ impl Active {
     pub(crate) fn hand_over(&self, position: usize) -> io::Result<&EventFd> {
         let (kick, none) = (self.queues[position].kick.as_raw_fd(), EpollEvent::default());
         self.epoll.ctl(ControlOperation::Delete, kick, none)?;
-        Ok(self.interrupt.hand_out())
+        Ok(self.interrupt.line())
     }
 
     /// Takes the next chain from the queue at `position`: the index to give it back with, and
