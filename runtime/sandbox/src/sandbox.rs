@@ -19,6 +19,7 @@ mod exec;
 mod exit;
 mod heartbeat;
 mod pod;
+mod power_off;
 mod signal;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Booting the machine, and what happens when it ends.
+//! Booting the machine: everything from a pod's description to a guest that serves.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,36 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use vmm_api::MachineEnd;
 
-use super::pod::KILLED;
-use super::{Booted, Owner, Phase, Slot, heartbeat};
+use super::{Booted, Owner, Phase, heartbeat};
 use crate::cgroup::Cgroup;
-use crate::container::Target;
-use crate::events::Exit;
 use crate::guest::Guest;
-use crate::machine::{self, End, Launch, Machine};
+use crate::machine::{self, Launch};
 use crate::mounts::Share;
 use crate::network::Joined;
 use crate::sizing::{self, Limits};
 use crate::store::StateDir;
-use crate::{Config, ContainerId, Error, ExecId, Pod, cgroup, network};
-
-/// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
-pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
+use crate::{Config, Error, Pod, cgroup, network};
 
 /// Longest hostname in bytes (`HOST_NAME_MAX`, sethostname(2)).
 const MAX_HOSTNAME: usize = 64;
-
-/// How long a guest may take to flush and power off if its agent says nothing meanwhile.
-const POWER_OFF: Duration = Duration::from_secs(10);
-
-/// How long it may take if its agent answers: gigabytes may be on their way to a slow disk.
-const FLUSH: Duration = Duration::from_mins(1);
-
-/// Pause between an answer meanwhile and the next question.
-const STILL_THERE: Duration = Duration::from_secs(1);
 
 /// Waits for a boot that somebody began.
 pub(super) async fn booted(
@@ -107,7 +90,7 @@ impl Owner {
                 self.run(async move { machine.ended().await }, |owner, end| {
                     owner.machine_ended(&end)
                 });
-                self.run(watch_guest(booted.clone(), patience), |owner, reason| {
+                self.run(heartbeat::watch(booted.clone(), patience), |owner, reason| {
                     reason.iter().for_each(|reason| owner.guest_lost(reason));
                 });
             }
@@ -119,183 +102,6 @@ impl Owner {
         }
         waiting.send_replace(Some(outcome));
     }
-
-    /// The guest does not do any more what it has to although the machine runs: end it, so that
-    /// the truth becomes visible.
-    pub(super) fn guest_lost(&mut self, reason: &str) {
-        let Phase::Running(booted) = &self.phase else { return };
-        if self.blame.is_some() {
-            return;
-        }
-        let machine = booted.machine.clone();
-        log::error!("guest lost: {reason}");
-        self.blame = Some(reason.to_owned());
-        tokio::spawn(async move { end_lost(&machine).await });
-    }
-
-    fn machine_ended(&mut self, end: &End) {
-        let Phase::Running(booted) = &self.phase else { return };
-        clear(&booted.share);
-        // What the machine said of itself is the truth, unless it was this process that ended it.
-        let own = !matches!(end.end, MachineEnd::Stopped | MachineEnd::Killed);
-        let reason = match self.blame.take().filter(|_| !own) {
-            Some(blame) => format!("{blame}; {}", end.reason),
-            None => end.reason.clone(),
-        };
-        log::error!("machine ended: {reason}");
-        self.phase = Phase::Ended { reason };
-        self.end_containers(KILLED);
-    }
-
-    /// Ends every process of a container that has not ended, execs first.
-    pub(super) fn end_all(&mut self, id: &ContainerId, exit: Exit) {
-        let Some(Slot::Present(container)) = self.containers.get(id) else { return };
-        let execs = container.execs.iter().filter(|(_, exec)| exec.is_running());
-        let execs: Vec<ExecId> = execs.map(|(exec, _)| exec.clone()).collect();
-        for exec in execs {
-            let target = Target { container: id.clone(), exec: Some(exec) };
-            self.exited(&target, exit, None);
-        }
-        self.exited(&Target { container: id.clone(), exec: None }, exit, None);
-    }
-
-    /// Ends the machine if there is one, removes all state and says so.
-    pub(super) fn close(&mut self) {
-        if std::mem::replace(&mut self.closing, true) {
-            return;
-        }
-        if let Some(socket) = self.identity.socket.take()
-            && let Err(error) = std::fs::remove_file(&socket)
-        {
-            log::debug!("removing {}: {error}", socket.display());
-        }
-        // A guest that runs nothing and has nothing to write is not worth a proper power-off.
-        let properly = self.careful || self.runs_something();
-        let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
-        let (state, cgroup) = (self.state.clone(), self.cgroup.take());
-        let work = async move {
-            match phase {
-                Phase::Running(booted) => {
-                    note_closing(&state);
-                    end(booted, properly).await;
-                }
-                Phase::Ending { mut over } => {
-                    note_closing(&state);
-                    // An error means that it is over, too.
-                    let _over = over.wait_for(|over| *over).await;
-                }
-                Phase::New | Phase::Booting(_) | Phase::Ended { .. } => {}
-            }
-            if let Some(cgroup) = cgroup
-                && let Err(error) = cgroup.dissolve()
-            {
-                log::warn!("removing {}: {error}", cgroup.path().display());
-            }
-            if let Err(error) = state.destroy_except(Some(std::process::id())) {
-                log::error!("removing {}: {error}", state.path().display());
-            }
-        };
-        self.run(work, |owner, ()| {
-            // Those that wait for what ran until now are to hear of its end.
-            owner.end_containers(KILLED);
-            owner.closed.send_replace(true);
-        });
-    }
-}
-
-/// Asks those who clean up by force for patience.
-fn note_closing(state: &StateDir) {
-    if let Err(error) = std::fs::write(state.closing(), "") {
-        log::warn!("writing {}: {error}", state.closing().display());
-    }
-}
-
-/// Waits until the guest is lost, and tells why, or until the machine is over.
-async fn watch_guest(booted: Booted, least: Duration) -> Option<String> {
-    let Booted { machine, guest, .. } = booted;
-    let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
-    let ask = move || {
-        let guest = guest.clone();
-        async move { guest.check().await }
-    };
-    tokio::select! {
-        reason = heartbeat::lost(ask, heartbeat::patience(least, boot)) => Some(reason),
-        _ = machine.ended() => None,
-    }
-}
-
-/// Ends a machine whose guest is lost, soon and in any case.
-async fn end_lost(machine: &Machine) {
-    // A panic or power-off breaks the connection as well and says more: let it speak first.
-    if tokio::time::timeout(LAST_WORD, machine.ended()).await.is_ok() {
-        return;
-    }
-    let stopped = async {
-        if let Err(error) = machine.stop().await {
-            log::debug!("stopping a machine without agent: {error}");
-        }
-        machine.ended().await
-    };
-    if tokio::time::timeout(LAST_WORD, stopped).await.is_err() {
-        machine.kill();
-    }
-}
-
-/// Ends the machine, `properly` by the guest itself, and waits until its network is undone: the
-/// process may end after this.
-pub(super) async fn end(mut booted: Booted, properly: bool) {
-    end_machine(&booted, properly).await;
-    clear(&booted.share);
-    booted.network.undone().await;
-}
-
-/// Unmounts what nobody sees any more.
-fn clear(share: &Share) {
-    if let Err(error) = share.clear() {
-        log::warn!("unmounting what the machine saw: {error}");
-    }
-}
-
-async fn end_machine(booted: &Booted, properly: bool) {
-    let power_off = async {
-        if let Err(error) = booted.guest.shutdown(FLUSH).await {
-            log::debug!("{error}");
-        }
-        booted.machine.ended().await
-    };
-    if properly {
-        tokio::select! {
-            _ = power_off => return,
-            waited = given_up(|| booted.guest.check()) => {
-                log::warn!("the guest did not power off within {} s", waited.as_secs());
-            }
-        }
-    }
-    if let Err(error) = booted.machine.stop().await {
-        log::debug!("{error}");
-    }
-    booted.machine.ended().await;
-}
-
-/// Returns when a guest that powers off is waited for no more, with how long that was: its agent
-/// is silent, or it takes too long in any case.
-async fn given_up<A>(ask: impl Fn() -> A) -> Duration
-where
-    A: Future<Output = Result<(), Error>>,
-{
-    let begin = Instant::now();
-    while begin.elapsed() < FLUSH {
-        match tokio::time::timeout(POWER_OFF, ask()).await {
-            Ok(Ok(())) => tokio::time::sleep(STILL_THERE).await,
-            // The connection ends shortly before the machine.
-            Ok(Err(_)) => {
-                tokio::time::sleep(POWER_OFF).await;
-                break;
-            }
-            Err(_) => break,
-        }
-    }
-    begin.elapsed()
 }
 
 /// What the machine is sized by.
@@ -396,14 +202,5 @@ mod tests {
         assert_eq!(hostname(&named(None), &long).unwrap(), &long[1..]);
         let error = hostname(&named(Some(&long)), "short").unwrap_err().to_string();
         assert!(error.contains(&long) && error.contains("64"), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn guest_that_answers_may_take_longer_to_power_off() {
-        let there = given_up(|| async { Ok(()) }).await;
-        assert!(there >= FLUSH && there < FLUSH + 2 * STILL_THERE, "{there:?}");
-        assert_eq!(given_up(std::future::pending).await.as_secs(), POWER_OFF.as_secs());
-        let gone = given_up(|| async { Err(Error::Failed("gone".into())) }).await;
-        assert_eq!(gone.as_secs(), POWER_OFF.as_secs());
     }
 }

@@ -9,7 +9,7 @@ use crate::container::{Container, ProcessState, SIGKILL, Target};
 use crate::events::{EventKind, Exit};
 use crate::guest::Guest;
 use crate::stats::{self, Files};
-use crate::{ContainerId, stdio};
+use crate::{ContainerId, ExecId, stdio};
 
 /// How long the ends of execs may come after that of their container's init.
 const EXECS: Duration = Duration::from_secs(5);
@@ -47,6 +47,18 @@ impl Owner {
             _ if target.exec.is_none() => self.init_exited(&target.container, exit),
             _ => self.tell(target, exit),
         }
+    }
+
+    /// Ends every process of a container that has not ended, execs first.
+    pub(super) fn end_all(&mut self, id: &ContainerId, exit: Exit) {
+        let Some(Slot::Present(container)) = self.containers.get(id) else { return };
+        let execs = container.execs.iter().filter(|(_, exec)| exec.is_running());
+        let execs: Vec<ExecId> = execs.map(|(exec, _)| exec.clone()).collect();
+        for exec in execs {
+            let target = Target { container: id.clone(), exec: Some(exec) };
+            self.exited(&target, exit, None);
+        }
+        self.exited(&Target { container: id.clone(), exec: None }, exit, None);
     }
 
     /// Holds the end of init back until its execs' ends are told.

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Booted;
 use crate::Error;
 
 /// Pause between an answer and the next question.
@@ -16,15 +17,29 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// Longest time that a slow host earns its guest.
 const LONGEST: Duration = Duration::from_mins(1);
 
+/// Waits until the guest is lost, and tells why, or until the machine is over.
+pub(super) async fn watch(booted: Booted, least: Duration) -> Option<String> {
+    let Booted { machine, guest, .. } = booted;
+    let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
+    let ask = move || {
+        let guest = guest.clone();
+        async move { guest.check().await }
+    };
+    tokio::select! {
+        reason = lost(ask, patience(least, boot)) => Some(reason),
+        _ = machine.ended() => None,
+    }
+}
+
 /// How long a guest may be silent: what the operator says, and longer where even its boot took
 /// long (a fraction of a second is usual), because its host is emulated or overloaded.
-pub(super) fn patience(least: Duration, boot: Duration) -> Duration {
+fn patience(least: Duration, boot: Duration) -> Duration {
     (boot * 4).min(LONGEST).max(least)
 }
 
 /// Returns when the guest that `ask` asks has not answered for `limit`, with the reason in plain
 /// words.
-pub(super) async fn lost<A>(ask: impl Fn() -> A, limit: Duration) -> String
+async fn lost<A>(ask: impl Fn() -> A, limit: Duration) -> String
 where
     A: Future<Output = Result<(), Error>>,
 {
@@ -76,7 +91,7 @@ mod tests {
         let here = std::path::Path::new("/opt/cuddy");
         let config = crate::Config::new(crate::config::RawConfig::default(), here, here).unwrap();
         // It hangs right after its answer, has no last word, and the VMM does not end by itself.
-        let told = PAUSE + config.guest_timeout + 2 * super::super::boot::LAST_WORD;
+        let told = PAUSE + config.guest_timeout + 2 * super::super::power_off::LAST_WORD;
         assert!(told <= Duration::from_secs(9), "{told:?}");
     }
 

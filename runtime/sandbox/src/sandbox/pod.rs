@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use super::{Booted, Owner, Phase, Reply, Sandbox, Slot, answer, boot};
+use super::{Booted, Owner, Reply, Sandbox, Slot, answer, boot};
 use crate::container::{Container, CreateRequest, ProcessState, Role, StdioPaths, Target};
 use crate::events::{EventKind, Exit};
 use crate::pod::PodFile;
@@ -133,25 +133,6 @@ impl Owner {
             self.stop_machine(128 + signal);
         }
         Ok(())
-    }
-
-    /// Lets the guest flush what it has to and ends the machine; then the pod ends with
-    /// `status`, and every container that still runs as killed.
-    fn stop_machine(&mut self, status: u32) {
-        let properly = self.careful || self.runs_something();
-        let phase = std::mem::replace(&mut self.phase, Phase::New);
-        let Phase::Running(booted) = phase else {
-            self.phase = phase;
-            return;
-        };
-        let (sender, over) = tokio::sync::watch::channel(false);
-        self.phase = Phase::Ending { over };
-        let work = boot::end(booted, properly);
-        self.run(work, move |owner, ()| {
-            owner.phase = Phase::Ended { reason: "the sandbox was stopped".into() };
-            owner.end_containers(status);
-            sender.send_replace(true);
-        });
     }
 
     /// Whether any process of a container is in the guest.

@@ -1,0 +1,214 @@
+//! The machine's end: by its guest, which is asked to power off, or by force; because the sandbox
+//! is over, the pod was killed, or the guest is lost.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use vmm_api::MachineEnd;
+
+use super::pod::KILLED;
+use super::{Booted, Owner, Phase};
+use crate::Error;
+use crate::machine::{End, Machine};
+use crate::mounts::Share;
+use crate::store::StateDir;
+
+/// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
+pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// How long a guest may take to flush and power off if its agent says nothing meanwhile.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// How long it may take if its agent answers: gigabytes may be on their way to a slow disk.
+const FLUSH: Duration = Duration::from_mins(1);
+
+/// Pause between an answer meanwhile and the next question.
+const STILL_THERE: Duration = Duration::from_secs(1);
+
+impl Owner {
+    /// Lets the guest flush what it has to and ends the machine; then the pod ends with
+    /// `status`, and every container that still runs as killed.
+    pub(super) fn stop_machine(&mut self, status: u32) {
+        let properly = self.careful || self.runs_something();
+        let phase = std::mem::replace(&mut self.phase, Phase::New);
+        let Phase::Running(booted) = phase else {
+            self.phase = phase;
+            return;
+        };
+        let (sender, over) = watch::channel(false);
+        self.phase = Phase::Ending { over };
+        let work = end(booted, properly);
+        self.run(work, move |owner, ()| {
+            owner.phase = Phase::Ended { reason: "the sandbox was stopped".into() };
+            owner.end_containers(status);
+            sender.send_replace(true);
+        });
+    }
+
+    /// Ends the machine if there is one, removes all state and says so.
+    pub(super) fn close(&mut self) {
+        if std::mem::replace(&mut self.closing, true) {
+            return;
+        }
+        if let Some(socket) = self.identity.socket.take()
+            && let Err(error) = std::fs::remove_file(&socket)
+        {
+            log::debug!("removing {}: {error}", socket.display());
+        }
+        // A guest that runs nothing and has nothing to write is not worth a proper power-off.
+        let properly = self.careful || self.runs_something();
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
+        let (state, cgroup) = (self.state.clone(), self.cgroup.take());
+        let work = async move {
+            match phase {
+                Phase::Running(booted) => {
+                    note_closing(&state);
+                    end(booted, properly).await;
+                }
+                Phase::Ending { mut over } => {
+                    note_closing(&state);
+                    // An error means that it is over, too.
+                    let _over = over.wait_for(|over| *over).await;
+                }
+                Phase::New | Phase::Booting(_) | Phase::Ended { .. } => {}
+            }
+            if let Some(cgroup) = cgroup
+                && let Err(error) = cgroup.dissolve()
+            {
+                log::warn!("removing {}: {error}", cgroup.path().display());
+            }
+            if let Err(error) = state.destroy_except(Some(std::process::id())) {
+                log::error!("removing {}: {error}", state.path().display());
+            }
+        };
+        self.run(work, |owner, ()| {
+            // Those that wait for what ran until now are to hear of its end.
+            owner.end_containers(KILLED);
+            owner.closed.send_replace(true);
+        });
+    }
+
+    /// The guest does not do any more what it has to although the machine runs: end it, so that
+    /// the truth becomes visible.
+    pub(super) fn guest_lost(&mut self, reason: &str) {
+        let Phase::Running(booted) = &self.phase else { return };
+        if self.blame.is_some() {
+            return;
+        }
+        let machine = booted.machine.clone();
+        log::error!("guest lost: {reason}");
+        self.blame = Some(reason.to_owned());
+        tokio::spawn(async move { end_lost(&machine).await });
+    }
+
+    /// Takes note that the machine is over, and with it all that ran in it.
+    pub(super) fn machine_ended(&mut self, end: &End) {
+        let Phase::Running(booted) = &self.phase else { return };
+        clear(&booted.share);
+        // What the machine said of itself is the truth, unless it was this process that ended it.
+        let own = !matches!(end.end, MachineEnd::Stopped | MachineEnd::Killed);
+        let reason = match self.blame.take().filter(|_| !own) {
+            Some(blame) => format!("{blame}; {}", end.reason),
+            None => end.reason.clone(),
+        };
+        log::error!("machine ended: {reason}");
+        self.phase = Phase::Ended { reason };
+        self.end_containers(KILLED);
+    }
+}
+
+/// Asks those who clean up by force for patience.
+fn note_closing(state: &StateDir) {
+    if let Err(error) = std::fs::write(state.closing(), "") {
+        log::warn!("writing {}: {error}", state.closing().display());
+    }
+}
+
+/// Ends a machine whose guest is lost, soon and in any case.
+async fn end_lost(machine: &Machine) {
+    // A panic or power-off breaks the connection as well and says more: let it speak first.
+    if tokio::time::timeout(LAST_WORD, machine.ended()).await.is_ok() {
+        return;
+    }
+    let stopped = async {
+        if let Err(error) = machine.stop().await {
+            log::debug!("stopping a machine without agent: {error}");
+        }
+        machine.ended().await
+    };
+    if tokio::time::timeout(LAST_WORD, stopped).await.is_err() {
+        machine.kill();
+    }
+}
+
+/// Ends the machine, `properly` by the guest itself, and waits until its network is undone: the
+/// process may end after this.
+async fn end(mut booted: Booted, properly: bool) {
+    end_machine(&booted, properly).await;
+    clear(&booted.share);
+    booted.network.undone().await;
+}
+
+/// Unmounts what nobody sees any more.
+fn clear(share: &Share) {
+    if let Err(error) = share.clear() {
+        log::warn!("unmounting what the machine saw: {error}");
+    }
+}
+
+async fn end_machine(booted: &Booted, properly: bool) {
+    let power_off = async {
+        if let Err(error) = booted.guest.shutdown(FLUSH).await {
+            log::debug!("{error}");
+        }
+        booted.machine.ended().await
+    };
+    if properly {
+        tokio::select! {
+            _ = power_off => return,
+            waited = given_up(|| booted.guest.check()) => {
+                log::warn!("the guest did not power off within {} s", waited.as_secs());
+            }
+        }
+    }
+    if let Err(error) = booted.machine.stop().await {
+        log::debug!("{error}");
+    }
+    booted.machine.ended().await;
+}
+
+/// Returns when a guest that powers off is waited for no more, with how long that was: its agent
+/// is silent, or it takes too long in any case.
+async fn given_up<A>(ask: impl Fn() -> A) -> Duration
+where
+    A: Future<Output = Result<(), Error>>,
+{
+    let begin = Instant::now();
+    while begin.elapsed() < FLUSH {
+        match tokio::time::timeout(POWER_OFF, ask()).await {
+            Ok(Ok(())) => tokio::time::sleep(STILL_THERE).await,
+            // The connection ends shortly before the machine.
+            Ok(Err(_)) => {
+                tokio::time::sleep(POWER_OFF).await;
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    begin.elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn guest_that_answers_may_take_longer_to_power_off() {
+        let there = given_up(|| async { Ok(()) }).await;
+        assert!(there >= FLUSH && there < FLUSH + 2 * STILL_THERE, "{there:?}");
+        assert_eq!(given_up(std::future::pending).await.as_secs(), POWER_OFF.as_secs());
+        let gone = given_up(|| async { Err(Error::Failed("gone".into())) }).await;
+        assert_eq!(gone.as_secs(), POWER_OFF.as_secs());
+    }
+}
