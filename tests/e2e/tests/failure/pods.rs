@@ -106,13 +106,17 @@ fn newest() -> Daemon {
     Daemon::new(&programs.max().unwrap())
 }
 
+/// Runs a test with each controller of a daemon.
+fn each_controller(daemon: &Daemon, test: impl Fn(&Daemon, Controller)) {
+    for controller in daemon.controllers() {
+        println!("containerd {}, {controller:?}", daemon.version());
+        test(daemon, *controller);
+    }
+}
+
 fn each_version(test: impl Fn(&Daemon, Controller)) {
     for programs in versions() {
-        let daemon = Daemon::new(Path::new(&programs));
-        for controller in daemon.controllers() {
-            println!("containerd {}, {controller:?}", daemon.version());
-            test(&daemon, *controller);
-        }
+        each_controller(&Daemon::new(Path::new(&programs)), &test);
     }
 }
 
@@ -141,47 +145,43 @@ fn killed_shim_ends_its_pod_under_every_version() {
 
 #[test]
 fn machine_that_stands_still_ends_its_pod() {
-    let daemon = newest();
-    for controller in daemon.controllers() {
-        let running = pod(&daemon, *controller);
+    each_controller(&newest(), |daemon, controller| {
+        let running = pod(daemon, controller);
         let limit = silence();
         let vmm = host::vmms()[0].to_string();
         assert!(Command::new("kill").args(["-STOP", &vmm]).status().unwrap().success());
-        failed(&daemon, &running, limit, "the guest's agent has not answered");
-        cleaned(&daemon, &running);
-    }
+        failed(daemon, &running, limit, "the guest's agent has not answered");
+        cleaned(daemon, &running);
+    });
 }
 
 #[test]
 fn agent_that_hangs_in_a_healthy_machine_ends_its_pod() {
-    let daemon = newest();
-    for controller in daemon.controllers() {
-        let running = armed_pod(&daemon, *controller, &poke(HANG));
+    each_controller(&newest(), |daemon, controller| {
+        let running = armed_pod(daemon, controller, &poke(HANG));
         let limit = silence();
-        failed(&daemon, &running, limit, "the guest's agent has not answered");
-        cleaned(&daemon, &running);
-    }
+        failed(daemon, &running, limit, "the guest's agent has not answered");
+        cleaned(daemon, &running);
+    });
 }
 
 #[test]
 fn killed_agent_ends_its_pod() {
-    let daemon = newest();
-    for controller in daemon.controllers() {
-        let running = armed_pod(&daemon, *controller, &poke(CRASH));
-        failed(&daemon, &running, 10, "Attempted to kill init");
-        cleaned(&daemon, &running);
-    }
+    each_controller(&newest(), |daemon, controller| {
+        let running = armed_pod(daemon, controller, &poke(CRASH));
+        failed(daemon, &running, 10, "Attempted to kill init");
+        cleaned(daemon, &running);
+    });
 }
 
 #[test]
 fn panic_ends_its_own_pod_and_no_other() {
-    let daemon = newest();
-    for controller in daemon.controllers() {
-        let other = pod(&daemon, *controller);
-        let running = armed_pod(&daemon, *controller, "echo c >/proc/sysrq-trigger");
-        failed(&daemon, &running, 10, "sysrq triggered crash");
+    each_controller(&newest(), |daemon, controller| {
+        let other = pod(daemon, controller);
+        let running = armed_pod(daemon, controller, "echo c >/proc/sysrq-trigger");
+        failed(daemon, &running, 10, "sysrq triggered crash");
         assert!(daemon.cri().ready(&other.0), "another pod fails with it");
         daemon.cri().remove_pod(&other.0);
-        cleaned(&daemon, &running);
-    }
+        cleaned(daemon, &running);
+    });
 }
