@@ -18,7 +18,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::device::{Description, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
 use crate::queue::{Chain, ChainError};
-use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
+use crate::worker::{Active, Backend, Coalescing, Spawner, ThreadKind, Worker, WorkerError};
 use disk::Disk;
 use request::{Config, Header, ID_BYTES, Kind, RANGE, RANGE_UNMAP, Range};
 
@@ -82,7 +82,8 @@ pub fn device(
     for (to, from) in id.iter_mut().zip(serial.bytes()) {
         *to = from;
     }
-    let backend = BlockBackend { disk, id };
+    let (server, coalescing) = (Server { disk, id }, Coalescing::default());
+    let backend = BlockBackend { server, coalescing };
     Worker::spawn(spawner, ThreadKind::Block, description, backend)
 }
 
@@ -120,18 +121,31 @@ impl RequestError {
 }
 
 struct BlockBackend {
-    disk: Disk,
-    id: [u8; ID_BYTES],
+    server: Server,
+    coalescing: Coalescing,
 }
 
 impl Backend for BlockBackend {
     fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
         let durable = active.features & request::F_FLUSH == 0;
-        active.drain(queue, |memory, chain| self.serve(memory, chain, durable))
+        let Self { server, coalescing } = self;
+        active.drain_coalescing(queue, coalescing, |memory, chain| {
+            server.serve(memory, chain, durable)
+        })
+    }
+
+    fn stop(&mut self) {
+        self.coalescing = Coalescing::default();
     }
 }
 
-impl BlockBackend {
+/// What carries out requests.
+struct Server {
+    disk: Disk,
+    id: [u8; ID_BYTES],
+}
+
+impl Server {
     /// Serves one request and says how many bytes of the chain are written: data, then status.
     fn serve(&mut self, memory: &GuestMemoryMmap, chain: &Chain, durable: bool) -> usize {
         // The status is the last writable byte (§5.2.6); without one there is no answer.

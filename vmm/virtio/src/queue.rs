@@ -197,16 +197,42 @@ pub(crate) fn push(
     memory.store(next.to_le(), GuestAddress(ring + 2), Ordering::Release).map_err(lost)?;
     // What the driver wants must be read after it can see the entries (§2.7.7.2).
     fence(Ordering::SeqCst);
-    let load = |offset| {
-        let address = GuestAddress(queue.avail_ring() + offset);
-        memory.load(address, Ordering::Relaxed).map(u16::from_le).map_err(lost)
-    };
     if queue.event_idx_enabled() {
-        let event = load(4 + 2 * u64::from(size))?;
+        let event = load(queue, memory, 4 + 2 * u64::from(size))?;
         Ok(next.wrapping_sub(event).wrapping_sub(1) < next.wrapping_sub(old))
     } else {
-        Ok(load(0)? & NO_INTERRUPT == 0)
+        Ok(load(queue, memory, 0)? & NO_INTERRUPT == 0)
     }
+}
+
+/// How many chains the driver had under way when the last one was taken from the queue: those that
+/// it had not taken back. Only its event index (§2.7.7) tells; 0 without.
+///
+/// # Errors
+/// [`QueueError`] if the queue is corrupt.
+pub(crate) fn under_way(queue: &Queue, memory: &GuestMemoryMmap) -> Result<u16, QueueError> {
+    if !queue.event_idx_enabled() {
+        return Ok(0);
+    }
+    let event = load(queue, memory, 4 + 2 * u64::from(queue.size()))?;
+    let count = queue.next_avail().wrapping_sub(event);
+    // Linux writes 0 where it wants no interrupt; and a driver may write anything.
+    Ok(if event == 0 || count > queue.size() { 0 } else { count })
+}
+
+/// Whether the driver has added a chain that was not taken yet.
+///
+/// # Errors
+/// [`QueueError`] if the queue is corrupt.
+pub(crate) fn asked(queue: &Queue, memory: &GuestMemoryMmap) -> Result<bool, QueueError> {
+    Ok(queue.avail_idx(memory, Ordering::Acquire)?.0 != queue.next_avail())
+}
+
+/// A word of the available ring.
+fn load(queue: &Queue, memory: &GuestMemoryMmap, offset: u64) -> Result<u16, QueueError> {
+    let word = memory.load(GuestAddress(queue.avail_ring() + offset), Ordering::Relaxed);
+    let word = word.map_err(|error| QueueError::Ring(virtio_queue::Error::GuestMemory(error)))?;
+    Ok(u16::from_le(word))
 }
 
 /// Checks a chain and sorts its buffers.

@@ -13,6 +13,8 @@
 //! has entered its jail, by a thread whose filter allows all that workers do.
 
 mod active;
+mod coalescing;
+mod drain;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,6 +25,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use active::Stop;
 pub(crate) use active::{Active, Backend, FIRST_TOKEN, WorkerError};
+pub(crate) use coalescing::Coalescing;
 
 use crate::device::{Activation, Description, Device, DeviceError};
 

@@ -113,7 +113,7 @@ pub(crate) struct Active {
     pub(crate) queues: Vec<ActiveQueue>,
     interrupt: Interrupt,
     epoll: Epoll,
-    stopping: Arc<AtomicBool>,
+    pub(super) stopping: Arc<AtomicBool>,
 }
 
 impl Active {
@@ -210,65 +210,13 @@ impl Active {
     pub(crate) fn kick_later(&self, position: usize) -> Result<(), WorkerError> {
         self.queues[position].kick.write(1).map_err(WorkerError::host("kick own queue"))
     }
-
-    /// Serves the chains of the queue at `position`, one after another, each with `serve`,
-    /// which says how many bytes it wrote. Broken chains are given back unserved.
-    ///
-    /// Stops after as many chains as the queue is long and comes back later: otherwise a driver
-    /// that is always faster would keep other events from having their turn. When the device is
-    /// to stop, takes no chain after the present one. The attack: a queue full of requests that
-    /// take a second each keeps the machine from being ended.
-    ///
-    /// # Errors
-    /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
-    pub(crate) fn drain(
-        &mut self,
-        position: usize,
-        mut serve: impl FnMut(&GuestMemoryMmap, &Chain) -> usize,
-    ) -> Result<(), WorkerError> {
-        self.drain_raw(position, |memory, descriptors| {
-            let served = collect(descriptors, memory).map(|chain| serve(memory, &chain));
-            served.unwrap_or_else(|error| {
-                guest_warn!("queue {position}: request dropped: {error}");
-                0
-            })
-        })
-    }
-
-    /// As [`Active::drain`], for devices that read descriptors themselves.
-    ///
-    /// # Errors
-    /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
-    pub(crate) fn drain_raw(
-        &mut self,
-        position: usize,
-        mut serve: impl FnMut(&GuestMemoryMmap, Descriptors<'_>) -> usize,
-    ) -> Result<(), WorkerError> {
-        self.notifications(position, false)?;
-        for _ in 0..self.queues[position].queue.size() {
-            if self.stopping() {
-                return Ok(());
-            }
-            let Some(chain) = pop_raw(&mut self.queues[position], &self.memory)? else {
-                // The driver may have added one before it could know that it must notify.
-                match self.notifications(position, true)? {
-                    true => continue,
-                    false => return Ok(()),
-                }
-            };
-            let head = chain.head_index();
-            let written = serve(&self.memory, chain);
-            self.complete(position, head, written)?;
-        }
-        self.kick_later(position)
-    }
 }
 
 /// A chain taken from a queue: the index to give it back with, and its content or what is wrong
 /// with it.
 pub(crate) type Popped = (u16, Result<Chain, ChainError>);
 
-fn pop_raw<'a>(
+pub(super) fn pop_raw<'a>(
     queue: &mut ActiveQueue,
     memory: &'a GuestMemoryMmap,
 ) -> Result<Option<Descriptors<'a>>, WorkerError> {
@@ -332,63 +280,6 @@ fn run<B: Backend>(backend: &mut B, active: &mut Active, stop: &Stop) -> Result<
                 }
                 _ => backend.ready(active, event.data(), event.events())?,
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::device::Description;
-    use crate::fake_driver::{Driver, spawner};
-    use crate::worker::{ThreadKind, Worker};
-
-    /// Each request takes until the device is to stop.
-    struct Slow {
-        started: mpsc::Sender<()>,
-        served: Arc<AtomicUsize>,
-    }
-
-    impl Backend for Slow {
-        fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
-            let stopping = Arc::clone(&active.stopping);
-            active.drain(queue, |_, _| {
-                let _ = self.started.send(());
-                wait_for(&stopping);
-                self.served.fetch_add(1, Ordering::Relaxed);
-                0
-            })
-        }
-    }
-
-    fn wait_for(stopping: &AtomicBool) {
-        while !stopping.load(Ordering::Relaxed) {
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_full_queue_does_not_delay_a_reset() {
-        let (started, begun) = mpsc::channel();
-        let served = Arc::new(AtomicUsize::new(0));
-        let backend = Slow { started, served: Arc::clone(&served) };
-        let (features, config) = (0, Vec::new());
-        let description = Description { device_id: 4, features, queue_sizes: vec![16], config };
-        let device = Worker::spawn(&spawner(), ThreadKind::Rng, description, backend).unwrap();
-        let mut driver = Driver::ready(device);
-        let piece = driver.space(16);
-        for rounds in 1..3 {
-            for _ in 0..8 {
-                driver.submit_silently(0, &[piece]);
-            }
-            driver.write(0x50, 0);
-            begun.recv().unwrap();
-            driver.write(0x70, 0);
-            assert_eq!(served.load(Ordering::Relaxed), rounds);
-            driver.negotiate(u64::MAX);
         }
     }
 }
