@@ -1,11 +1,11 @@
 #!/bin/bash
 # run-bench.sh PAYLOAD: runs the benchmarks in the lab and keeps tables, JSON and pictures in
 # target/bench. Start, timeline and overhead count instructions, which repeats whatever else the
-# machine does; devices and density take the wall clock, so leave the machine alone meanwhile. PARTS
+# machine does; the others take the wall clock, so leave the machine alone meanwhile. PARTS
 # names those to run, PODS the number of pods for the density.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all='start timeline overhead devices density'
+all='start timeline overhead disk share network density'
 parts=
 for name in ${PARTS:-$all}; do
     if [[ " $all " != *" $name "* ]]; then
@@ -54,6 +54,8 @@ part start 400 "${counted[@]}" -- --runs 3
 part timeline 400 "${counted[@]}" -- --pods 3
 part overhead 400 "${counted[@]}" --
 # Counting instructions gave no result in three tries: the emulation hung.
-part devices 2400 --smp 2 --memory 3072 -- --rounds 3
+for name in disk share network; do
+    part "$name" 1500 --smp 2 --memory 3072 -- --rounds 3
+done
 part density 2400 --smp 2 --memory 4096 -- --pods "${PODS:-50}"
 exit "$result"

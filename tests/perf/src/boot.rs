@@ -5,6 +5,7 @@ mod cuddy;
 mod qemu;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -12,6 +13,9 @@ use crate::samples::Samples;
 
 /// Memory of the measured machines in MiB.
 const MEMORY_MIB: u32 = 256;
+
+/// A boot that takes longer than this under TCG has failed.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What `cuddy-vmm` tells the kernel of a machine with disk and console, word for word, so that
 /// QEMU's guest knows the same and has to find out as much or as little.

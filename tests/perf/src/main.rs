@@ -42,8 +42,12 @@ enum Part {
     Start(start::StartArgs),
     /// Where the time of a pod's start goes, step by step, beside runc.
     Timeline(timeline::TimelineArgs),
-    /// Disk, share and network of a machine beside QEMU's.
-    Devices(devices::DevicesArgs),
+    /// A machine's disk beside QEMU's.
+    Disk(devices::DevicesArgs),
+    /// A machine's share beside QEMU's with virtiofsd.
+    Share(devices::DevicesArgs),
+    /// A machine's network beside QEMU's.
+    Network(devices::DevicesArgs),
     /// What a pod's sandbox takes beside its containers.
     Overhead(overhead::OverheadArgs),
     /// Many pods on one host: memory of each, and that nothing is left.
@@ -63,7 +67,9 @@ fn main() -> Result<ExitCode> {
     let met = match part {
         Part::Start(args) => args.run(&results, &files),
         Part::Timeline(args) => args.run(&results),
-        Part::Devices(args) => args.run(&results, &files),
+        Part::Disk(args) => args.run("disk", &results, &files),
+        Part::Share(args) => args.run("share", &results, &files),
+        Part::Network(args) => args.run("network", &results, &files),
         Part::Overhead(args) => args.run(&results),
         Part::Density(args) => args.run(&results),
     }?;

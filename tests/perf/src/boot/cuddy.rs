@@ -13,8 +13,8 @@ use vmm_api::{
     RawMachineConfig, Reply, Request,
 };
 
-use super::{Files, MEMORY_MIB};
-use crate::process::Process;
+use super::{Files, LIMIT, MEMORY_MIB};
+use crate::process::{Process, wait_for};
 
 /// Boots, waits for the agent, stops, and answers the time from execution to readiness.
 pub(super) fn boot(files: &Files) -> Result<Duration> {
@@ -26,7 +26,9 @@ pub(super) fn boot(files: &Files) -> Result<Duration> {
     let mut child = Process(child);
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     ours.send(&request, &borrowed)?;
+    let end = start + LIMIT;
     let elapsed = loop {
+        wait_for(&ours, end).context("waiting for the agent")?;
         match ours.recv::<FromVmm>()?.0 {
             FromVmm::Event(Event::GuestReady { .. }) => break start.elapsed(),
             FromVmm::Reply(Reply::Done) => {}
@@ -34,7 +36,7 @@ pub(super) fn boot(files: &Files) -> Result<Duration> {
         }
     };
     ours.send(&Request::Stop, &[])?;
-    child.wait().context("waiting for cuddy-vmm")?;
+    child.wait(end).context("waiting for cuddy-vmm")?;
     Ok(elapsed)
 }
 

@@ -11,14 +11,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vmm_api::READY_PORT;
 use vsock::{VMADDR_CID_ANY, VsockListener};
 
-use super::{ALIKE, CMDLINE, Files, MEMORY_MIB, MICROVM};
+use super::{ALIKE, CMDLINE, Files, LIMIT, MEMORY_MIB, MICROVM};
 use crate::process::Process;
 
 /// Context identifier of the measured guest on the host's vsock.
 const GUEST_CID: u32 = 4242;
-
-/// A boot that takes longer than this under TCG has failed.
-const DEADLINE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 
 /// Boots, waits until the agent connects, kills QEMU, and answers the time between.
 pub(super) fn boot(files: &Files) -> Result<Duration> {
@@ -33,7 +30,7 @@ pub(super) fn boot(files: &Files) -> Result<Duration> {
 fn wait_for_agent(listener: &VsockListener, qemu: &Process) -> Result<()> {
     let pidfd = pidfd_open(Pid::from_child(&qemu.0), PidfdFlags::empty())?;
     let mut waits = [PollFd::new(listener, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
-    poll(&mut waits, Some(&DEADLINE))?;
+    poll(&mut waits, Some(&Timespec::try_from(LIMIT)?))?;
     if !waits[0].revents().is_empty() {
         listener.accept().context("accepting the agent")?;
         return Ok(());
@@ -41,7 +38,7 @@ fn wait_for_agent(listener: &VsockListener, qemu: &Process) -> Result<()> {
     if !waits[1].revents().is_empty() {
         bail!("QEMU exited before its guest was ready");
     }
-    bail!("the guest under QEMU was not ready within {} s", DEADLINE.tv_sec)
+    bail!("the guest under QEMU was not ready within {} s", LIMIT.as_secs())
 }
 
 /// Memory is anonymous, for which QEMU asks for huge pages, and the vsock the host kernel's: what

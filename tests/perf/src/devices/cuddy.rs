@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use sandbox::machine::guest_memory;
@@ -13,7 +14,7 @@ use vmm_api::{
 
 use super::host::{Host, Network};
 use super::{Files, Form, Numbers};
-use crate::process::Process;
+use crate::process::{Process, wait_for};
 
 /// Memory of the measured machines in MiB.
 pub(super) const MEMORY_MIB: u32 = 512;
@@ -26,7 +27,7 @@ pub(super) const MORE: &str = "quiet";
 pub(super) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
 /// Runs the guest and answers its numbers.
-pub(super) fn run(files: &Files, host: &Host, form: Form) -> Result<Numbers> {
+pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Result<Numbers> {
     let console = host.file("cuddy.log");
     let network = Network::new()?;
     let mut fds = Descriptors(Vec::new());
@@ -38,6 +39,7 @@ pub(super) fn run(files: &Files, host: &Host, form: Form) -> Result<Numbers> {
     let borrowed: Vec<_> = fds.0.iter().map(AsFd::as_fd).collect();
     ours.send(&boot, &borrowed)?;
     loop {
+        wait_for(&ours, end).context("waiting for the guest")?;
         match ours.recv::<FromVmm>()?.0 {
             FromVmm::Event(Event::Ended(MachineEnd::PowerOff)) => break,
             FromVmm::Event(Event::Ended(end)) => bail!("{end}"),
@@ -48,7 +50,7 @@ pub(super) fn run(files: &Files, host: &Host, form: Form) -> Result<Numbers> {
             FromVmm::Reply(other) => bail!("not booted: {other:?}"),
         }
     }
-    child.wait().context("waiting for cuddy-vmm")?;
+    child.wait(end).context("waiting for cuddy-vmm")?;
     host.numbers(&console)
 }
 

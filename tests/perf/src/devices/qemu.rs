@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,15 +27,19 @@ use crate::process::Process;
 const VIRTIOFSD: &str = "/usr/libexec/virtiofsd";
 
 /// Runs the guest and answers its numbers.
-pub(super) fn run(files: &Files, host: &Host, form: Form) -> Result<Numbers> {
+pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Result<Numbers> {
     let console = host.file("qemu.log");
     let network = Network::new()?;
     let socket = host.file("virtiofsd.sock");
+    if socket.exists() {
+        std::fs::remove_file(&socket).context("removing the last virtiofsd's socket")?;
+    }
     let mut server = share(host, &socket)?;
-    machine(files, host, form, (&network, &console, &socket))?;
+    let mut qemu = machine(files, host, form, (&network, &console, &socket))?;
+    let status = qemu.wait(end).context("waiting for QEMU")?;
+    ensure!(status.success(), "QEMU ended with {status}");
     // It ends with QEMU's connection.
-    server.wait().context("waiting for virtiofsd")?;
-    std::fs::remove_file(&socket).context("removing virtiofsd's socket")?;
+    server.wait(end).context("waiting for virtiofsd")?;
     host.numbers(&console)
 }
 
@@ -57,7 +62,7 @@ fn machine(
     host: &Host,
     form: Form,
     (network, console, socket): (&Network, &Path, &Path),
-) -> Result<()> {
+) -> Result<Process> {
     let mut fds: Vec<OwnedFd> = vec![network.tap.try_clone()?.into()];
     let mut netdev = "tap,id=net,fd=3".to_owned();
     if form == Form::Vhost {
@@ -95,7 +100,5 @@ fn machine(
         .stdin(Stdio::null());
     let qemu = sandbox::spawn::spawn(command, &fds)
         .context("executing qemu-system-x86_64; is it installed?")?;
-    let status = Process(qemu).wait().context("waiting for QEMU")?;
-    ensure!(status.success(), "QEMU ended with {status}");
-    Ok(())
+    Ok(Process(qemu))
 }
