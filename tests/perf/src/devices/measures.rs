@@ -114,8 +114,9 @@ pub(super) const MEASURES: &[Measure] = &[
         "fio $share --ioengine=psync --rw=randwrite --bs=4k --size=64m --io_size=6m",
         WRITE_LATENCY,
     ),
-    tcp("network, TCP to the host", "iperf3 -J -c 10.9.0.1 -n 64M"),
-    tcp("network, TCP from the host", "iperf3 -J -c 10.9.0.1 -n 64M -R"),
+    // By time: when it sends a number of bytes, iperf3 looks only once in a second if it is done.
+    tcp("network, TCP to the host", "iperf3 -J -c 10.9.0.1 -t 6"),
+    tcp("network, TCP from the host", "iperf3 -J -c 10.9.0.1 -t 6 -R"),
     latency(
         "network, TCP round trip of 64 bytes",
         "fio $job --ioengine=net --protocol=tcp --hostname=10.9.0.1 --port=5300 --rw=write --bs=64 --size=96k --pingpong=1",
