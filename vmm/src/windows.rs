@@ -60,19 +60,24 @@ impl Lines {
         if let Some(event) = events.get(&line) {
             return Ok(Arc::clone(event));
         }
-        let event = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        let event = Arc::new(new_event()?);
         register(&event)?;
         events.insert(line, Arc::clone(&event));
         Ok(event)
     }
 }
 
-/// All windows of a machine.
-pub(crate) struct Windows {
-    slots: Vec<Mutex<Option<MmioTransport>>>,
-    lines: Lines,
+/// A window with a device.
+struct Occupied {
+    transport: MmioTransport,
     /// Hears of acknowledged interrupts, and nobody listens.
     seen: EventFd,
+}
+
+/// All windows of a machine.
+pub(crate) struct Windows {
+    slots: Vec<Mutex<Option<Occupied>>>,
+    lines: Lines,
     vm: Arc<VmFd>,
     memory: GuestMemoryMmap,
     shadows: Shadows,
@@ -80,17 +85,9 @@ pub(crate) struct Windows {
 
 impl Windows {
     /// Empty windows of the machine `vm` with its `memory`, which has the `shadows` mapped.
-    ///
-    /// # Errors
-    /// If there are no more event descriptors.
-    pub(crate) fn new(
-        vm: Arc<VmFd>,
-        memory: GuestMemoryMmap,
-        shadows: Shadows,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(vm: Arc<VmFd>, memory: GuestMemoryMmap, shadows: Shadows) -> Self {
         let slots = (0..WINDOWS).map(|_| Mutex::new(None)).collect();
-        let seen = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        Ok(Self { slots, lines: Lines::default(), seen, vm, memory, shadows })
+        Self { slots, lines: Lines::default(), vm, memory, shadows }
     }
 
     /// The first free window; what is free stays so, because only the control thread attaches.
@@ -106,7 +103,8 @@ impl Windows {
         all().filter(|window| self.slot(*window).is_some()).collect()
     }
 
-    /// Puts `device` into the empty window `window`.
+    /// Puts `device` into the empty window `window`. The guest, which may look at any time, finds it
+    /// when all is in place.
     ///
     /// # Errors
     /// [`WindowError::Wire`]; the window then stays empty.
@@ -123,13 +121,15 @@ impl Windows {
             .event(number, |line| self.vm.register_irqfd(line, number).map_err(host))
             .map_err(wire("create interrupt event"))?;
         let shadow = self.shadows.window(window.index().into());
-        let occupied = MmioTransport::new(device, self.memory.clone(), line, shadow)
+        let seen = new_event().map_err(wire("create event"))?;
+        let transport = MmioTransport::new(device, self.memory.clone(), line, shadow)
             .map_err(wire("create queue events"))?;
+        let occupied = Occupied { transport, seen };
         if let Err(error) = self.wire(window, &occupied) {
             self.unwire(window, &occupied);
             return Err(wire("register events with KVM")(error));
         }
-        *self.slot(window) = Some(occupied);
+        self.slot(window).insert(occupied).transport.publish();
         Ok(())
     }
 
@@ -138,7 +138,10 @@ impl Windows {
     /// # Errors
     /// [`WindowError::Empty`].
     pub(crate) fn detach(&self, window: Window) -> Result<(), WindowError> {
-        let occupied = self.slot(window).take().ok_or(WindowError::Empty(window.index()))?;
+        let mut slot = self.slot(window);
+        let occupied = slot.take().ok_or(WindowError::Empty(window.index()))?;
+        occupied.transport.withdraw();
+        drop(slot);
         self.unwire(window, &occupied);
         Ok(())
     }
@@ -151,29 +154,29 @@ impl Windows {
         }
     }
 
-    fn slot(&self, window: Window) -> MutexGuard<'_, Option<MmioTransport>> {
+    fn slot(&self, window: Window) -> MutexGuard<'_, Option<Occupied>> {
         let slot = &self.slots[usize::from(window.index())];
         slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wire(&self, window: Window, occupied: &MmioTransport) -> io::Result<()> {
+    fn wire(&self, window: Window, occupied: &Occupied) -> io::Result<()> {
         let notify = address(window, QUEUE_NOTIFY);
-        for (index, kick) in (0_u32..).zip(occupied.kicks()) {
+        for (index, kick) in (0_u32..).zip(occupied.transport.kicks()) {
             self.vm.register_ioevent(kick, &notify, index).map_err(host)?;
         }
         let acknowledge = address(window, INTERRUPT_ACK);
-        self.vm.register_ioevent(&self.seen, &acknowledge, INTERRUPT_USED_RING).map_err(host)
+        self.vm.register_ioevent(&occupied.seen, &acknowledge, INTERRUPT_USED_RING).map_err(host)
     }
 
     /// Undoes [`Windows::wire`] as far as it came.
-    fn unwire(&self, window: Window, occupied: &MmioTransport) {
+    fn unwire(&self, window: Window, occupied: &Occupied) {
         // Fails for what was never registered, and there is nothing to do then.
         let notify = address(window, QUEUE_NOTIFY);
-        for (index, kick) in (0_u32..).zip(occupied.kicks()) {
+        for (index, kick) in (0_u32..).zip(occupied.transport.kicks()) {
             let _ = self.vm.unregister_ioevent(kick, &notify, index);
         }
         let acknowledge = address(window, INTERRUPT_ACK);
-        let _ = self.vm.unregister_ioevent(&self.seen, &acknowledge, INTERRUPT_USED_RING);
+        let _ = self.vm.unregister_ioevent(&occupied.seen, &acknowledge, INTERRUPT_USED_RING);
     }
 }
 
@@ -191,10 +194,14 @@ impl Registers for Windows {
         if let Some((window, offset)) = locate(offset)
             && let Some(occupied) = self.slot(window).as_mut()
         {
-            occupied.write(offset, data);
+            occupied.transport.write(offset, data);
         }
         ControlFlow::Continue(())
     }
+}
+
+fn new_event() -> io::Result<EventFd> {
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
 }
 
 fn host(error: kvm_ioctls::Error) -> io::Error {

@@ -119,8 +119,7 @@ impl Prepared {
         let share = share.map(|slot| self.descriptors.borrow(slot)).transpose()?;
         jail::enter(share)?;
         let vm = Arc::new(self.vm);
-        let windows = Windows::new(Arc::clone(&vm), self.memory, self.shadows);
-        let windows = Arc::new(windows.map_err(BuildError::Threads)?);
+        let windows = Arc::new(Windows::new(Arc::clone(&vm), self.memory, self.shadows));
         let mut buses = Buses { ports: power_ports(), memory: Bus::default() };
         buses.memory.add(layout::WINDOW_RANGE, Arc::clone(&windows) as _);
         if let Some(output) = self.serial {

@@ -27,16 +27,18 @@ pub struct Description {
     pub features: u64,
     /// Largest size of each queue; powers of two, at most 32768 (virtio 1.3 §2.7).
     pub queue_sizes: Vec<u16>,
-    /// The device-specific configuration space as the driver reads it.
+    /// The device-specific configuration space as the driver reads it; at most 256 bytes, which
+    /// is what a window has room for.
     pub config: Vec<u8>,
 }
 
 /// Raises a device's interrupt.
 ///
-/// That buffers may have been used always shows among the reasons: the host's kernel, where it
-/// serves queues, could not set it; and a driver then need not leave the guest to say that it has
-/// seen it. The price is a driver that looks at its queues in vain when the interrupt was for
-/// something else.
+/// While the device is active, that buffers may have been used always shows among the reasons: the
+/// host's kernel, where it serves queues, could not set it; and a driver then need not leave the
+/// guest to say that it has seen it. The price is a driver that looks at its queues in vain when
+/// the interrupt was for something else. At other times it does not show: a driver that takes its
+/// queues down must not be led to them by a neighbour on its interrupt line.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     line: Arc<EventFd>,
@@ -48,8 +50,17 @@ impl Interrupt {
     /// An interrupt that signals `line`, which KVM turns into an edge on the device's interrupt
     /// line, and shows its reasons in `shadow`.
     pub(crate) fn new(line: Arc<EventFd>, shadow: Shadow) -> Self {
-        shadow.raise(INTERRUPT_STATUS, INTERRUPT_USED_RING);
         Self { line, shadow }
+    }
+
+    /// The device becomes active.
+    pub(crate) fn begin(&self) {
+        self.shadow.raise(INTERRUPT_STATUS, INTERRUPT_USED_RING);
+    }
+
+    /// Forgets all reasons; the driver has reset the device.
+    pub(crate) fn clear(&self) {
+        self.shadow.lower(INTERRUPT_STATUS, u32::MAX);
     }
 
     /// The driver has seen `reasons`.

@@ -79,6 +79,8 @@ impl Driver {
         let shadow = Shadows::new(1).window(0);
         let (device, wire) = (Box::new(device), Arc::clone(&line));
         let transport = MmioTransport::new(device, memory.clone(), wire, shadow.clone()).unwrap();
+        assert_eq!(shadow.read(0x8), 0, "nothing shows before it is published");
+        transport.publish();
         Self { transport, shadow, memory, line, epoll, rings: Vec::new(), next: DATA }
     }
 

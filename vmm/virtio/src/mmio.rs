@@ -82,8 +82,9 @@ impl std::fmt::Debug for MmioTransport {
 }
 
 impl MmioTransport {
-    /// A window with `device` in it, which works on `memory`. The guest reads `shadow`. Writing to
-    /// `line` must pulse the window's interrupt line (KVM irqfd).
+    /// A window with `device` in it, which works on `memory`. The guest reads `shadow`, where it
+    /// finds no device before [`MmioTransport::publish`]. Writing to `line` must pulse the window's
+    /// interrupt line (KVM irqfd).
     ///
     /// # Errors
     /// If there are no more event descriptors.
@@ -113,6 +114,17 @@ impl MmioTransport {
         transport.show();
         transport.shadow.fill(transport.device.description());
         Ok(transport)
+    }
+
+    /// Shows the guest that there is a device. Only now may a driver find it, whose writes must come
+    /// here from the first one on.
+    pub fn publish(&self) {
+        self.shadow.set(registers::DEVICE_ID, self.device.description().device_id);
+    }
+
+    /// Shows the guest that there is no device any more.
+    pub fn withdraw(&self) {
+        self.shadow.set(registers::DEVICE_ID, 0);
     }
 
     /// One event per queue, which its worker waits for. A machine registers each with KVM for
@@ -268,6 +280,7 @@ impl MmioTransport {
 
     fn start(&mut self) {
         self.active = true;
+        self.interrupt.begin();
         if let Err(error) = self.activate() {
             // Not only the guest can cause this, but only the guest can repeat it.
             guest_warn!("device {}: {error}", self.device.description().device_id);
@@ -317,7 +330,7 @@ impl MmioTransport {
             self.device.reset();
         }
         self.shadow.set(registers::STATUS, 0);
-        self.interrupt.acknowledge(u32::MAX);
+        self.interrupt.clear();
         self.selected = Selectors::default();
         self.driver_features = 0;
         for queue in &mut self.queues {

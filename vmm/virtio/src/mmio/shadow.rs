@@ -101,9 +101,10 @@ impl Shadow {
         }
     }
 
-    /// Shows what of a device stays the same; its configuration does, so that its generation
+    /// Shows what of a device stays the same, but not that it is there; its configuration does, so that its generation
     /// (§4.2.2, `ConfigGeneration`) is always 0.
     pub(super) fn fill(&self, device: &Description) {
+        debug_assert!(device.config.len() as u64 <= WINDOW_SIZE - registers::CONFIG);
         self.set(VENDOR_ID, VENDOR);
         // No device here has shared memory.
         for register in (registers::SHM_LEN_LOW..=registers::SHM_BASE_HIGH).step_by(4) {
@@ -114,7 +115,6 @@ impl Shadow {
             word[..bytes.len()].copy_from_slice(bytes);
             self.set(register, u32::from_le_bytes(word));
         }
-        self.set(DEVICE_ID, device.device_id);
     }
 
     /// Shows an empty window.
@@ -153,7 +153,7 @@ mod tests {
         let config = vec![1, 2, 3, 4, 5];
         let (queue_sizes, features) = (vec![1], 0);
         window.fill(&Description { device_id: 2, features, queue_sizes, config });
-        assert_eq!(read([8, 0xb0, 0x100, 0x104]), [2, u32::MAX, 0x0403_0201, 5]);
+        assert_eq!(read([8, 0xb0, 0x100, 0x104]), [0, u32::MAX, 0x0403_0201, 5]);
         window.empty();
         assert_eq!(read([0, 8, 0xb0, 0x104]), [0x7472_6976, 0, 0, 0]);
         assert_eq!(window.read(WINDOW_SIZE), 0);
