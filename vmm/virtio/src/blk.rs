@@ -13,11 +13,11 @@ mod tests;
 use std::fs::File;
 use std::io;
 
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestMemoryMmap};
 
 use crate::device::{Description, DeviceError};
 use crate::mmio::VIRTIO_F_EVENT_IDX;
-use crate::queue::{Chain, ChainError};
+use crate::queue::{Chain, ChainError, Descriptors};
 use crate::worker::{Active, Backend, Coalescing, Spawner, ThreadKind, Worker, WorkerError};
 use disk::Disk;
 use request::{Config, Header, ID_BYTES, Kind, RANGE, RANGE_UNMAP, Range};
@@ -129,7 +129,13 @@ impl Backend for BlockBackend {
     fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
         let durable = active.features & request::F_FLUSH == 0;
         let Self { server, coalescing } = self;
-        active.drain_coalescing(queue, coalescing, |memory, chain| {
+        let quick = |memory: &_, descriptors: Descriptors<'_>| match kind(memory, descriptors) {
+            Some(Kind::In) => true,
+            Some(Kind::Out) => !durable,
+            // A flush may take seconds.
+            _ => false,
+        };
+        active.drain_coalescing(queue, coalescing, quick, |memory, chain| {
             server.serve(memory, chain, durable)
         })
     }
@@ -137,6 +143,14 @@ impl Backend for BlockBackend {
     fn stop(&mut self) {
         self.coalescing = Coalescing::default();
     }
+}
+
+/// What a request asks for, if its header is in one piece.
+fn kind(memory: &GuestMemoryMmap, mut descriptors: Descriptors<'_>) -> Option<Kind> {
+    let mut header = [0; request::HEADER];
+    let first = descriptors.next()?;
+    memory.read_slice(&mut header, first.addr()).ok()?;
+    Some(Header::parse(header).kind)
 }
 
 /// What carries out requests.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sandbox::machine::guest_memory;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, Event, FdSlot, FromVmm, MachineConfig,
@@ -13,7 +13,7 @@ use vmm_api::{
 };
 
 use super::host::{Host, Network};
-use super::{Files, Form, Numbers};
+use super::{Broken, Files, Form, Numbers};
 use crate::process::{Process, wait_for};
 
 /// Memory of the measured machines in MiB.
@@ -39,10 +39,10 @@ pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Resul
     let borrowed: Vec<_> = fds.0.iter().map(AsFd::as_fd).collect();
     ours.send(&boot, &borrowed)?;
     loop {
-        wait_for(&ours, end).context("waiting for the guest")?;
+        wait_for(&ours, end).context("waiting for the guest").context(Broken)?;
         match ours.recv::<FromVmm>()?.0 {
             FromVmm::Event(Event::Ended(MachineEnd::PowerOff)) => break,
-            FromVmm::Event(Event::Ended(end)) => bail!("{end}"),
+            FromVmm::Event(Event::Ended(end)) => return Err(anyhow!("{end}").context(Broken)),
             FromVmm::Event(Event::DeviceFailed { window, reason }) => {
                 bail!("device {}: {reason}", window.index())
             }

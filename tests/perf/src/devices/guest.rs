@@ -7,10 +7,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use super::Numbers;
 use super::measures::Measure;
+use super::{Broken, Numbers};
 
 const PRELUDE: &str = "#!/bin/sh
 export PATH=/bin:/usr/bin
@@ -88,7 +88,9 @@ fn libraries(program: &str) -> Result<Vec<String>> {
 /// The numbers in what a guest has printed.
 pub(super) fn numbers(console: &str, wanted: &[&'static Measure]) -> Result<Numbers> {
     let console = console.replace('\r', "");
-    ensure!(console.contains("=== end"), "the guest did not come to its end: {console}");
+    if !console.contains("=== end") {
+        return Err(anyhow!("the guest did not come to its end: {console}").context(Broken));
+    }
     let mut numbers = Numbers::new();
     for measure in wanted {
         let head = format!("=== {}\n", measure.name);

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::cuddy::{MAC, MEMORY_MIB, MORE};
 use super::host::{Host, Network};
-use super::{Files, Form, Numbers};
+use super::{Broken, Files, Form, Numbers};
 use crate::boot::{ALIKE, CMDLINE, MICROVM};
 use crate::process::Process;
 
@@ -36,7 +36,7 @@ pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Resul
     }
     let mut server = share(host, &socket)?;
     let mut qemu = machine(files, host, form, (&network, &console, &socket))?;
-    let status = qemu.wait(end).context("waiting for QEMU")?;
+    let status = qemu.wait(end).context("waiting for QEMU").context(Broken)?;
     ensure!(status.success(), "QEMU ended with {status}");
     // It ends with QEMU's connection.
     server.wait(end).context("waiting for virtiofsd")?;

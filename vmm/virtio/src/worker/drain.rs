@@ -26,7 +26,7 @@ impl Active {
         position: usize,
         serve: impl FnMut(&GuestMemoryMmap, &Chain) -> usize,
     ) -> Result<(), WorkerError> {
-        self.turn(position, None, collected(position, serve))
+        self.turn(position, None, |_, _| true, collected(position, serve))
     }
 
     /// As [`Active::drain`], for devices that read descriptors themselves.
@@ -38,10 +38,11 @@ impl Active {
         position: usize,
         serve: impl FnMut(&GuestMemoryMmap, Descriptors<'_>) -> usize,
     ) -> Result<(), WorkerError> {
-        self.turn(position, None, serve)
+        self.turn(position, None, |_, _| true, serve)
     }
 
-    /// As [`Active::drain`], with fewer interrupts for a driver that has much under way.
+    /// As [`Active::drain`], with fewer interrupts for a driver that has much under way. Nothing
+    /// that is done waits for a chain of which `quick` says that it is none.
     ///
     /// # Errors
     /// [`WorkerError`] if the queue is corrupt or the interrupt can't be raised.
@@ -49,43 +50,71 @@ impl Active {
         &mut self,
         position: usize,
         coalescing: &mut Coalescing,
+        quick: impl Fn(&GuestMemoryMmap, Descriptors<'_>) -> bool,
         serve: impl FnMut(&GuestMemoryMmap, &Chain) -> usize,
     ) -> Result<(), WorkerError> {
-        self.turn(position, Some(coalescing), collected(position, serve))
+        self.turn(position, Some(coalescing), quick, collected(position, serve))
     }
 
     fn turn(
         &mut self,
         position: usize,
-        mut coalescing: Option<&mut Coalescing>,
-        mut serve: impl FnMut(&GuestMemoryMmap, Descriptors<'_>) -> usize,
+        coalescing: Option<&mut Coalescing>,
+        quick: impl Fn(&GuestMemoryMmap, Descriptors<'_>) -> bool,
+        serve: impl FnMut(&GuestMemoryMmap, Descriptors<'_>) -> usize,
     ) -> Result<(), WorkerError> {
-        self.notifications(position, false)?;
         let mut done = Vec::new();
+        let empty = self.serve_all(position, &mut done, coalescing, (quick, serve));
+        // What was carried out is said, also when the queue is found corrupt behind it.
+        self.give_back(position, &mut done)?;
+        if empty? || self.stopping() { Ok(()) } else { self.kick_later(position) }
+    }
+
+    /// Serves chains until there are none, or as many as the queue is long, or the device is to
+    /// stop; whether there are none. Of those in `done` the driver does not know yet.
+    fn serve_all(
+        &mut self,
+        position: usize,
+        done: &mut Vec<(u16, u32)>,
+        mut coalescing: Option<&mut Coalescing>,
+        (quick, mut serve): (
+            impl Fn(&GuestMemoryMmap, Descriptors<'_>) -> bool,
+            impl FnMut(&GuestMemoryMmap, Descriptors<'_>) -> usize,
+        ),
+    ) -> Result<bool, WorkerError> {
+        let memory = self.memory.clone();
+        self.notifications(position, false)?;
         for _ in 0..self.queues[position].queue.size() {
             if self.stopping() {
-                return self.give_back(position, &mut done);
+                return Ok(false);
             }
-            let Some(chain) = pop_raw(&mut self.queues[position], &self.memory)? else {
-                match self.more(position, &mut done, coalescing.as_deref_mut())? {
+            let Some(chain) = pop_raw(&mut self.queues[position], &memory)? else {
+                match self.more(position, done, coalescing.as_deref_mut())? {
                     true => continue,
-                    false => return Ok(()),
+                    false => return Ok(true),
                 }
             };
+            let slow = coalescing.is_some() && !quick(&memory, chain.clone());
+            if slow {
+                self.give_back(position, done)?;
+            }
             let (head, began) = (chain.head_index(), Instant::now());
-            let written = serve(&self.memory, chain);
+            let written = serve(&memory, chain);
             // A chain holds at most 4 GiB less one byte (§2.7.5.2), which virtio-queue enforces.
             done.push((head, u32::try_from(written).unwrap_or(u32::MAX)));
-            let enough = coalescing.as_mut().map_or(1, |coalescing| {
-                coalescing.served(began.elapsed());
-                coalescing.enough()
-            });
+            let enough = match coalescing.as_deref_mut() {
+                Some(coalescing) if !slow => {
+                    coalescing.served(began.elapsed());
+                    coalescing.under_way(self.under_way(position)?);
+                    coalescing.enough()
+                }
+                _ => 1,
+            };
             if done.len() >= enough {
-                self.give_back(position, &mut done)?;
+                self.give_back(position, done)?;
             }
         }
-        self.give_back(position, &mut done)?;
-        self.kick_later(position)
+        Ok(false)
     }
 
     /// For a queue without chains: whether there is one now. Else all that is `done` is given back.
@@ -96,7 +125,8 @@ impl Active {
         coalescing: Option<&mut Coalescing>,
     ) -> Result<bool, WorkerError> {
         if let Some(coalescing) = coalescing
-            && self.asks_for_more(position, done.len(), coalescing)?
+            && !done.is_empty()
+            && self.asks_for_more(position, coalescing)?
         {
             return Ok(true);
         }
@@ -105,28 +135,30 @@ impl Active {
         self.notifications(position, true)
     }
 
-    /// Whether the driver adds a chain while so many that are `done` wait to be given back.
+    /// Whether the driver adds a chain while it is waited for.
     fn asks_for_more(
         &self,
         position: usize,
-        done: usize,
         coalescing: &mut Coalescing,
     ) -> Result<bool, WorkerError> {
         let ActiveQueue { queue, index, .. } = &self.queues[position];
-        let corrupt = |source| WorkerError::Queue { index: *index, source };
-        coalescing.under_way(under_way(queue, &self.memory).map_err(corrupt)?);
-        if done == 0 || done >= coalescing.enough() {
-            return Ok(false);
-        }
         let (began, patience) = (Instant::now(), coalescing.patience());
         // Not by an event: the driver would have to leave the guest for each request.
         while began.elapsed() < patience && !self.stopping() {
-            if asked(queue, &self.memory).map_err(corrupt)? {
+            let asked = asked(queue, &self.memory);
+            if asked.map_err(|source| WorkerError::Queue { index: *index, source })? {
                 return Ok(true);
             }
             std::hint::spin_loop();
         }
+        coalescing.disappointed();
         Ok(false)
+    }
+
+    fn under_way(&self, position: usize) -> Result<u16, WorkerError> {
+        let ActiveQueue { queue, index, .. } = &self.queues[position];
+        under_way(queue, &self.memory)
+            .map_err(|source| WorkerError::Queue { index: *index, source })
     }
 
     fn give_back(
@@ -212,26 +244,35 @@ mod tests {
         }
     }
 
-    /// A disk's way with requests that take no time, and the number of them.
-    #[derive(Default)]
-    struct Quick(Coalescing);
+    /// A disk's way with requests of one buffer, which take no time, and with others, which take
+    /// until a word comes.
+    struct Quick(Coalescing, mpsc::Receiver<()>);
 
     impl Backend for Quick {
         fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
-            active.drain_coalescing(queue, &mut self.0, |_, chain| chain.writable.len())
+            let quick = |_: &GuestMemoryMmap, chain: Descriptors<'_>| chain.count() == 1;
+            active.drain_coalescing(queue, &mut self.0, quick, |_, chain| {
+                match chain.readable.len() {
+                    0 => chain.writable.len(),
+                    // The driver is to have everything before this one, however long it takes.
+                    _ => self.1.recv().map_or(0, |()| 0),
+                }
+            })
         }
     }
 
-    fn quick() -> Driver {
+    fn quick() -> (Driver, mpsc::Sender<()>) {
+        let (word, received) = mpsc::channel();
         let (features, config) = (crate::mmio::VIRTIO_F_EVENT_IDX, Vec::new());
         let description = Description { device_id: 4, features, queue_sizes: vec![64], config };
-        let backend = Quick::default();
-        Driver::ready(Worker::spawn(&spawner(), ThreadKind::Rng, description, backend).unwrap())
+        let backend = Quick(Coalescing::default(), received);
+        let device = Worker::spawn(&spawner(), ThreadKind::Rng, description, backend).unwrap();
+        (Driver::ready(device), word)
     }
 
     #[test]
     fn everything_is_given_back_without_another_word() {
-        let mut driver = quick();
+        let (mut driver, _word) = quick();
         let piece = driver.space(16);
         for count in (1..40).chain((1..40).rev()) {
             for _ in 0..count {
@@ -246,7 +287,7 @@ mod tests {
 
     #[test]
     fn many_requests_are_few_interrupts() {
-        let mut driver = quick();
+        let (mut driver, _word) = quick();
         let piece = driver.space(16);
         let submit = |driver: &mut Driver| {
             for _ in 0..32 {
@@ -273,5 +314,22 @@ mod tests {
             }
         }
         assert!(interrupts <= 8, "{interrupts} interrupts for 32 requests");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_slow_request() {
+        let (mut driver, word) = quick();
+        let (piece, slow) = (driver.space(16), driver.out(&[0; 16]));
+        for _ in 0..3 {
+            for _ in 0..7 {
+                driver.submit_silently(0, &[piece]);
+            }
+            let last = driver.submit(0, &[slow, piece]);
+            for _ in 0..7 {
+                assert_eq!(driver.used(0).1, 16);
+            }
+            word.send(()).unwrap();
+            assert_eq!(driver.used(0), (last, 0));
+        }
     }
 }
