@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -15,8 +16,23 @@ struct Pair {
     node: String,
 }
 
+/// Held to start a program, which has copies of all descriptors of this process until it executes.
+static STARTING: RwLock<()> = RwLock::new(());
+
+fn start(line: &str) -> Child {
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Drops something of which no program that another test starts keeps a copy.
+fn end<T>(value: T) {
+    let _still = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    drop(value);
+}
+
 fn run(line: &str) -> String {
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    let output = start(line).wait_with_output().unwrap();
     assert!(output.status.success(), "{line}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -37,6 +53,11 @@ impl Pair {
              ip -n {pod} link set eth0 addrgenmode none mtu 1400 up && \
              ip -n {pod} route add default via 10.7.0.1 mtu 1300 initcwnd 20"
         ));
+        // The kernel says a little later that the link is up.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !pair.ip("link show eth0").contains("state UP") {
+            assert!(Instant::now() < deadline, "{}", pair.ip("link show eth0"));
+        }
         pair
     }
 
@@ -56,7 +77,7 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         for name in [&self.pod, &self.node] {
-            let _left = Command::new("ip").args(["netns", "del", name]).status();
+            let _left = start(&format!("ip netns del {name}")).wait();
         }
     }
 }
@@ -129,8 +150,7 @@ fn nothing_is_left_and_addresses_stay() {
     assert!(tc().contains("clsact") && tc().contains("mirred"), "{}", tc());
     let queues = run(&format!("tc -n {} qdisc show dev cuddy{index} root", pair.pod));
     assert!(queues.contains("noqueue"), "{queues}");
-    drop(ports);
-    drop(network);
+    end((ports, network));
     assert!(!tc().contains("clsact") && !tc().contains("mirred"), "{}", tc());
     assert!(!pair.ip("link").contains("cuddy"));
     assert_eq!(state("-o addr"), addresses, "{before}");
@@ -159,7 +179,7 @@ fn crash_is_undone_by_path_and_others_filters_stay() {
     assert!(!pair.ip("link").contains("cuddy"));
     let others = run(&format!("tc -n {} filter show dev eth0 egress", pair.pod));
     assert!(others.contains("u32"), "{others}");
-    drop(ports);
+    end(ports);
     undo(Path::new("/run/netns/none"), 1).unwrap();
 }
 
@@ -236,7 +256,7 @@ fn every_port_of_loopback_is_ours_and_nothing_else() {
     assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
     assert!(dial("10.7.0.2:81").is_err(), "refused as before");
     assert!(dial("[fd07::2]:81").is_err(), "refused as before");
-    drop(listeners);
+    end(listeners);
     assert!(dial("127.0.0.1:80").is_err(), "gone with its owner");
 }
 
@@ -268,8 +288,7 @@ fn interface_of_a_living_machine_is_refused_and_keeps_its_redirection() {
     assert!(filters().contains("mirred"));
     drop(second);
     assert!(filters().contains("mirred"), "nor when the other one ends");
-    drop(ports);
-    drop(first);
+    end((ports, first));
     let _ports = pair.open().connect(&link, 2).unwrap();
 }
 
@@ -294,7 +313,7 @@ fn interfaces_on_others_are_left_out() {
     let kinds = ["type vlan id 7", "type macvlan", "type ipvlan"];
     let made = |(number, kind): (usize, &&str)| {
         let line = format!("ip -n {} link add link eth0 name sub{number} {kind}", pair.pod);
-        Command::new("sh").args(["-c", &line]).status().unwrap().success()
+        start(&line).wait().unwrap().success()
     };
     let count = kinds.iter().enumerate().filter(|kind| made(*kind)).count();
     let plan = pair.open().scan().unwrap();
