@@ -89,7 +89,8 @@ fn libraries(program: &str) -> Result<Vec<String>> {
 pub(super) fn numbers(console: &str, wanted: &[&'static Measure]) -> Result<Numbers> {
     let console = console.replace('\r', "");
     if !console.contains("=== end") {
-        return Err(anyhow!("the guest did not come to its end: {console}").context(Broken));
+        let last = console.lines().rfind(|line| line.starts_with("===")).unwrap_or("not begun");
+        return Err(anyhow!("the guest did not come to its end: {last}").context(Broken));
     }
     let mut numbers = Numbers::new();
     for measure in wanted {
@@ -117,5 +118,7 @@ mod tests {
         assert_eq!(numbers(&console(0), &wanted).unwrap()[MEASURES[0].name], 2.0);
         assert!(numbers(&console(1), &wanted).is_err());
         assert!(numbers("=== end", &wanted).is_err());
+        let error = numbers("=== one\n{\n=== exit 0\n=== two\n{", &wanted).unwrap_err();
+        assert!(error.is::<Broken>() && format!("{error:#}").ends_with(": === two"), "{error:#}");
     }
 }

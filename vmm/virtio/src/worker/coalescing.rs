@@ -6,9 +6,9 @@
 //! Machine Storage Device IO", USENIX ATC 2011): the more a driver has under way, the more are
 //! given back together. One that has fewer than four under way gets each at once, so that a
 //! program which waits for every request waits no longer. A driver that stops asking gets all that
-//! is done after a few times what a request takes, and is soon taken for one with fewer.
+//! is done once it has taken longer to ask than it lately did, and is soon taken for one with fewer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most requests that are held back. More would save little, and keep a busy guest waiting.
 const MOST: u16 = 8;
@@ -16,15 +16,16 @@ const MOST: u16 = 8;
 /// Number of requests for which the most that a driver had under way counts.
 const WINDOW: u16 = 64;
 
-/// For how many times what the last request took a driver may ask for nothing before it gets what
-/// is held back. Its own share of the work for a request is larger than the disk's.
-const PATIENCE: u32 = 4;
-
-/// After a request that takes longer nothing is held back: interrupts are few anyhow. The attack: a
-/// driver that always seems to have much under way keeps the worker's thread looking at its queue,
-/// for no longer than [`PATIENCE`] times this, and the sooner in vain the sooner not at all; the
-/// pod's cgroup pays.
+/// After a request that takes longer nothing is held back: interrupts are few anyhow.
 const QUICK: Duration = Duration::from_micros(250);
+
+/// A driver that asks for nothing for so many times what the last request took has stopped asking.
+/// Its own share of the work for a request is larger than the disk's.
+const PAUSE: u32 = 64;
+
+/// The longest that a driver is waited for. The attack: one that always seems to have much under
+/// way keeps the worker's thread looking at its queue, which the pod's cgroup pays.
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// What is known about a driver's habits. Starts with knowing nothing, which holds back nothing.
 #[derive(Debug, Default)]
@@ -35,12 +36,26 @@ pub(crate) struct Coalescing {
     requests: u16,
     /// What the last one took.
     cost: Duration,
+    /// How long the driver takes to ask for another one.
+    pace: Duration,
+    /// When the queue was found empty.
+    idle: Option<Instant>,
 }
 
 impl Coalescing {
-    /// A request took `cost`.
-    pub(super) fn served(&mut self, cost: Duration) {
-        self.cost = cost;
+    /// The queue is empty.
+    pub(super) fn idle(&mut self, now: Instant) {
+        self.idle.get_or_insert(now);
+    }
+
+    /// A request was served from `began` to `ended`.
+    pub(super) fn served(&mut self, began: Instant, ended: Instant) {
+        self.cost = ended - began;
+        if let Some(idle) = self.idle.take() {
+            let pause = began.saturating_duration_since(idle);
+            let pace = if pause <= self.cost * PAUSE { self.pace + pause } else { self.pace };
+            self.pace = pace / 2;
+        }
         self.requests += 1;
         if self.requests == WINDOW {
             self.requests = 0;
@@ -62,20 +77,34 @@ impl Coalescing {
         usize::from((depth / 2).max(1))
     }
 
-    /// How long to wait for another request while fewer than that are finished.
+    /// How long to wait for another request while fewer than that are finished: what the driver
+    /// takes when it is interrupted before, and a little more.
     pub(super) fn patience(&self) -> Duration {
-        self.cost.min(QUICK) * PATIENCE
+        (self.pace + self.cost).min(LONGEST)
     }
 
     /// That wait was in vain.
     pub(super) fn disappointed(&mut self) {
-        self.depth = self.depth.map(|depth| depth / 2);
+        self.depth = self.depth.map(|depth| depth.saturating_sub(1));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COST: Duration = Duration::from_micros(10);
+
+    /// Requests that the driver makes a `pause` after the one before is served.
+    fn serve(coalescing: &mut Coalescing, count: u16, pause: Duration, cost: Duration) {
+        let mut now = Instant::now();
+        for _ in 0..count {
+            coalescing.idle(now);
+            now += pause;
+            coalescing.served(now, now + cost);
+            now += cost;
+        }
+    }
 
     #[test]
     fn few_requests_are_given_back_one_by_one() {
@@ -93,11 +122,10 @@ mod tests {
     fn habits_are_forgotten() {
         let mut coalescing = Coalescing::default();
         coalescing.under_way(10);
-        let mut serve = |count: u16| {
-            (0..count).for_each(|_| coalescing.served(QUICK));
-            coalescing.enough()
-        };
-        assert_eq!([serve(WINDOW), serve(WINDOW - 1), serve(1)], [5, 5, 1]);
+        for (count, enough) in [(WINDOW, 5), (WINDOW - 1, 5), (1, 1)] {
+            serve(&mut coalescing, count, COST, COST);
+            assert_eq!(coalescing.enough(), enough);
+        }
     }
 
     #[test]
@@ -109,17 +137,28 @@ mod tests {
             coalescing.disappointed();
             waits += 1;
         }
-        assert_eq!(waits, 3);
+        assert_eq!(waits, 2 * MOST - 3);
     }
 
     #[test]
     fn slow_requests_are_given_back_one_by_one() {
         let mut coalescing = Coalescing::default();
         coalescing.under_way(10);
-        coalescing.served(Duration::from_secs(1));
+        serve(&mut coalescing, 1, COST, Duration::from_secs(1));
         assert_eq!(coalescing.enough(), 1);
-        assert_eq!(coalescing.patience(), QUICK * PATIENCE);
-        coalescing.served(QUICK);
+        serve(&mut coalescing, 1, COST, QUICK);
         assert_eq!(coalescing.enough(), 5);
+    }
+
+    #[test]
+    fn drivers_are_waited_for_as_long_as_they_take() {
+        let mut coalescing = Coalescing::default();
+        serve(&mut coalescing, 20, 12 * COST, COST);
+        let patience = coalescing.patience();
+        assert!(patience > 12 * COST && patience <= 13 * COST, "{patience:?}");
+        serve(&mut coalescing, 10, Duration::from_secs(1), COST);
+        assert!(coalescing.patience() < 2 * COST, "it asks for nothing");
+        serve(&mut coalescing, 10, LONGEST * 2, LONGEST);
+        assert_eq!(coalescing.patience(), LONGEST);
     }
 }

@@ -104,7 +104,7 @@ impl Active {
             done.push((head, u32::try_from(written).unwrap_or(u32::MAX)));
             let enough = match coalescing.as_deref_mut() {
                 Some(coalescing) if !slow => {
-                    coalescing.served(began.elapsed());
+                    coalescing.served(began, Instant::now());
                     coalescing.under_way(self.under_way(position)?);
                     coalescing.enough()
                 }
@@ -124,11 +124,12 @@ impl Active {
         done: &mut Vec<(u16, u32)>,
         coalescing: Option<&mut Coalescing>,
     ) -> Result<bool, WorkerError> {
-        if let Some(coalescing) = coalescing
-            && !done.is_empty()
-            && self.asks_for_more(position, coalescing)?
-        {
-            return Ok(true);
+        if let Some(coalescing) = coalescing {
+            let now = Instant::now();
+            coalescing.idle(now);
+            if !done.is_empty() && self.asks_for_more(position, now, coalescing)? {
+                return Ok(true);
+            }
         }
         self.give_back(position, done)?;
         // The driver may have added one before it could know that it must notify.
@@ -139,10 +140,11 @@ impl Active {
     fn asks_for_more(
         &self,
         position: usize,
+        began: Instant,
         coalescing: &mut Coalescing,
     ) -> Result<bool, WorkerError> {
         let ActiveQueue { queue, index, .. } = &self.queues[position];
-        let (began, patience) = (Instant::now(), coalescing.patience());
+        let patience = coalescing.patience();
         // Not by an event: the driver would have to leave the guest for each request.
         while began.elapsed() < patience && !self.stopping() {
             let asked = asked(queue, &self.memory);
