@@ -64,6 +64,12 @@ pub(crate) struct Driver {
     next: u64,
 }
 
+/// What the driver can see of how many requests of `queue` the device has finished.
+pub(crate) fn finished(memory: &GuestMemoryMmap, queue: u64) -> u16 {
+    let ring = Ring { base: (queue + 1) * QUEUE_SPACE, ..Ring::default() };
+    memory.load(GuestAddress(ring.device() + 2), std::sync::atomic::Ordering::SeqCst).unwrap()
+}
+
 /// A spawner without filters.
 pub(crate) fn spawner() -> Spawner {
     Spawner::new(|_| Ok(()))

@@ -35,8 +35,8 @@ pub const QUEUE_NOTIFY: u64 = 0x050;
 /// Reasons of the last interrupts; read-only.
 pub(crate) const INTERRUPT_STATUS: u64 = 0x060;
 /// Reasons that the driver has handled; write-only. Nothing is to be done about
-/// [`INTERRUPT_USED_RING`](crate::device::INTERRUPT_USED_RING) alone, which always shows: a machine
-/// makes KVM swallow those writes.
+/// [`INTERRUPT_USED_RING`](crate::device::INTERRUPT_USED_RING) alone, which shows as long as the
+/// device is active: a machine makes KVM swallow those writes.
 pub const INTERRUPT_ACK: u64 = 0x064;
 /// Device status; writing 0 resets.
 pub(super) const STATUS: u64 = 0x070;

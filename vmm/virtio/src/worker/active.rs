@@ -45,6 +45,11 @@ pub(crate) enum WorkerError {
 }
 
 impl WorkerError {
+    /// For `map_err`: the queue `index` is corrupt.
+    pub(super) fn queue(index: u16) -> impl FnOnce(QueueError) -> Self {
+        move |source| Self::Queue { index, source }
+    }
+
     /// For `map_err`: a host error while doing `action`.
     pub(crate) fn host(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Host { action, source }
@@ -111,7 +116,7 @@ pub(crate) struct Active {
     pub(crate) features: u64,
     /// The queues that the driver has set up: all that the device has, or the first ones.
     pub(crate) queues: Vec<ActiveQueue>,
-    interrupt: Interrupt,
+    pub(super) interrupt: Interrupt,
     epoll: Epoll,
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -179,13 +184,8 @@ impl Active {
         position: usize,
         used: &[(u16, u32)],
     ) -> Result<(), WorkerError> {
-        let ActiveQueue { queue, index, .. } = &mut self.queues[position];
-        let wanted = push(queue, &self.memory, used)
-            .map_err(|source| WorkerError::Queue { index: *index, source })?;
-        if wanted {
-            self.interrupt.signal_used().map_err(WorkerError::host("raise interrupt"))?;
-        }
-        Ok(())
+        let Self { queues, memory, interrupt, .. } = self;
+        give_back(&mut queues[position], memory, interrupt, used)
     }
 
     /// Tells the driver whether to notify the queue at `position`; when turning that on, says
@@ -200,7 +200,7 @@ impl Active {
         } else {
             queue.disable_notification(&self.memory).map(|()| false)
         }
-        .map_err(|source| WorkerError::Queue { index: *index, source: source.into() })
+        .map_err(|error| WorkerError::queue(*index)(error.into()))
     }
 
     /// Comes back to the queue at `position` after other events have had their turn.
@@ -221,7 +221,21 @@ pub(super) fn pop_raw<'a>(
     memory: &'a GuestMemoryMmap,
 ) -> Result<Option<Descriptors<'a>>, WorkerError> {
     let ActiveQueue { queue, index, .. } = queue;
-    pop(queue, memory).map_err(|source| WorkerError::Queue { index: *index, source })
+    pop(queue, memory).map_err(WorkerError::queue(*index))
+}
+
+/// As [`Active::complete_all`].
+pub(super) fn give_back(
+    queue: &mut ActiveQueue,
+    memory: &GuestMemoryMmap,
+    interrupt: &Interrupt,
+    used: &[(u16, u32)],
+) -> Result<(), WorkerError> {
+    let ActiveQueue { queue, index, .. } = queue;
+    if push(queue, memory, used).map_err(WorkerError::queue(*index))? {
+        interrupt.signal_used().map_err(WorkerError::host("raise interrupt"))?;
+    }
+    Ok(())
 }
 
 /// Serves a driver until `stop` says so or the device fails.
