@@ -17,27 +17,27 @@ kernel: ## Build the guest kernel (cached)
 	@guest-kernel/build
 
 agent:
-	@echo "cuddy: building the guest agent" >&2
-	@cargo build --quiet --release -p agent
+	@tests/progress.sh "building the guest agent" "2 minutes" cargo build --quiet --release -p agent
 
 rootfs: agent ## Build the guest root filesystem (cached)
 	@rootfs/build
 
 binaries: ## Build the host binaries
-	@echo "cuddy: building shim, VMM and command line (minutes when cold)" >&2
-	@cargo build --quiet --release -p shim -p vmm -p cli -p lab -p perf
+	@tests/progress.sh "building shim, VMM and command line" "5 minutes" \
+		cargo build --quiet --release -p shim -p vmm -p cli -p lab
 
 images: ## Build the OCI test images from Debian packages (cached)
-	@tests/lab/images.sh
+	@tests/progress.sh "test images from Debian packages" "1 minute" tests/lab/images.sh
 
 lab: binaries ## Build the lab's image, and containerd's state with the test images (cached)
-	@tests/lab/build.sh
-	@tests/lab/seed.sh
+	@tests/progress.sh "the lab's image" "1 minute" tests/lab/build.sh
+	@tests/progress.sh "the lab's test images, imported" "4 minutes" tests/lab/seed.sh
 
 payload: kernel rootfs binaries lab ## Gather the product for the lab
 	@tests/payload.sh $(payload)
 
-run: payload ## Run a container image in a microVM and show it
+run: kernel rootfs binaries ## Run a container image in a microVM and show it
+	@tests/payload.sh $(payload)
 	@tests/run-demo.sh $(payload)
 
 test: ## Everything that can be proved on this machine
@@ -53,6 +53,8 @@ lint: ## Formatting and lints
 	@tests/run-tests.sh lint
 
 bench: payload ## Numbers beside peers, as a table and as JSON
+	@tests/progress.sh "building the benchmarks" "2 minutes" cargo build --quiet --release -p perf
+	@cp $(release)/perf $(payload)/bin/
 	@tests/run-bench.sh $(payload)
 
 # make itself exits with 2 whatever the command's code was, and says `Error CODE`.

@@ -1,9 +1,11 @@
 #!/bin/bash
-# run-demo.sh PAYLOAD: shows a container image running in a microVM; directly on this machine
-# where its KVM runs stock guest kernels, else in the lab.
+# run-demo.sh PAYLOAD [IMAGE]: shows a container image running in a microVM; directly on this
+# machine where its KVM runs stock guest kernels, else in the lab. IMAGE is the archive of the
+# Debian test image; by default it is built when it is needed.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 payload=$(realpath "$1")
+image=${2:-}
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # A containerd of our own, beside any that this machine has, in a folder that goes with it.
 run_directly() {
@@ -20,7 +22,7 @@ run_directly() {
     timeout 30 sh -c 'until ctr version >/dev/null 2>&1; do kill -0 '$containerd' || exit 1; done' ||
         { cat "$work/log" >&2; exit 1; }
     echo "cuddy: importing the Debian image" >&2
-    ctr images import "$(tests/lab/images.sh | tail -n 1)/debian.tar" >&2
+    ctr images import "${image:-$(tests/lab/images.sh | tail -n 1)/debian.tar}" >&2
     "$payload/tests/demo.sh"
 }
 
@@ -31,8 +33,11 @@ if [ "$found" = direct ]; then
     run_directly
 else
     sed -n 's/^  "summary": "\(.*\)",$/cuddy: \1/p' <<<"$report" >&2
-    echo "cuddy: the lab is a KVM host inside QEMU, 10 to 30 times slower; booting it" >&2
-    target/x86_64-unknown-linux-gnu/release/lab run --payload "$payload" \
-        --seed "$(tests/lab/seed.sh | tail -n 1)" --timeout 300 -- \
-        sh -c 'lab-containerd && /opt/cuddy/tests/demo.sh'
+    echo "cuddy: the lab is a KVM host inside QEMU, 10 to 30 times slower" >&2
+    tests/progress.sh "the lab's image" "1 minute" tests/lab/build.sh >/dev/null
+    images=$(tests/progress.sh "test images from Debian packages" "1 minute" tests/lab/images.sh |
+        tail -n 1)
+    # Without the seed of the tests: importing one image takes less time than making that.
+    target/x86_64-unknown-linux-gnu/release/lab run --payload "$payload" --share "$images" \
+        --timeout 300 -- sh -c 'lab-images /share/debian.tar && /opt/cuddy/tests/demo.sh'
 fi

@@ -65,92 +65,6 @@ images() {
     levels+=("kernel and root file system $passed $failed 0")
 }
 
-# in_lab PROGRAM TEST...: runs the named tests of a program in a lab of its own, where nothing
-# else has left a trace, and adds their results to `counts`. What QEMU's nested virtualisation
-# may break (see tests/lab/README.md) is repeated up to twice, for everybody to see: only those
-# tests that did not pass. Huge pages for guest memory are denied here; `make bench` and `make
-# run` have them.
-in_lab() {
-    local program=$1 try code passed left
-    local deny='echo deny >/sys/kernel/mm/transparent_hugepage/shmem_enabled && exec "$@"'
-    shift
-    for try in 1 2 3; do
-        echo "--- $program: $# tests"
-        "$release/lab" run --payload "$payload" --memory 5120 --seed "$seed" \
-            --timeout 900 --silence 280 -e CUDDY_AGENT=/opt/cuddy/tests/cuddy-agent \
-            -- sh -c "$deny" sh "/opt/cuddy/tests/$program.test" --test-threads=1 --exact "$@" |
-            tee "$results/$program.output"
-        code=${PIPESTATUS[0]}
-        # A program that ended well ran all its tests, however their lines look.
-        if [ "$code" -eq 0 ]; then
-            passed=("$@") left=()
-        else
-            mapfile -t passed < <(sed -n 's/^test \([^ ]*\) \.\.\. ok$/\1/p' "$results/$program.output")
-            mapfile -t left < <(comm -23 <(printf '%s\n' "$@" | sort) \
-                <(printf '%s\n' "${passed[@]}" | sort))
-        fi
-        echo "${#passed[@]} 0" >>"$results/counts"
-        [ "${#left[@]}" -gt 0 ] || return 0
-        set -- "${left[@]}"
-        if [ "$try" -lt 3 ] && [ "$SECONDS" -lt "$deadline" ]; then
-            echo "=== REPEATED: exit code $code from $program, to be repeated: $*"
-        else
-            break
-        fi
-    done
-    echo "0 $#" >>"$results/counts"
-    echo "=== FAILED: $program, exit code $code: $*"
-    return 1
-}
-
-# tests_of FILE: the names of a program's tests, without those that are ignored. Programs run on
-# this machine far enough to tell.
-tests_of() {
-    # shellcheck disable=SC2086 # no filter is no argument
-    comm -23 <("$1" --list --format terse ${FILTER:-} | sed -n 's/: test$//p' | sort) \
-        <("$1" --list --format terse --ignored ${FILTER:-} | sed -n 's/: test$//p' | sort)
-}
-
-# one_of_labs PROGRAM TEST...: as in_lab, but says all at its end, so that nothing is mixed with
-# what another lab says.
-one_of_labs() {
-    local code=0 began=$SECONDS
-    echo "--- $1 begins"
-    in_lab "$@" >"$results/$1.log" 2>&1 || code=1
-    { flock 9; cat "$results/$1.log"; echo "--- $1 took $((SECONDS - began)) s"; } 9>"$results/lock"
-    return "$code"
-}
-
-# All test programs in the payload, or those of the files in TESTS, two labs at a time, since a
-# lab waits for half of its time. After 50 minutes nothing is begun any more, so that what hangs
-# is reported before whoever started this gives up.
-in_labs() {
-    local program code=0 tests ended deadline=$((SECONDS + 3000))
-    local -A running=()
-    for program in "$payload"/tests/*.test; do
-        mapfile -t tests < <(tests_of "$program")
-        program=$(basename "$program" .test)
-        [ -z "${TESTS:-}" ] || [[ " $TESTS " == *" ${program#*-} "* ]] || continue
-        [ "${#tests[@]}" -gt 0 ] || continue
-        if [ "${#running[@]}" -ge 2 ]; then
-            wait -n -p ended "${!running[@]}" || code=1
-            unset "running[$ended]"
-        fi
-        if [ "$SECONDS" -ge "$deadline" ]; then
-            echo "=== FAILED: $program: no time left"
-            echo "0 ${#tests[@]}" >>"$results/counts"
-            code=1
-            continue
-        fi
-        one_of_labs "$program" "${tests[@]}" &
-        running[$!]=$program
-    done
-    for ended in "${!running[@]}"; do
-        wait "$ended" || code=1
-    done
-    return "$code"
-}
-
 e2e() {
     step "building the product for the lab"
     make --no-print-directory payload && gather_tests e2e && gather_tests agent ||
@@ -162,7 +76,30 @@ e2e() {
     images
     local seed
     seed=$(tests/lab/seed.sh | tail -n 1)
-    level "end to end, in the lab" in_labs
+    level "end to end, in the lab" "$release/lab-suite" --payload "$payload" --seed "$seed" \
+        --records target/repeats.json --counts "$results/counts" \
+        --files "${TESTS:-}" --filter "${FILTER:-}"
+    [ -n "${TESTS:-}${FILTER:-}" ] || level "make run without the lab" direct_run
+}
+
+# `make run` as on a machine whose own KVM runs stock guests: inside a lab host, where it does.
+direct_run() {
+    mkdir "$results/share"
+    cp tests/run-demo.sh "$(tests/lab/images.sh | tail -n 1)/debian.tar" "$results/share/"
+    local try
+    for try in 1 2; do
+        "$release/lab" run --payload "$payload" --memory 5120 --share "$results/share" \
+            --timeout 600 --silence 280 -- /share/run-demo.sh /opt/cuddy /share/debian.tar 2>&1 |
+            tee "$results/direct"
+        if [ "${PIPESTATUS[0]}" -eq 0 ] && grep -q 'runs stock guest kernels' "$results/direct" &&
+            grep -q 'exit code (42 was asked for) *42' "$results/direct"; then
+            echo "1 0" >"$results/counts"
+            return 0
+        fi
+        [ "$try" -eq 2 ] || echo "=== REPEATED: make run without the lab"
+    done
+    echo "0 1" >"$results/counts"
+    return 1
 }
 
 case ${1:-all} in

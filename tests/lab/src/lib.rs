@@ -11,4 +11,5 @@ pub mod cpio;
 pub mod frame;
 pub mod instance;
 pub mod qemu;
+pub mod suite;
 pub mod terminal;

@@ -1,0 +1,102 @@
+//! Runs the test programs of a payload in labs, two at a time, and keeps account of them.
+//!
+//! A lab costs half a minute and waits for half of its time, so each program has a lab of its own
+//! and two run side by side, those that took longest last time first. What QEMU's nested
+//! virtualisation may break (`tests/lab/README.md`) is repeated once, in a fresh lab, for everybody
+//! to see. A test that fails twice in a row, in this run or in two runs, fails the run.
+
+pub mod output;
+pub mod program;
+pub mod record;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use program::{Lab, Program, Report};
+use record::Record;
+
+/// Labs at a time; each has two threads that emulate and is idle for half of its time.
+const SIDE_BY_SIDE: usize = 2;
+
+/// How a suite is run.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// How a lab is started.
+    pub lab: Lab,
+    /// Where accounts of earlier runs are, and this one's go.
+    pub records: PathBuf,
+    /// After this time no program is begun any more, so that what hangs is told in time.
+    pub patience: Duration,
+}
+
+/// What came of a suite.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Each program's account, in the order in which they ended.
+    pub reports: Vec<Report>,
+    /// Tests that were repeated in this run and in the one before.
+    pub suspects: Vec<String>,
+}
+
+impl Outcome {
+    /// How many tests passed and failed; a suspect counts as failed.
+    pub fn counts(&self) -> (usize, usize) {
+        let passed: usize = self.reports.iter().map(|report| report.passed.len()).sum();
+        let failed: usize = self.reports.iter().map(|report| report.failed.len()).sum();
+        (passed.saturating_sub(self.suspects.len()), failed + self.suspects.len())
+    }
+
+    /// How many repeats there were.
+    pub fn repeats(&self) -> usize {
+        self.reports.iter().map(|report| report.repeated.len()).sum()
+    }
+}
+
+impl Suite {
+    /// Runs all `programs` and says each one's output and account through `tell` as it ends.
+    ///
+    /// # Errors
+    /// When the account of earlier runs can't be read or this one's not be written.
+    pub fn run(
+        &self,
+        mut programs: Vec<Program>,
+        mut tell: impl FnMut(&Report),
+    ) -> anyhow::Result<Outcome> {
+        let mut record = Record::read(&self.records)?;
+        programs.sort_by_key(|program| std::cmp::Reverse(record.seconds(&program.name)));
+        let deadline = Instant::now() + self.patience;
+        let mut outcome = Outcome::default();
+        let mut waiting = VecDeque::from(programs);
+        let (sender, reports) = mpsc::channel();
+        let mut running = 0;
+        loop {
+            while running < SIDE_BY_SIDE
+                && let Some(program) = waiting.pop_front()
+            {
+                self.begin(program, deadline, sender.clone());
+                running += 1;
+            }
+            if running == 0 {
+                break;
+            }
+            let report = reports.recv()?;
+            running -= 1;
+            tell(&report);
+            outcome.suspects.extend(record.add(&report));
+            outcome.reports.push(report);
+        }
+        record.write(&self.records)?;
+        Ok(outcome)
+    }
+
+    fn begin(&self, program: Program, deadline: Instant, reports: mpsc::Sender<Report>) {
+        let lab = self.lab.clone();
+        thread::spawn(move || {
+            // The receiver outlives all but a panic of its own.
+            let _gone = reports.send(program.run(&lab, deadline));
+        });
+    }
+}
