@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::container::StdioPaths;
+use crate::request::{Mount, StdioPaths};
 use crate::{ContainerId, ExecId};
 
 /// How and when a process ended.
@@ -12,19 +12,6 @@ pub struct Exit {
     pub status: u32,
     /// When it ended, by the host's clock.
     pub at: SystemTime,
-}
-
-/// A mount as a caller names it (`containerd.types.Mount`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mount {
-    /// Filesystem type.
-    pub fstype: String,
-    /// Device, directory or file.
-    pub source: String,
-    /// Path below the root filesystem; empty for its root.
-    pub target: String,
-    /// mount(8) options.
-    pub options: Vec<String>,
 }
 
 /// Something that happened to a container.

@@ -23,7 +23,7 @@ use ttrpc::r#async::transport::Socket;
 use ttrpc::context::{self, Context};
 use ttrpc::{Code, Error as RpcError};
 
-use crate::container::Target;
+use crate::request::Target;
 use crate::stats::Files;
 use crate::stdio::StreamIds;
 use crate::{ContainerId, Error};

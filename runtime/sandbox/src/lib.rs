@@ -21,6 +21,7 @@ pub mod mark;
 pub mod mounts;
 mod network;
 pub mod pod;
+pub mod request;
 pub mod sandbox;
 pub mod sizing;
 mod socket;

@@ -29,12 +29,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cgroup::Cgroup;
-use crate::container::{Container, CreateRequest, ExecRequest, ProcessView, Target};
+use crate::container::{Container, ProcessView};
 use crate::events::{Event, EventKind, Exit};
 use crate::guest::Guest;
 use crate::machine::Machine;
 use crate::mounts::Share;
 use crate::network::Joined;
+use crate::request::{CreateRequest, ExecRequest, Target};
 use crate::stats::Files;
 use crate::storage::Volumes;
 use crate::store::StateDir;

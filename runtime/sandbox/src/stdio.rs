@@ -20,8 +20,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::container::StdioPaths;
 use crate::guest::Guest;
+use crate::request::StdioPaths;
 use crate::{ContainerId, Error, Namespace};
 use copy::{Flow, Sink};
 use target::Output;

@@ -7,8 +7,8 @@ use containerd_shim_protos::types::mount::Mount as RpcMount;
 use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
 use protobuf::{EnumOrUnknown, Message, MessageField};
-use sandbox::container::{CreateRequest, ProcessView, Status, StdioPaths, Target};
-use sandbox::events::Mount;
+use sandbox::container::{ProcessView, Status};
+use sandbox::request::{CreateRequest, Mount, StdioPaths, Target};
 use sandbox::{ContainerId, Error, ExecId};
 
 /// A point in time; before 1970 counts as 1970.

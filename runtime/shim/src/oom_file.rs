@@ -43,8 +43,8 @@ impl OomFiles {
 mod tests {
     use std::time::SystemTime;
 
-    use sandbox::container::StdioPaths;
     use sandbox::events::Exit;
+    use sandbox::request::StdioPaths;
 
     use super::*;
 

@@ -15,7 +15,8 @@ use containerd_shim_protos::sandbox_api::{
 };
 use containerd_shim_protos::sandbox_async::Sandbox as SandboxRpc;
 use protobuf::MessageField;
-use sandbox::container::{ProcessView, Status, Target};
+use sandbox::container::{ProcessView, Status};
+use sandbox::request::Target;
 use sandbox::sandbox::Shutdown;
 use sandbox::{Error, Sandbox, SandboxId, stats};
 use ttrpc::Result as RpcResult;

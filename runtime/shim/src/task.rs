@@ -13,7 +13,7 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::Task;
 use protobuf::MessageField;
-use sandbox::container::{ExecRequest, StdioPaths};
+use sandbox::request::{ExecRequest, StdioPaths};
 use sandbox::sandbox::Shutdown;
 use sandbox::{ContainerId, Error, ExecId, Sandbox, SandboxId, stats};
 use ttrpc::Result as RpcResult;

@@ -119,7 +119,7 @@ fn lines(ranges: &[IdRange]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Mount;
+    use crate::request::Mount;
 
     fn maps(host: u32) -> IdMaps {
         let range = vec![IdRange { container: 0, host, size: 65_536 }];

@@ -12,7 +12,7 @@ use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeF
 use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::{IdMaps, Options, compact, idmap, namespace};
-use crate::events::Mount;
+use crate::request::Mount;
 
 /// Flags of single mounts, of mount(2) and of mount_setattr(2).
 const FLAGS: [(MountFlags, MountAttrFlags); 6] = [

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use vmm_api::MachineConfig;
 
 use super::{Owner, Reply, answer};
-use crate::container::{ProcessState, Target};
+use crate::container::ProcessState;
 use crate::events::EventKind;
+use crate::request::Target;
 use crate::sizing::Limits;
 use crate::stats::Files;
 use crate::{ContainerId, Error, spec};

@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use super::delete::take_from_guest;
 use super::{Booted, Owner, Reply, Slot, answer, boot};
-use crate::container::{Container, CreateRequest, Role, Target};
+use crate::container::{Container, Role};
 use crate::events::EventKind;
 use crate::hooks::{Hooks, Moment};
 use crate::mark::Mark;
+use crate::request::{CreateRequest, Target};
 use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
 use crate::storage::{Plan, Rootfs, Site};

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use super::{Booted, Owner, Reply, Shutdown, Slot, answer};
-use crate::container::Target;
 use crate::events::{EventKind, Exit};
 use crate::hooks::Moment;
+use crate::request::Target;
 use crate::storage::Rootfs;
 use crate::{ContainerId, Error};
 

@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use super::{Owner, Reply, answer};
 use serde_json::Value;
 
-use crate::container::{ExecRequest, Process, ProcessState, SIGKILL, StdioPaths, Target};
+use crate::container::{Process, ProcessState, SIGKILL};
 use crate::events::{EventKind, Exit};
 use crate::hooks::Moment;
+use crate::request::{ExecRequest, StdioPaths, Target};
 use crate::stdio::Streams;
 use crate::{Error, apparmor, spec};
 

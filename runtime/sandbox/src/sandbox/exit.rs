@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::{Owner, Slot};
-use crate::container::{Container, ProcessState, SIGKILL, Target};
+use crate::container::{Container, ProcessState, SIGKILL};
 use crate::events::{EventKind, Exit};
 use crate::guest::Guest;
+use crate::request::Target;
 use crate::stats::{self, Files};
 use crate::{ContainerId, ExecId, stdio};
 

@@ -5,9 +5,10 @@
 use std::time::SystemTime;
 
 use super::{Booted, Owner, Reply, Sandbox, Slot, answer, boot};
-use crate::container::{Container, CreateRequest, ProcessState, Role, StdioPaths, Target};
+use crate::container::{Container, ProcessState, Role};
 use crate::events::{EventKind, Exit};
 use crate::pod::PodFile;
+use crate::request::{CreateRequest, StdioPaths, Target};
 use crate::spec::namespaces::Holder;
 use crate::stdio::{self, Streams};
 use crate::{ContainerId, Error, Pod};

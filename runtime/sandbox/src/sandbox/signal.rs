@@ -7,8 +7,9 @@ use tokio::time::timeout;
 
 use super::{Booted, Owner, Reply, answer};
 use crate::Error;
-use crate::container::{ProcessState, SIGKILL, Target};
+use crate::container::{ProcessState, SIGKILL};
 use crate::events::Exit;
+use crate::request::Target;
 
 /// Largest signal number of Linux.
 const MAX_SIGNAL: u32 = 64;

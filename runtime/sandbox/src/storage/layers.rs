@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::plan::{DISKS, DiskPlan, unsupported};
 use crate::Error;
-use crate::events::Mount;
+use crate::request::Mount;
 
 /// Layers on disks, and how they are joined.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::layers::Layers;
 use crate::Error;
-use crate::events::Mount;
+use crate::request::Mount;
 
 /// How a root filesystem is given to the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
