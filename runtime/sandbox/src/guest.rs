@@ -4,6 +4,7 @@
 mod dial;
 mod network;
 mod storage;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,11 +26,11 @@ use ttrpc::{Code, Error as RpcError};
 
 use crate::request::Target;
 use crate::stats::Files;
-use crate::stdio::StreamIds;
 use crate::{ContainerId, Error};
 use dial::dial;
 
 pub use storage::{GuestDirectory, GuestDisk, GuestMount};
+pub use streams::StreamIds;
 
 /// Deadline of a call that does work in the guest; emulated guests are 30 times slower.
 const WORK: Duration = Duration::from_secs(60);
@@ -124,7 +125,7 @@ impl Guest {
         let request = container::CreateContainerRequest {
             container_id: id.to_string(),
             spec_json: spec.to_string().into_bytes(),
-            streams: Some(streams(ids)).into(),
+            streams: Some(ids.into()).into(),
             ..Default::default()
         };
         let limit = WORK + crate::spec::time_to_create(spec);
@@ -229,7 +230,7 @@ impl Guest {
             container_id: target.container.to_string(),
             exec_id: exec_id(target),
             process_json: oci.to_string().into_bytes(),
-            streams: Some(streams(ids)).into(),
+            streams: Some(ids.into()).into(),
             ..Default::default()
         };
         let answer = self.processes().exec(within(WORK), &request).await;
@@ -324,11 +325,6 @@ fn exec_id(target: &Target) -> String {
 fn process_id(target: &Target) -> ProcessId {
     let container_id = target.container.to_string();
     ProcessId { container_id, exec_id: exec_id(target), ..Default::default() }
-}
-
-fn streams(ids: StreamIds) -> types::Streams {
-    let StreamIds { stdin, stdout, stderr } = ids;
-    types::Streams { stdin, stdout, stderr, ..Default::default() }
 }
 
 /// The agent's answer as an error of the sandbox. The agent's "not found" means that the two

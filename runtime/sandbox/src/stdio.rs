@@ -20,7 +20,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::guest::Guest;
+use crate::guest::{Guest, StreamIds};
 use crate::request::StdioPaths;
 use crate::{ContainerId, Error, Namespace};
 use copy::{Flow, Sink};
@@ -36,17 +36,6 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// Most bytes that may still come: what pipes and sockets on the way hold is far less. The
 /// attack: a guest whose output has no end, so that nobody can stop its pod.
 const REST: usize = 64 << 20;
-
-/// Numbers of a process's streams on the vsock; 0 for none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StreamIds {
-    /// Input.
-    pub stdin: u64,
-    /// Output, or both outputs with a terminal.
-    pub stdout: u64,
-    /// Error output.
-    pub stderr: u64,
-}
 
 /// The running copies of one process. Dropping it ends them.
 #[derive(Debug)]
