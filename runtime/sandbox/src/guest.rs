@@ -112,7 +112,7 @@ impl Guest {
         answer.map(drop).map_err(|error| explain("shutting the guest down", error))
     }
 
-    /// Prepares a container.
+    /// Prepares a container, whose own hooks in the guest may take `hooks` in all.
     ///
     /// # Errors
     /// What the agent answered.
@@ -121,6 +121,7 @@ impl Guest {
         id: &ContainerId,
         spec: &serde_json::Value,
         ids: StreamIds,
+        hooks: Duration,
     ) -> Result<(), Error> {
         let request = container::CreateContainerRequest {
             container_id: id.to_string(),
@@ -128,8 +129,7 @@ impl Guest {
             streams: Some(ids.into()).into(),
             ..Default::default()
         };
-        let limit = WORK + crate::spec::time_to_create(spec);
-        let answer = self.containers().create(within(limit), &request).await;
+        let answer = self.containers().create(within(WORK + hooks), &request).await;
         answer.map(drop).map_err(|error| explain("creating the container in the guest", error))
     }
 

@@ -238,7 +238,8 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
         }
         let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.guest).await?;
         asked = true;
-        booted.guest.create(&id, &guest_spec.spec, ids).await?;
+        let limit = spec::time_to_create(&guest_spec.spec);
+        booted.guest.create(&id, &guest_spec.spec, ids, limit).await?;
         state.step("created");
         Ok(streams)
     }
