@@ -2,6 +2,7 @@
 //! in and are answered in order; readiness and the machine's end are told to all who watch.
 
 mod driver;
+mod image;
 mod launch;
 mod memory;
 

@@ -12,6 +12,7 @@ use vmm_api::{
 };
 
 use super::driver::{Control, Driver};
+use super::image::check_erofs;
 use super::memory::guest_memory;
 use super::{Life, Machine, unexpected};
 use crate::cgroup::{self, Cgroup};
@@ -89,7 +90,7 @@ fn describe(
     let Launch { config, shape, state, .. } = launch;
     let kernel = slots.add(open("guest kernel", &config.kernel)?)?;
     let image = open("guest root image", &config.rootfs)?;
-    crate::storage::check_erofs(&image, &config.rootfs)?;
+    check_erofs(&image, &config.rootfs)?;
     let image = slots.add(image)?;
     let memory = guest_memory(shape.memory().bytes())
         .map_err(|error| Error::failed("making the guest's memory", &error))?;
