@@ -4,6 +4,7 @@
 
 mod devices;
 mod disk;
+mod disk_plan;
 mod follow;
 mod join;
 mod layers;
@@ -15,10 +16,11 @@ mod volumes;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::disk_plan::DiskPlan;
 pub use self::layers::{DiskPath, Join, Layers, Upper};
 pub(crate) use self::memory::is_shared;
 pub(crate) use self::once::Volumes;
-pub use self::plan::{DiskPlan, Plan};
+pub use self::plan::Plan;
 use crate::guest::GuestMount;
 use crate::mounts::{Share, Tree};
 use crate::request::Mount;

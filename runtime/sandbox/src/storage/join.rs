@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::disk::{self, Disk};
+use super::disk_plan::DiskPlan;
 use super::layers::{DiskPath, Join, Layers, Upper};
-use super::plan::DiskPlan;
 use super::{Rootfs, Site, blocking};
 use crate::Error;
 use crate::guest::{GuestDirectory, GuestMount};

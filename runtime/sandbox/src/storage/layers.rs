@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::plan::{DISKS, DiskPlan, unsupported};
+use super::disk_plan::{DISKS, DiskPlan, unsupported};
 use crate::Error;
 use crate::request::Mount;
 
