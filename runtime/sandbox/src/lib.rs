@@ -16,6 +16,7 @@ pub mod guest;
 pub mod hooks;
 pub mod ids;
 pub mod journal;
+mod live;
 pub mod machine;
 pub mod mark;
 pub mod mounts;

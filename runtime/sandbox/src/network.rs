@@ -13,15 +13,14 @@ mod request;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 
 use network::{Interface, Listeners, Netns, Network, Plan, Ports, Watch};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vmm_api::{DeviceConfig, FdSlot, NetConfig, Window};
 
-use crate::guest::Guest;
 use crate::journal::Entry;
+use crate::live::Live;
 use crate::machine::Machine;
 use crate::store::StateDir;
 use crate::{Error, error::chain};
@@ -145,27 +144,22 @@ impl Attached {
     ///
     /// # Errors
     /// What the guest answered, for instance that there is no parameter of a name.
-    pub(crate) async fn connect(
-        self,
-        machine: &Arc<Machine>,
-        guest: &Guest,
-        own: Own,
-    ) -> Result<Joined, Error> {
+    pub(crate) async fn connect(self, live: &Live, own: Own) -> Result<Joined, Error> {
         let Self { network, watch, listeners, parameters, plan, windows, queues } = self;
         let told = request::describe(&plan, &windows, &own);
         let mut wanted = told.clone();
         // Once: no event tells of changes, and containers may have set their own by then.
         wanted.parameters = own.others(parameters);
         wanted.sysctls = own.sysctls();
-        guest.apply_network(&wanted).await?;
+        live.guest.apply_network(&wanted).await?;
         if let Some(listeners) = listeners {
-            tokio::spawn(forward::serve(listeners, guest.clone(), Arc::clone(machine)));
+            tokio::spawn(forward::serve(listeners, live.clone()));
         }
-        let (machine, guest) = (Arc::clone(machine), guest.clone());
         let known = follow::Known { plan, told, windows, queues, own };
         let (undone, joined) = watch::channel(());
+        let live = live.clone();
         tokio::spawn(async move {
-            follow::run(network, watch, known, (machine, guest)).await;
+            follow::run(network, watch, known, live).await;
             drop(undone);
         });
         Ok(Joined(Some(joined)))

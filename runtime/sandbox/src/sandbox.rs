@@ -31,9 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::cgroup::Cgroup;
 use crate::container::{Container, ProcessView};
 use crate::events::{Event, EventKind, Exit};
-use crate::guest::Guest;
-use crate::machine::Machine;
-use crate::mounts::Share;
+use crate::live::Live;
 use crate::network::Joined;
 use crate::request::{CreateRequest, ExecRequest, Target};
 use crate::stats::Files;
@@ -47,15 +45,13 @@ type Step = Box<dyn FnOnce(&mut Owner) + Send>;
 /// Where a caller waits for an answer.
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// A machine whose guest serves.
+/// A machine whose guest serves, and what its containers have in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Booted {
-    pub(crate) machine: Arc<Machine>,
-    pub(crate) share: Arc<Share>,
-    /// What of it is not one container's alone.
-    pub(crate) volumes: Arc<Volumes>,
-    pub(crate) guest: Guest,
-    pub(crate) network: Joined,
+struct Booted {
+    live: Live,
+    /// Volumes that several containers may have.
+    volumes: Arc<Volumes>,
+    network: Joined,
 }
 
 /// Where the machine is in its life; each state holds what exists in it.

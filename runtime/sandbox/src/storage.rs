@@ -22,9 +22,9 @@ pub(crate) use self::memory::is_shared;
 pub(crate) use self::once::Volumes;
 pub use self::plan::Plan;
 use crate::guest::GuestMount;
+use crate::live::Live;
 use crate::mounts::{Share, Tree};
 use crate::request::Mount;
-use crate::sandbox::Booted;
 use crate::store::StateDir;
 use crate::{ContainerId, Error};
 use disk::Disk;
@@ -36,7 +36,9 @@ use once::Place;
 pub(crate) struct Site<'a> {
     pub(crate) container: &'a ContainerId,
     pub(crate) state: &'a StateDir,
-    pub(crate) booted: &'a Booted,
+    pub(crate) live: &'a Live,
+    /// What several containers of the pod may have.
+    pub(crate) volumes: &'a Arc<Volumes>,
     /// Whether the container shares the pod's memory at `/dev/shm`.
     pub(crate) shares_memory: bool,
 }
@@ -61,7 +63,7 @@ impl Rootfs {
     /// [`Error::Failed`] or [`Error::Invalid`]; what was done on the host may be left to
     /// [`StateDir::destroy_container`].
     pub(crate) async fn prepare(plan: Plan, site: Site<'_>) -> Result<Self, Error> {
-        let made = site.state.create_container(site.container, &site.booted.share);
+        let made = site.state.create_container(site.container, &site.live.share);
         made.map_err(|error| Error::failed("making the container's share", &error))?;
         let mut rootfs = Self::default();
         match rootfs.carry_out(plan, &site).await {
@@ -70,7 +72,7 @@ impl Rootfs {
                 Ok(rootfs)
             }
             Err(error) => {
-                rootfs.undo(site.booted).await.unwrap_or_else(|left| log::warn!("{left}"));
+                rootfs.undo(site.live).await.unwrap_or_else(|left| log::warn!("{left}"));
                 Err(error)
             }
         }
@@ -82,7 +84,7 @@ impl Rootfs {
             Plan::Shared(mounts) => {
                 let root = state.mount_point(container, Path::new("rootfs"), true);
                 let root = root.map_err(|e| Error::failed("making the root's mount point", &e))?;
-                let (scaffold, share) = (state.scaffold(), site.booted.share.clone());
+                let (scaffold, share) = (state.scaffold(), site.live.share.clone());
                 blocking(move || mount_all(&mounts, &root, &scaffold, &share)).await?;
                 Ok(format!("{}/{container}/rootfs", agent_api::SHARE_DIR))
             }
@@ -101,14 +103,14 @@ impl Rootfs {
     ///
     /// # Errors
     /// The guest does not let go of something: it may hold what is not written yet.
-    pub(crate) async fn undo(mut self, booted: &Booted) -> Result<(), Error> {
+    pub(crate) async fn undo(mut self, live: &Live) -> Result<(), Error> {
         self.followers.clear();
         let mut undone = Ok(());
         for mounted in self.mounted.into_iter().rev() {
-            undone = undone.and(booted.guest.unmount(&mounted).await);
+            undone = undone.and(live.guest.unmount(&mounted).await);
         }
         for disk in self.disks.into_iter().rev() {
-            undone = undone.and(disk.release(booted).await);
+            undone = undone.and(disk.release(live).await);
         }
         self.places.clear();
         undone

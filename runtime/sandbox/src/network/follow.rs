@@ -2,7 +2,6 @@
 //! the pod runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use agent_api::network::ApplyRequest;
@@ -13,7 +12,7 @@ use vmm_api::Window;
 use super::request::{Own, describe};
 use super::{attach, blocking, wrong};
 use crate::Error;
-use crate::guest::Guest;
+use crate::live::Live;
 use crate::machine::Machine;
 
 /// After a failure the namespace is looked at again although nothing in it changes; each further
@@ -64,27 +63,17 @@ enum Look {
 }
 
 /// Follows until the machine's end, and undoes what was done to the namespace then.
-pub(super) async fn run(
-    network: Network,
-    watch: Watch,
-    known: Known,
-    (machine, guest): (Arc<Machine>, Guest),
-) {
+pub(super) async fn run(network: Network, watch: Watch, known: Known, live: Live) {
     let mut network = Some(network);
     tokio::select! {
-        () = follow(&mut network, watch, known, (&machine, &guest)) => {}
-        _ = machine.ended() => {}
+        () = follow(&mut network, watch, known, &live) => {}
+        _ = live.machine.ended() => {}
     }
     // Its drop talks to the kernel.
     let _undone = tokio::task::spawn_blocking(move || drop(network)).await;
 }
 
-async fn follow(
-    network: &mut Option<Network>,
-    mut watch: Watch,
-    mut known: Known,
-    (machine, guest): (&Machine, &Guest),
-) {
+async fn follow(network: &mut Option<Network>, mut watch: Watch, mut known: Known, live: &Live) {
     let mut retry = Retry::default();
     while network.is_some() {
         let anyway = tokio::select! {
@@ -97,7 +86,7 @@ async fn follow(
             }
             () = retry.due() => true,
         };
-        match known.update(network, (machine, guest), anyway).await {
+        match known.update(network, live, anyway).await {
             Ok(Look::Same) => {}
             Ok(Look::Followed) => retry = Retry::default(),
             Ok(Look::Failed) => retry.after_failure(),
@@ -120,7 +109,7 @@ impl Known {
     async fn update(
         &mut self,
         held: &mut Option<Network>,
-        (machine, guest): (&Machine, &Guest),
+        live: &Live,
         anyway: bool,
     ) -> Result<Look, Error> {
         let plan = ask(held, Network::scan).await?;
@@ -131,7 +120,7 @@ impl Known {
         self.plan = plan.clone();
         let mut look = Look::Followed;
         for interface in &plan.interfaces {
-            if let Err(error) = self.welcome(held, interface, machine).await {
+            if let Err(error) = self.welcome(held, interface, &live.machine).await {
                 log::warn!("interface {} of the pod's network: {error}", interface.link.name);
                 look = Look::Failed;
             }
@@ -143,13 +132,13 @@ impl Known {
         if wanted != self.told {
             // A refusal leaves the guest with a part of it.
             self.told = ApplyRequest::default();
-            guest.apply_network(&wanted).await?;
+            live.guest.apply_network(&wanted).await?;
             self.told = wanted;
         }
         let gone: Vec<(u32, Window)> = self.windows.clone().into_iter().collect();
         for (index, window) in gone.into_iter().filter(|(index, _)| !stays(index)) {
             part(held, index).await?;
-            machine.detach(window).await?;
+            live.machine.detach(window).await?;
             self.windows.remove(&index);
         }
         Ok(look)

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::chain;
 use crate::guest::Guest;
-use crate::machine::Machine;
+use crate::live::Live;
 
 /// Connections at one time; further ones wait to be accepted. Each costs two buffers here and in
 /// the guest.
@@ -35,13 +35,13 @@ pub(super) fn listen(network: &Network) -> Option<Listeners> {
 }
 
 /// Serves until the machine's end.
-pub(super) async fn serve(listeners: Listeners, guest: Guest, machine: Arc<Machine>) {
+pub(super) async fn serve(listeners: Listeners, live: Live) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let serve = async {
         while let Ok(room) = Arc::clone(&room).acquire_owned().await {
             match listeners.accept().await {
                 Ok((stream, address)) => {
-                    tokio::spawn(carry(stream, address, (guest.clone(), room)));
+                    tokio::spawn(carry(stream, address, (live.guest.clone(), room)));
                 }
                 Err(error) => {
                     log::warn!("accepting a connection to the pod's loopback: {error}");
@@ -52,7 +52,7 @@ pub(super) async fn serve(listeners: Listeners, guest: Guest, machine: Arc<Machi
     };
     tokio::select! {
         () = serve => {}
-        _ = machine.ended() => {}
+        _ = live.machine.ended() => {}
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{Booted, Owner, Phase, heartbeat};
 use crate::cgroup::Cgroup;
 use crate::guest::Guest;
+use crate::live::Live;
 use crate::machine::{self, Launch};
 use crate::mounts::Share;
 use crate::network::Joined;
@@ -86,11 +87,11 @@ impl Owner {
         match &outcome {
             Ok(booted) => {
                 self.phase = Phase::Running(booted.clone());
-                let machine = booted.machine.clone();
+                let machine = booted.live.machine.clone();
                 self.run(async move { machine.ended().await }, |owner, end| {
                     owner.machine_ended(&end)
                 });
-                self.run(heartbeat::watch(booted.clone(), patience), |owner, reason| {
+                self.run(heartbeat::watch(booted.live.clone(), patience), |owner, reason| {
                     reason.iter().for_each(|reason| owner.guest_lost(reason));
                 });
             }
@@ -150,12 +151,13 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     configuration.sysctls.extend(sysctls);
     guest.configure(&configuration).await?;
     state.step("configured");
+    let live = Live { machine, guest, share };
     let mut joined = Joined::default();
     if let Some(network) = network {
-        joined = network.connect(&machine, &guest, own).await?;
+        joined = network.connect(&live, own).await?;
         state.step("network");
     }
-    Ok(Booted { machine, share, volumes: Arc::default(), guest, network: joined })
+    Ok(Booted { live, volumes: Arc::default(), network: joined })
 }
 
 /// The pod's own, or the beginning of its name (pure). Identifiers are ASCII, and may be longer.

@@ -22,7 +22,11 @@ impl Owner {
         };
         let asked = id.clone();
         let work = async move {
-            if pause { booted.guest.pause(&asked).await } else { booted.guest.resume(&asked).await }
+            if pause {
+                booted.live.guest.pause(&asked).await
+            } else {
+                booted.live.guest.resume(&asked).await
+            }
         };
         self.run(work, move |owner, outcome| {
             if outcome.is_ok() {
@@ -64,9 +68,9 @@ impl Owner {
         let mut notes = Vec::new();
         spec::translate_resources(map, &mut notes);
         notes.iter().for_each(|note| log::info!("container {id}: {note}"));
-        let beyond = beyond(&resources, booted.machine.shape());
+        let beyond = beyond(&resources, booted.live.machine.shape());
         beyond.iter().for_each(|limit| log::warn!("container {id}: {limit}"));
-        let work = async move { booted.guest.update(&id, &resources).await };
+        let work = async move { booted.live.guest.update(&id, &resources).await };
         self.run(work, |_, outcome| answer(reply, outcome));
     }
 
@@ -75,7 +79,7 @@ impl Owner {
             Ok(booted) => booted,
             Err(error) => return answer(reply, Err(error)),
         };
-        let work = async move { booted.guest.pod_stats().await };
+        let work = async move { booted.live.guest.pod_stats().await };
         self.run(work, |_, outcome| answer(reply, outcome));
     }
 
@@ -96,7 +100,7 @@ impl Owner {
             (true, last, _) => answer(reply, Ok(last.unwrap_or_default())),
             (false, _, Err(error)) => answer(reply, Err(error)),
             (false, _, Ok(booted)) => {
-                let work = async move { booted.guest.stats(&id).await };
+                let work = async move { booted.live.guest.stats(&id).await };
                 self.run(work, |_, outcome| answer(reply, outcome));
             }
         }

@@ -107,7 +107,7 @@ impl Owner {
         let id = request.id.clone();
         let hooks = outcome.as_ref().ok().and_then(|made| made.hooks.clone());
         let made = outcome.and_then(|made| self.still_up(made));
-        let marked = made.and_then(|made| Ok((self.mark(made.booted.machine.pid())?, made)));
+        let marked = made.and_then(|made| Ok((self.mark(made.booted.live.machine.pid())?, made)));
         let ((pid, mark), made) = match marked {
             Ok((_, made)) if reply.is_closed() => return self.unwanted(id, made),
             Ok(marked) => marked,
@@ -118,8 +118,8 @@ impl Owner {
         container.rootfs = Some(made.rootfs);
         container.hooks = made.hooks;
         self.present(request, container, reply);
-        self.watch_oom(&id, &made.booted.guest);
-        self.watch_exit(Target { container: id, exec: None }, &made.booted.guest);
+        self.watch_oom(&id, &made.booted.live.guest);
+        self.watch_exit(Target { container: id, exec: None }, &made.booted.live.guest);
     }
 
     /// Forgets a container that could not be made; `hooks` have yet to be told of its end.
@@ -132,7 +132,7 @@ impl Owner {
     ) {
         self.run(tell_the_end(hooks), move |owner, ()| {
             owner.containers.remove(&id);
-            let share = owner.booted().ok().map(|booted| booted.share);
+            let share = owner.booted().ok().map(|booted| booted.live.share);
             if let Err(left) = owner.state.destroy_container(&id, share.as_deref()) {
                 log::warn!("cleaning up after container {id}: {left}");
             }
@@ -185,9 +185,9 @@ impl Owner {
         let work = async move {
             let Made { booted, rootfs, hooks, streams } = made;
             drop(streams);
-            let let_go = take_from_guest(&removed, Some(rootfs), &booted).await;
+            let let_go = take_from_guest(&removed, Some(rootfs), &booted.live).await;
             tell_the_end(hooks).await;
-            (let_go, state.destroy_container(&removed, Some(&booted.share)))
+            (let_go, state.destroy_container(&removed, Some(&booted.live.share)))
         };
         self.run(work, move |owner, (let_go, undone)| {
             owner.careful |= let_go.is_err();
@@ -207,7 +207,7 @@ impl Owner {
         }
         self.score = Some(score);
         if let Ok(booted) = self.booted()
-            && let Err(error) = cgroup::set_oom_score(booted.machine.pid(), score)
+            && let Err(error) = cgroup::set_oom_score(booted.live.machine.pid(), score)
         {
             log::warn!("{error}");
         }
@@ -223,7 +223,13 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     let (mut rootfs, mut hooked, mut asked) = (None, false, false);
     let streams = async {
         state.step("create");
-        let site = Site { container: &id, state: &state, booted: &booted, shares_memory };
+        let site = Site {
+            container: &id,
+            state: &state,
+            live: &booted.live,
+            volumes: &booted.volumes,
+            shares_memory,
+        };
         let rootfs = rootfs.insert(Rootfs::prepare(plan, site).await?);
         let mut guest_spec = spec::translate(host_spec, &id, &rootfs.guest_path)?;
         rootfs.show(&mut guest_spec, &request.bundle, site).await?;
@@ -234,12 +240,12 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
         }
         if let Some(hooks) = &hooks {
             hooked = true;
-            hooks.run(Moment::Create, booted.machine.pid()).await?;
+            hooks.run(Moment::Create, booted.live.machine.pid()).await?;
         }
-        let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.guest).await?;
+        let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.live.guest).await?;
         asked = true;
         let limit = spec::time_to_create(&guest_spec.spec);
-        booted.guest.create(&id, &guest_spec.spec, ids, limit).await?;
+        booted.live.guest.create(&id, &guest_spec.spec, ids, limit).await?;
         state.step("created");
         Ok(streams)
     }
@@ -249,8 +255,8 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
         (Err(error), rootfs) => {
             let left = match rootfs {
                 // What it could not make in time it may still be making.
-                rootfs if asked => take_from_guest(&id, rootfs, &booted).await,
-                Some(rootfs) => rootfs.undo(&booted).await,
+                rootfs if asked => take_from_guest(&id, rootfs, &booted.live).await,
+                Some(rootfs) => rootfs.undo(&booted.live).await,
                 None => Ok(()),
             };
             if let Err(left) = left {

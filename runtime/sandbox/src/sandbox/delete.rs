@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::{Booted, Owner, Reply, Shutdown, Slot, answer};
+use super::{Owner, Reply, Shutdown, Slot, answer};
 use crate::events::{EventKind, Exit};
 use crate::hooks::Moment;
+use crate::live::Live;
 use crate::request::Target;
 use crate::storage::Rootfs;
 use crate::{ContainerId, Error};
@@ -30,7 +31,7 @@ impl Owner {
         if accepted.is_ok()
             && let Ok(booted) = self.booted()
         {
-            let work = async move { booted.guest.delete_process(&target).await };
+            let work = async move { booted.live.guest.delete_process(&target).await };
             self.run(work, |_, outcome| note(outcome));
         }
         answer(reply, accepted);
@@ -51,12 +52,12 @@ impl Owner {
             Err(error) => return answer(reply, Err(error)),
         };
         let booted = self.booted().ok();
-        let share = booted.as_ref().map(|booted| booted.share.clone());
+        let share = booted.as_ref().map(|booted| booted.live.share.clone());
         let booted = booted.filter(|_| rootfs.is_some());
         let (state, asked) = (self.state.clone(), id.clone());
         let work = async move {
             let let_go = match booted {
-                Some(booted) => take_from_guest(&asked, rootfs, &booted).await,
+                Some(booted) => take_from_guest(&asked, rootfs, &booted.live).await,
                 None => Ok(()),
             };
             let undone = state.destroy_container(&asked, share.as_deref());
@@ -110,11 +111,11 @@ impl Owner {
 pub(super) async fn take_from_guest(
     id: &ContainerId,
     rootfs: Option<Rootfs>,
-    booted: &Booted,
+    live: &Live,
 ) -> Result<(), Error> {
-    let deleted = booted.guest.delete(id).await;
+    let deleted = live.guest.delete(id).await;
     let undone = match rootfs {
-        Some(rootfs) => rootfs.undo(booted).await,
+        Some(rootfs) => rootfs.undo(live).await,
         None => Ok(()),
     };
     deleted.and(undone)

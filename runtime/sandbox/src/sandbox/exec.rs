@@ -57,16 +57,16 @@ impl Owner {
         let work = async move {
             let mut streams = None;
             if let Some((process, stdio)) = start {
-                let (made, ids) = Streams::connect(&stdio, &owner, &booted.guest).await?;
+                let (made, ids) = Streams::connect(&stdio, &owner, &booted.live.guest).await?;
                 streams = Some(made);
-                booted.guest.exec(&asked, &process, ids).await?;
+                booted.live.guest.exec(&asked, &process, ids).await?;
             }
-            booted.guest.start(&asked).await?;
+            booted.live.guest.start(&asked).await?;
             if asked.exec.is_none() {
                 state.step("started");
             }
             if let Some(hooks) = hooks {
-                hooks.run(Moment::Started, booted.machine.pid()).await?;
+                hooks.run(Moment::Started, booted.live.machine.pid()).await?;
             }
             Ok(streams)
         };
@@ -146,7 +146,7 @@ impl Owner {
                 self.send_size(&booted, target.clone(), size, None);
             }
             if target.exec.is_some() {
-                self.watch_exit(target.clone(), &booted.guest);
+                self.watch_exit(target.clone(), &booted.live.guest);
             }
         }
         if unwanted {
@@ -164,7 +164,7 @@ impl Owner {
     fn send_signal(&self, target: Target, signal: u32) {
         let Ok(booted) = self.booted() else { return };
         let all = target.exec.is_none();
-        let work = async move { booted.guest.signal(&target, signal, all).await };
+        let work = async move { booted.live.guest.signal(&target, signal, all).await };
         self.run(work, |_, outcome| {
             if let Err(error) = outcome {
                 log::debug!("{error}");

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Booted;
 use crate::Error;
+use crate::live::Live;
 
 /// Pause between an answer and the next question.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -18,8 +18,8 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Waits until the guest is lost, and tells why, or until the machine is over.
-pub(super) async fn watch(booted: Booted, least: Duration) -> Option<String> {
-    let Booted { machine, guest, .. } = booted;
+pub(super) async fn watch(live: Live, least: Duration) -> Option<String> {
+    let Live { machine, guest, .. } = live;
     let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
     let ask = move || {
         let guest = guest.clone();

@@ -104,7 +104,7 @@ impl Owner {
                 return self.close_if_done();
             }
         };
-        let container = Container::new(role, &request, booted.machine.pid(), streams);
+        let container = Container::new(role, &request, booted.live.machine.pid(), streams);
         self.present(request, container, reply);
     }
 

@@ -96,7 +96,7 @@ impl Owner {
         if self.blame.is_some() {
             return;
         }
-        let machine = booted.machine.clone();
+        let machine = booted.live.machine.clone();
         log::error!("guest lost: {reason}");
         self.blame = Some(reason.to_owned());
         tokio::spawn(async move { end_lost(&machine).await });
@@ -105,7 +105,7 @@ impl Owner {
     /// Takes note that the machine is over, and with it all that ran in it.
     pub(super) fn machine_ended(&mut self, end: &End) {
         let Phase::Running(booted) = &self.phase else { return };
-        clear(&booted.share);
+        clear(&booted.live.share);
         // What the machine said of itself is the truth, unless it was this process that ended it.
         let own = !matches!(end.end, MachineEnd::Stopped | MachineEnd::Killed);
         let reason = match self.blame.take().filter(|_| !own) {
@@ -146,7 +146,7 @@ async fn end_lost(machine: &Machine) {
 /// process may end after this.
 async fn end(mut booted: Booted, properly: bool) {
     end_machine(&booted, properly).await;
-    clear(&booted.share);
+    clear(&booted.live.share);
     booted.network.undone().await;
 }
 
@@ -159,23 +159,23 @@ fn clear(share: &Share) {
 
 async fn end_machine(booted: &Booted, properly: bool) {
     let power_off = async {
-        if let Err(error) = booted.guest.shutdown(FLUSH).await {
+        if let Err(error) = booted.live.guest.shutdown(FLUSH).await {
             log::debug!("{error}");
         }
-        booted.machine.ended().await
+        booted.live.machine.ended().await
     };
     if properly {
         tokio::select! {
             _ = power_off => return,
-            waited = given_up(|| booted.guest.check()) => {
+            waited = given_up(|| booted.live.guest.check()) => {
                 log::warn!("the guest did not power off within {} s", waited.as_secs());
             }
         }
     }
-    if let Err(error) = booted.machine.stop().await {
+    if let Err(error) = booted.live.machine.stop().await {
         log::debug!("{error}");
     }
-    booted.machine.ended().await;
+    booted.live.machine.ended().await;
 }
 
 /// Returns when a guest that powers off is waited for no more, with how long that was: its agent

@@ -46,9 +46,9 @@ impl Owner {
         let work = async move {
             // A frozen process would die only when thawed.
             if resume {
-                booted.guest.resume(&target.container).await?;
+                booted.live.guest.resume(&target.container).await?;
             }
-            booted.guest.signal(&target, signal, all).await
+            booted.live.guest.signal(&target, signal, all).await
         };
         self.run(work, move |owner, outcome| {
             if resume {
@@ -112,7 +112,7 @@ impl Owner {
         size: (u32, u32),
         reply: Option<Reply<()>>,
     ) {
-        let guest = booted.guest.clone();
+        let guest = booted.live.guest.clone();
         let work = async move { guest.resize(&target, size).await };
         self.run(work, move |_, outcome| match reply {
             Some(reply) => answer(reply, outcome),

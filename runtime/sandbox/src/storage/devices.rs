@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::disk::{self, Disk};
 use crate::Error;
 use crate::guest::GuestMount;
-use crate::sandbox::Booted;
+use crate::live::Live;
 
 /// A block device of the host that a container is to have.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,17 +29,17 @@ struct Wanted {
 pub(super) async fn attach(
     spec: &mut Value,
     notes: &mut Vec<String>,
-    booted: &Booted,
+    live: &Live,
 ) -> (Vec<Disk>, Result<(), Error>) {
     let mut disks = Vec::new();
-    let outcome = attach_all(spec, notes, booted, &mut disks).await;
+    let outcome = attach_all(spec, notes, live, &mut disks).await;
     (disks, outcome)
 }
 
 async fn attach_all(
     spec: &mut Value,
     notes: &mut Vec<String>,
-    booted: &Booted,
+    live: &Live,
     disks: &mut Vec<Disk>,
 ) -> Result<(), Error> {
     let all_wanted = wanted(spec);
@@ -59,7 +59,7 @@ async fn attach_all(
         check(&file, wanted.numbers).map_err(|reason| {
             Error::Invalid(format!("block device {}: {reason}", node.display()))
         })?;
-        let disk = Disk::attach(file, read_only, &GuestMount::default(), booted).await?;
+        let disk = Disk::attach(file, read_only, &GuestMount::default(), live).await?;
         renumber(spec, &wanted, disk.guest.numbers);
         disks.push(disk);
     }

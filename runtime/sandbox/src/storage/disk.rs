@@ -9,7 +9,7 @@ use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 use super::blocking;
 use crate::Error;
 use crate::guest::{GuestDisk, GuestMount};
-use crate::sandbox::Booted;
+use crate::live::Live;
 
 /// A disk that the guest has.
 #[derive(Debug)]
@@ -29,16 +29,16 @@ impl Disk {
         file: File,
         read_only: bool,
         mount: &GuestMount,
-        booted: &Booted,
+        live: &Live,
     ) -> Result<Self, Error> {
         let device = BlockConfig::new(FdSlot(0), read_only, "")
             .map_err(|error| Error::Invalid(error.to_string()))?;
         let file = OwnedFd::from(file);
-        let window = booted.machine.attach(DeviceConfig::Block(device), vec![file]).await?;
-        match booted.guest.attach(window, mount).await {
+        let window = live.machine.attach(DeviceConfig::Block(device), vec![file]).await?;
+        match live.guest.attach(window, mount).await {
             Ok(guest) => Ok(Self { window, mount_point: mount.mount_point.clone(), guest }),
             Err(error) => {
-                let released = release(window, &mount.mount_point, booted).await;
+                let released = release(window, &mount.mount_point, live).await;
                 released.unwrap_or_else(|left| log::warn!("{left}"));
                 Err(error)
             }
@@ -49,15 +49,15 @@ impl Disk {
     ///
     /// # Errors
     /// The guest does not let go of it: it may hold what is not written yet.
-    pub(super) async fn release(self, booted: &Booted) -> Result<(), Error> {
-        release(self.window, &self.mount_point, booted).await
+    pub(super) async fn release(self, live: &Live) -> Result<(), Error> {
+        release(self.window, &self.mount_point, live).await
     }
 }
 
-async fn release(window: Window, mount_point: &str, booted: &Booted) -> Result<(), Error> {
+async fn release(window: Window, mount_point: &str, live: &Live) -> Result<(), Error> {
     // While the guest may still use it, its window stays taken.
-    booted.guest.detach(window, mount_point).await?;
-    booted.machine.detach(window).await
+    live.guest.detach(window, mount_point).await?;
+    live.machine.detach(window).await
 }
 
 /// Opens a disk's file or device.

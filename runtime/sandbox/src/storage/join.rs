@@ -37,12 +37,12 @@ impl Rootfs {
         for part in &plan.parts {
             let file = disk::open(part, true).await?;
             let bare = GuestMount::default();
-            let disk = Disk::attach(file, true, &bare, site.booted).await?;
+            let disk = Disk::attach(file, true, &bare, site.live).await?;
             mount.options.push(format!("device={}", disk.guest.node));
             self.disks.push(disk);
         }
         let file = disk::open(&plan.source, plan.read_only).await?;
-        let disk = Disk::attach(file, plan.read_only, &mount, site.booted).await?;
+        let disk = Disk::attach(file, plan.read_only, &mount, site.live).await?;
         self.disks.push(disk);
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Rootfs {
         let mount_point = mount_point(site, "root");
         let fstype = "overlay".to_owned();
         let mount = GuestMount { mount_point, fstype, options, ..GuestMount::default() };
-        site.booted.guest.mount(&mount).await?;
+        site.live.guest.mount(&mount).await?;
         self.mounted.push(mount.mount_point.clone());
         Ok(mount.mount_point)
     }

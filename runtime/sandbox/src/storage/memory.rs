@@ -54,7 +54,7 @@ pub(super) async fn show(
     };
     let memory = blocking(look).await?;
     let Some(memory) = memory else { return Ok(None) };
-    site.booted.guest.mount(&memory.mount).await?;
+    site.live.guest.mount(&memory.mount).await?;
     Ok(Some(memory.path))
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn share_shm(spec: &mut Value, site: Site<'_>) -> Result<(), Er
         options,
         directories: Vec::new(),
     };
-    site.booted.guest.mount(&memory).await?;
+    site.live.guest.mount(&memory).await?;
     let flags = memory.options.into_iter().filter(|option| !option.contains('='));
     let options: Vec<String> = flags.chain(["bind".to_owned()]).collect();
     mount["type"] = "bind".into();

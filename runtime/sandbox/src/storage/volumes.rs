@@ -78,7 +78,7 @@ impl Rootfs {
             }
         }
         memory::share_shm(&mut guest.spec, site).await?;
-        let disks = devices::attach(&mut guest.spec, &mut guest.notes, site.booted).await;
+        let disks = devices::attach(&mut guest.spec, &mut guest.notes, site.live).await;
         let (disks, outcome) = disks;
         self.disks.extend(disks);
         outcome
@@ -99,7 +99,7 @@ impl Rootfs {
             let read_only = bind.read_only != ReadOnly::Nothing;
             let file = disk::open(&source, read_only).await?;
             let bare = GuestMount::default();
-            let disk = Disk::attach(file, read_only, &bare, site.booted).await?;
+            let disk = Disk::attach(file, read_only, &bare, site.live).await?;
             let node = disk.guest.node.clone();
             self.disks.push(disk);
             return Ok(Shown::At(node));
@@ -114,8 +114,8 @@ impl Rootfs {
             return Ok(Shown::At(path));
         }
         let (bind, state) = (bind.clone(), site.state.clone());
-        let (container, share) = (site.container.clone(), site.booted.share.clone());
-        let volumes = Arc::clone(&site.booted.volumes);
+        let (container, share) = (site.container.clone(), site.live.share.clone());
+        let volumes = Arc::clone(site.volumes);
         let work = move || {
             let doing = format!("bind mount of {}", source.display());
             let failed = |error: io::Error| Error::failed(&doing, &error);
