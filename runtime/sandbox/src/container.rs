@@ -15,9 +15,9 @@ use crate::events::Exit;
 use crate::hooks::Hooks;
 use crate::mark::Mark;
 use crate::request::{CreateRequest, StdioPaths, Target};
-use crate::stats::Files;
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
+use crate::usage::Files;
 use crate::{Error, ExecId};
 
 /// The signal that nobody can ignore.

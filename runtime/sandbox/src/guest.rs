@@ -25,7 +25,7 @@ use ttrpc::context::{self, Context};
 use ttrpc::{Code, Error as RpcError};
 
 use crate::request::Target;
-use crate::stats::Files;
+use crate::usage::Files;
 use crate::{ContainerId, Error};
 use dial::dial;
 

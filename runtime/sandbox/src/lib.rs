@@ -28,10 +28,10 @@ pub mod sizing;
 mod socket;
 pub mod spawn;
 pub mod spec;
-pub mod stats;
 pub mod stdio;
 pub mod storage;
 pub mod store;
+pub mod usage;
 
 pub use config::{Config, ConfigError};
 pub use error::Error;

@@ -34,9 +34,9 @@ use crate::events::{Event, EventKind, Exit};
 use crate::live::Live;
 use crate::network::Joined;
 use crate::request::{CreateRequest, ExecRequest, Target};
-use crate::stats::Files;
 use crate::storage::Volumes;
 use crate::store::StateDir;
+use crate::usage::Files;
 use crate::{ContainerId, Error, ExecId, Namespace, SandboxId};
 
 /// A piece of work for the owner.

@@ -14,6 +14,7 @@ mod error;
 mod info;
 mod listen;
 mod logger;
+mod metrics;
 mod oom_file;
 mod pod_config;
 mod publish;

@@ -18,12 +18,13 @@ use protobuf::MessageField;
 use sandbox::container::{ProcessView, Status};
 use sandbox::request::Target;
 use sandbox::sandbox::Shutdown;
-use sandbox::{Error, Sandbox, SandboxId, stats};
+use sandbox::{Error, Sandbox, SandboxId};
 use ttrpc::Result as RpcResult;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::convert;
 use crate::error::status;
+use crate::metrics;
 use crate::pod_config;
 
 /// Signal that ends a pod.
@@ -207,7 +208,7 @@ impl SandboxRpc for SandboxService {
     ) -> RpcResult<SandboxMetricsResponse> {
         self.view(&request.sandbox_id).await?;
         let files = self.sandbox.pod_stats().await.map_err(status)?;
-        let metrics = stats::metrics(&files);
+        let metrics = metrics::metrics(&files);
         let any = convert::any("io.containerd.cgroups.v2.Metrics", &metrics).map_err(status)?;
         let mut response = SandboxMetricsResponse::default();
         let metric = response.metrics.mut_or_insert_default();

@@ -15,12 +15,13 @@ use containerd_shim_protos::shim_async::Task;
 use protobuf::MessageField;
 use sandbox::request::{ExecRequest, StdioPaths};
 use sandbox::sandbox::Shutdown;
-use sandbox::{ContainerId, Error, ExecId, Sandbox, SandboxId, stats};
+use sandbox::{ContainerId, Error, ExecId, Sandbox, SandboxId};
 use ttrpc::Result as RpcResult;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::convert::{self, target};
 use crate::error::status;
+use crate::metrics;
 
 /// The Task service of one sandbox, for versions 2 and 3.
 #[derive(Debug)]
@@ -151,7 +152,7 @@ impl Task for TaskService {
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> RpcResult<StatsResponse> {
         let files = self.sandbox.stats(container(&request.id)?).await.map_err(status)?;
-        let metrics = stats::metrics(&files);
+        let metrics = metrics::metrics(&files);
         let any = convert::any("io.containerd.cgroups.v2.Metrics", &metrics).map_err(status)?;
         Ok(StatsResponse { stats: MessageField::some(any), ..StatsResponse::default() })
     }

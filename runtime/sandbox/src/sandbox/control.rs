@@ -8,7 +8,7 @@ use crate::container::ProcessState;
 use crate::events::EventKind;
 use crate::request::Target;
 use crate::sizing::Limits;
-use crate::stats::Files;
+use crate::usage::Files;
 use crate::{ContainerId, Error, spec};
 
 impl Owner {

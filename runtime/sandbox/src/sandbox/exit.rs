@@ -9,7 +9,7 @@ use crate::container::{Container, ProcessState, SIGKILL};
 use crate::events::{EventKind, Exit};
 use crate::guest::Guest;
 use crate::request::Target;
-use crate::stats::{self, Files};
+use crate::usage::{self, Files};
 use crate::{ContainerId, ExecId, stdio};
 
 /// How long the ends of execs may come after that of their container's init.
@@ -34,7 +34,7 @@ impl Owner {
     /// Records the end of a process. The second time it does nothing.
     pub(super) fn exited(&mut self, target: &Target, exit: Exit, files: Option<Files>) {
         if let Some(files) = &files {
-            self.oom_killed(&target.container, stats::oom_kills(files));
+            self.oom_killed(&target.container, usage::oom_kills(files));
         }
         let Ok(container) = self.container(&target.container) else { return };
         if files.is_some() {

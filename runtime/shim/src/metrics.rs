@@ -8,15 +8,10 @@ use containerd_shim_protos::cgroups_v2::metrics::{
     PidsStat, RdmaStat,
 };
 use protobuf::MessageField;
-
-/// Contents of a container's cgroup files by name.
-pub type Files = HashMap<String, String>;
-
-/// Most lines of one file that are looked at: a guest can't make the host parse for ever.
-const MAX_LINES: usize = 512;
+use sandbox::usage::{Files, MAX_LINES, keyed, single, text};
 
 /// Translates the files. All nested messages are present, because CRI-O reads them unasked.
-pub fn metrics(files: &Files) -> Metrics {
+pub(crate) fn metrics(files: &Files) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.pids = MessageField::some(pids(files));
     metrics.cpu = MessageField::some(cpu(files));
@@ -26,32 +21,6 @@ pub fn metrics(files: &Files) -> Metrics {
     metrics.rdma = MessageField::some(RdmaStat::new());
     metrics.hugetlb = huge_pages(files);
     metrics
-}
-
-/// How many processes of the container the guest kernel has killed for want of memory.
-pub fn oom_kills(files: &Files) -> u64 {
-    memory_events(files).oom_kill
-}
-
-fn text<'a>(files: &'a Files, name: &str) -> &'a str {
-    files.get(name).map_or("", String::as_str)
-}
-
-/// `key value` lines.
-fn keyed<'a>(files: &'a Files, name: &str) -> HashMap<&'a str, u64> {
-    let lines = text(files, name).lines().take(MAX_LINES);
-    lines
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(key, value)| Some((key, value.trim().parse().ok()?)))
-        .collect()
-}
-
-/// One number, or `max` for the largest.
-fn single(files: &Files, name: &str) -> u64 {
-    match text(files, name).trim() {
-        "max" => u64::MAX,
-        number => number.parse().unwrap_or(0),
-    }
 }
 
 /// `/proc/pressure` lines, as the kernel's `Documentation/accounting/psi.rst` has them.
@@ -263,7 +232,7 @@ mod tests {
             metrics.hugetlb.iter().map(|one| (&*one.pagesize, one.current)).collect();
         assert_eq!(huge, [("1GB", 0), ("2MB", 4 << 20)]);
         assert_eq!((metrics.hugetlb[1].max, metrics.hugetlb[1].failcnt), (u64::MAX, 3));
-        assert_eq!(oom_kills(&files), 1);
+        assert_eq!(metrics.memory_events.oom_kill, 1);
     }
 
     #[test]
