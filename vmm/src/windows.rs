@@ -15,7 +15,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::{IoEventAddress, VmFd};
-use virtio::device::{Device, INTERRUPT_USED_RING};
+use virtio::device::Device;
+use virtio::interrupt::INTERRUPT_USED_RING;
 use virtio::mmio::{INTERRUPT_ACK, MmioTransport, QUEUE_NOTIFY, Shadows, WINDOW_SIZE};
 use vm_memory::GuestMemoryMmap;
 use vmm_api::{MachineEnd, WINDOWS, Window};

@@ -4,19 +4,11 @@
 //! description says, then activates the device once. From then on the device runs on its own
 //! worker thread, woken by queue kicks and by its host-side descriptors.
 
-use std::sync::Arc;
-
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::mmio::{INTERRUPT_STATUS, Shadow};
-
-/// Interrupt status bit: the device used a buffer (virtio 1.3 §4.2.2, `InterruptStatus`).
-pub const INTERRUPT_USED_RING: u32 = 1;
-
-/// Interrupt status bit: the device's configuration changed.
-pub const INTERRUPT_CONFIG_CHANGE: u32 = 2;
+use crate::interrupt::Interrupt;
 
 /// What a device is, before any driver has touched it. Constant for the device's life.
 #[derive(Debug, Clone)]
@@ -30,65 +22,6 @@ pub struct Description {
     /// The device-specific configuration space as the driver reads it; at most 256 bytes, which
     /// is what a window has room for.
     pub config: Vec<u8>,
-}
-
-/// Raises a device's interrupt.
-///
-/// While the device is active, that buffers may have been used always shows among the reasons: the
-/// host's kernel, where it serves queues, could not set it; and a driver then need not leave the
-/// guest to say that it has seen it. The price is a driver that looks at its queues in vain when
-/// the interrupt was for something else. At other times it does not show: a driver that takes its
-/// queues down must not be led to them by a neighbour on its interrupt line.
-#[derive(Debug, Clone)]
-pub struct Interrupt {
-    line: Arc<EventFd>,
-    /// Has the reasons for the driver to read (§4.2.2, `InterruptStatus`).
-    shadow: Shadow,
-}
-
-impl Interrupt {
-    /// An interrupt that signals `line`, which KVM turns into an edge on the device's interrupt
-    /// line, and shows its reasons in `shadow`.
-    pub(crate) fn new(line: Arc<EventFd>, shadow: Shadow) -> Self {
-        Self { line, shadow }
-    }
-
-    /// The device becomes active.
-    pub(crate) fn begin(&self) {
-        self.shadow.raise(INTERRUPT_STATUS, INTERRUPT_USED_RING);
-    }
-
-    /// Forgets all reasons; the driver has reset the device.
-    pub(crate) fn clear(&self) {
-        self.shadow.lower(INTERRUPT_STATUS, u32::MAX);
-    }
-
-    /// The driver has seen `reasons`.
-    pub(crate) fn acknowledge(&self, reasons: u32) {
-        self.shadow.lower(INTERRUPT_STATUS, reasons & !INTERRUPT_USED_RING);
-    }
-
-    /// The line, for the host's kernel to signal used buffers by itself.
-    pub(crate) fn line(&self) -> &EventFd {
-        &self.line
-    }
-
-    /// Tells the driver that buffers were used.
-    ///
-    /// # Errors
-    /// If the event descriptor can't be written.
-    pub fn signal_used(&self) -> std::io::Result<()> {
-        self.line.write(1)
-    }
-
-    /// Tells the driver that the configuration changed, `DEVICE_NEEDS_RESET` included.
-    ///
-    /// # Errors
-    /// If the event descriptor can't be written.
-    pub fn signal_config_change(&self) -> std::io::Result<()> {
-        self.shadow.raise(INTERRUPT_STATUS, INTERRUPT_CONFIG_CHANGE);
-        self.line.write(1)
-    }
 }
 
 /// One queue that the driver has enabled, with the descriptor that its notifications write.

@@ -26,10 +26,13 @@ pub mod device;
 #[cfg(test)]
 mod fake_driver;
 pub mod fs;
+pub mod interrupt;
 pub mod mmio;
 pub mod net;
 mod queue;
+mod registers;
 pub mod rng;
+mod shadow;
 pub mod vsock;
 pub mod worker;
 

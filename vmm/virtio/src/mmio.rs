@@ -13,8 +13,6 @@
 //! guest reads the window's [`Shadow`].
 
 mod queue_setup;
-mod registers;
-mod shadow;
 
 #[cfg(test)]
 mod tests;
@@ -25,12 +23,13 @@ use std::sync::Arc;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::device::{Activation, ActiveQueue, Device, DeviceError, FailureReport, Interrupt};
+use crate::device::{Activation, ActiveQueue, Device, DeviceError, FailureReport};
+use crate::interrupt::Interrupt;
+use crate::registers::{self, status};
 use queue_setup::{QueueSetup, Ring, SetupError};
-pub(crate) use registers::INTERRUPT_STATUS;
-use registers::status;
-pub use registers::{INTERRUPT_ACK, QUEUE_NOTIFY, WINDOW_SIZE};
-pub use shadow::{Shadow, Shadows};
+
+pub use crate::registers::{INTERRUPT_ACK, QUEUE_NOTIFY, WINDOW_SIZE};
+pub use crate::shadow::{Shadow, Shadows};
 
 /// The modern interface of version 1.0 and later (§6), which is the only one here.
 pub(crate) const VIRTIO_F_VERSION_1: u64 = 1 << 32;
@@ -112,7 +111,7 @@ impl MmioTransport {
             queues,
         };
         transport.show();
-        transport.shadow.fill(transport.device.description());
+        transport.shadow.fill(&transport.device.description().config);
         Ok(transport)
     }
 

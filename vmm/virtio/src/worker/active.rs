@@ -10,7 +10,8 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::device::{Activation, ActiveQueue, FailureReport, Interrupt};
+use crate::device::{Activation, ActiveQueue, FailureReport};
+use crate::interrupt::Interrupt;
 use crate::queue::{Chain, ChainError, Descriptors, QueueError, collect, pop, push};
 
 /// Token of the event that ends the loop. Queues have their position as token; a device's own

@@ -9,11 +9,10 @@ use std::mem::size_of_val;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::registers::{
+use crate::registers::{
     self, DEVICE_ID, LAYOUT_VERSION, MAGIC, MAGIC_VALUE, VENDOR, VENDOR_ID, VERSION, WINDOW_SIZE,
     WINDOW_WORDS,
 };
-use crate::device::Description;
 
 /// Windows on a page.
 const PER_PAGE: usize = 1024 / WINDOW_WORDS;
@@ -81,7 +80,7 @@ impl Shadow {
     }
 
     /// Shows a value.
-    pub(super) fn set(&self, register: u64, value: u32) {
+    pub(crate) fn set(&self, register: u64, value: u32) {
         if let Some(word) = self.word(register) {
             word.store(value.to_le(), Ordering::SeqCst);
         }
@@ -101,16 +100,16 @@ impl Shadow {
         }
     }
 
-    /// Shows what of a device stays the same, but not that it is there; its configuration does, so that its generation
-    /// (§4.2.2, `ConfigGeneration`) is always 0.
-    pub(super) fn fill(&self, device: &Description) {
-        debug_assert!(device.config.len() as u64 <= WINDOW_SIZE - registers::CONFIG);
+    /// Shows what of a device stays the same, its `config` space included, but not that it is
+    /// there. The generation of `config` (§4.2.2, `ConfigGeneration`) is therefore always 0.
+    pub(crate) fn fill(&self, config: &[u8]) {
+        debug_assert!(config.len() as u64 <= WINDOW_SIZE - registers::CONFIG);
         self.set(VENDOR_ID, VENDOR);
         // No device here has shared memory.
         for register in (registers::SHM_LEN_LOW..=registers::SHM_BASE_HIGH).step_by(4) {
             self.set(register, u32::MAX);
         }
-        for (register, bytes) in (registers::CONFIG..).step_by(4).zip(device.config.chunks(4)) {
+        for (register, bytes) in (registers::CONFIG..).step_by(4).zip(config.chunks(4)) {
             let mut word = [0; 4];
             word[..bytes.len()].copy_from_slice(bytes);
             self.set(register, u32::from_le_bytes(word));
@@ -118,7 +117,7 @@ impl Shadow {
     }
 
     /// Shows an empty window.
-    pub(super) fn empty(&self) {
+    pub(crate) fn empty(&self) {
         for register in (DEVICE_ID..WINDOW_SIZE).step_by(4) {
             self.set(register, 0);
         }
@@ -150,9 +149,7 @@ mod tests {
         let window = Shadows::new(1).window(0);
         let read = |registers: [u64; 4]| registers.map(|register| window.read(register));
         assert_eq!(read([0, 4, 8, 0x70]), [0x7472_6976, 2, 0, 0]);
-        let config = vec![1, 2, 3, 4, 5];
-        let (queue_sizes, features) = (vec![1], 0);
-        window.fill(&Description { device_id: 2, features, queue_sizes, config });
+        window.fill(&[1, 2, 3, 4, 5]);
         assert_eq!(read([8, 0xb0, 0x100, 0x104]), [0, u32::MAX, 0x0403_0201, 5]);
         window.empty();
         assert_eq!(read([0, 8, 0xb0, 0x104]), [0x7472_6976, 0, 0, 0]);
