@@ -6,6 +6,7 @@
 mod cgroup;
 mod containerd;
 mod containerd_config;
+mod containerd_file;
 mod containerd_process;
 mod containerd_runtime;
 mod crio;

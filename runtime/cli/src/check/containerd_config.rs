@@ -11,28 +11,14 @@ use toml::{Table, Value};
 
 use super::Check;
 use super::containerd::release;
+use super::containerd_file::{CRI_V1, CRI_V2, CRI_V3, File, RUNTIME_TYPE, cri_section, version};
 use super::containerd_process::Containerd;
 use super::containerd_runtime;
 
 const TOPIC: &str = "containerd-config";
 const DEFAULT: &str = "/etc/containerd/config.toml";
-/// What makes containerd execute Cuddy's shim.
-pub(super) const RUNTIME_TYPE: &str = "io.containerd.cuddy.v2";
-/// The CRI plugin in files of version 1.
-const CRI_V1: &str = "cri";
-/// In files of version 2; also its name in `disabled_plugins` of every later version.
-const CRI_V2: &str = "io.containerd.grpc.v1.cri";
-/// In files of version 3 and 4.
-const CRI_V3: &str = "io.containerd.cri.v1.runtime";
 /// Files read at most, against imports that never end.
 const MAX_FILES: usize = 256;
-
-/// A configuration file that was read and parsed.
-#[derive(Debug)]
-pub(super) struct File {
-    pub(super) path: PathBuf,
-    pub(super) table: Table,
-}
 
 pub(super) fn check(containerd: &Containerd, chosen: Option<&Path>) -> Vec<Check> {
     let root = chosen.or(containerd.config.as_deref()).unwrap_or(Path::new(DEFAULT));
@@ -144,20 +130,6 @@ fn evaluate(root: &Path, files: &[File], release: Option<(u32, u32)>) -> Check {
 /// The version that containerd writes by default; 1.x knows only up to 2.
 fn default_version(release: Option<(u32, u32)>) -> i64 {
     if release.is_some_and(|release| release < (2, 0)) { 2 } else { 3 }
-}
-
-/// A file without the key is of version 1.
-pub(super) fn version(table: &Table) -> i64 {
-    table.get("version").and_then(Value::as_integer).unwrap_or(1)
-}
-
-/// Name of the CRI plugin that keeps the runtimes in files of a version.
-pub(super) fn cri_section(version: i64) -> &'static str {
-    match version {
-        ..=1 => CRI_V1,
-        2 => CRI_V2,
-        _ => CRI_V3,
-    }
 }
 
 /// Name of the first runtime in a plugin's section that is Cuddy, by its type or its shim's path.

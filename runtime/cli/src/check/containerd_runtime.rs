@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::Check;
 use super::Status;
-use super::containerd_config::{File, RUNTIME_TYPE, cri_section, version};
+use super::containerd_file::{File, RUNTIME_TYPE, cri_section, version};
 use super::crio::SHIM;
 
 const TOPIC: &str = "containerd-runtime";
