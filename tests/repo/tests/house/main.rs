@@ -6,6 +6,7 @@ mod dependencies;
 mod documents;
 mod members;
 mod names;
+mod prose;
 mod seccomp;
 mod sizes;
 mod tree;
