@@ -16,6 +16,7 @@ mod arch;
 mod boot;
 mod bus;
 pub mod control;
+mod descriptors;
 mod devices;
 mod jail;
 mod kvm;

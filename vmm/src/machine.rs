@@ -11,7 +11,6 @@
 //! ```
 
 mod build;
-pub(crate) mod descriptors;
 mod end;
 mod run;
 

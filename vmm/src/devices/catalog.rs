@@ -14,8 +14,8 @@ use vmm_api::{DeviceConfig, FdSlot, GUEST_CID, NetConfig, READY_PORT, Window};
 
 use super::tap::{self, TapError};
 use super::watched::Watched;
+use crate::descriptors::{DescriptorError, Descriptors};
 use crate::jail;
-use crate::machine::descriptors::{DescriptorError, Descriptors};
 use crate::notice::{Notice, NoticeSender};
 
 /// A device that can't be made.

@@ -11,11 +11,11 @@ use vm_memory::GuestMemoryMmap;
 use vmm_api::{BootConfig, ConfigError, DeviceConfig, WINDOWS};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::descriptors::{DescriptorError, Descriptors};
 use super::run::{Machine, MachineError};
 use crate::arch::x86_64::{cpuid, entry, layout, msrs};
 use crate::boot::{self, BootError};
 use crate::bus::Bus;
+use crate::descriptors::{DescriptorError, Descriptors};
 use crate::devices::power::Power;
 use crate::devices::pvpanic::PvPanic;
 use crate::devices::serial::SerialPort;

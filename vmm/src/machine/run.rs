@@ -7,7 +7,7 @@ use std::time::Instant;
 use virtio::worker::Spawner;
 use vmm_api::{DeviceConfig, Window};
 
-use super::descriptors::{DescriptorError, Descriptors};
+use crate::descriptors::{DescriptorError, Descriptors};
 use crate::devices::catalog::{self, CatalogError};
 use crate::notice::NoticeSender;
 use crate::vcpu::Vcpus;
