@@ -4,15 +4,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
-use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, move_mount};
 use serde::Deserialize;
 use syscalls::mount::map_ids;
 use syscalls::user_namespace::{self, map_file};
-
-use super::{Options, Tree};
 
 /// Ids of files: `containerID..` on the disk are shown as `hostID..`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,34 +74,6 @@ pub(super) fn map(tree: BorrowedFd<'_>, recursive: bool, maps: &IdMaps) -> io::R
     })
 }
 
-/// Mounts the layers of the option `lowerdir=` below `directory` with mapped ids, and names them
-/// there: an overlay keeps what it was made of. To be done in a namespace that ends soon.
-///
-/// # Errors
-/// What the kernel answered.
-pub(super) fn map_layers(
-    directory: &Path,
-    options: &mut [String],
-    maps: &IdMaps,
-) -> io::Result<()> {
-    let mut number = 0;
-    for option in options {
-        let Some(list) = option.strip_prefix("lowerdir=") else { continue };
-        let mut shown = Vec::new();
-        for layer in list.split(':') {
-            let place = directory.join(number.to_string());
-            std::fs::create_dir_all(&place)?;
-            let wanted = Options { ids: Some(maps.clone()), ..Options::parse(&[]) };
-            let tree = Tree::of(Path::new(layer), &wanted)?;
-            move_mount(&tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-            number += 1;
-            shown.push(place.to_string_lossy().into_owned());
-        }
-        *option = format!("lowerdir={}", shown.join(":"));
-    }
-    Ok(())
-}
-
 /// What to write to the kernel's files.
 fn lines(ranges: &[IdRange]) -> String {
     map_file(ranges.iter().map(|range| user_namespace::IdRange {
@@ -118,6 +85,8 @@ fn lines(ranges: &[IdRange]) -> String {
 
 #[cfg(test)]
 mod tests {
+
+    use super::super::{Options, Tree};
     use super::*;
     use crate::request::Mount;
 

@@ -8,7 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
-use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, open_tree};
+use rustix::mount::{
+    MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, move_mount,
+    open_tree,
+};
 use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::{IdMaps, Options, compact, idmap, namespace};
@@ -131,7 +134,7 @@ fn new(mount: &Mount, mut options: Options, scratch: &Path) -> io::Result<Tree> 
     let point = scratch.join("root");
     std::fs::create_dir(&point)?;
     if let Some(maps) = options.ids.take() {
-        idmap::map_layers(&scratch.join("layers"), &mut options.data, &maps)?;
+        map_layers(&scratch.join("layers"), &mut options.data, &maps)?;
     }
     let (directory, data) = compact(&options.data);
     if let Some(directory) = directory {
@@ -141,6 +144,30 @@ fn new(mount: &Mount, mut options: Options, scratch: &Path) -> io::Result<Tree> 
     let (source, fstype) = (mount.source.as_str(), mount.fstype.as_str());
     rustix::mount::mount(source, &point, fstype, flags, &*CString::new(data)?)?;
     clone(CWD, &point, false).map(Tree)
+}
+
+/// Mounts the layers of the option `lowerdir=` below `directory` with mapped ids, and names them
+/// there: an overlay keeps what it was made of. To be done in a namespace that ends soon.
+///
+/// # Errors
+/// What the kernel answered.
+fn map_layers(directory: &Path, options: &mut [String], maps: &IdMaps) -> io::Result<()> {
+    let mut number = 0;
+    for option in options {
+        let Some(list) = option.strip_prefix("lowerdir=") else { continue };
+        let mut shown = Vec::new();
+        for layer in list.split(':') {
+            let place = directory.join(number.to_string());
+            std::fs::create_dir_all(&place)?;
+            let wanted = Options { ids: Some(maps.clone()), ..Options::parse(&[]) };
+            let tree = Tree::of(Path::new(layer), &wanted)?;
+            move_mount(&tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            number += 1;
+            shown.push(place.to_string_lossy().into_owned());
+        }
+        *option = format!("lowerdir={}", shown.join(":"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
