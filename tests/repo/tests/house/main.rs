@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken rule should stop the test")]
 
+mod circles;
 mod dependencies;
 mod documents;
 mod members;
