@@ -19,8 +19,8 @@ mod error;
 mod forward;
 mod netns;
 mod parameters;
-mod plan;
 mod redirect;
+mod scan;
 mod tap;
 mod watch;
 
@@ -35,7 +35,7 @@ pub use error::Error;
 pub use forward::{Listener, Listeners};
 pub use netlink::{Kind, Link, Object};
 pub use netns::Netns;
-pub use plan::{Interface, Plan};
+pub use scan::{Interface, Plan};
 pub use watch::Watch;
 
 use tap::Tap;
@@ -212,7 +212,7 @@ pub fn undo(path: &Path, inode: u64) -> Result<(), Error> {
     let mut socket = netns.enter("opening a netlink socket", Socket::open)?;
     let doing = format!("listing the interfaces of {}", path.display());
     let all = links(&mut socket).map_err(|source| Error::Io { doing, source })?;
-    for link in all.iter().filter(|link| plan::carried(link).is_ok()) {
+    for link in all.iter().filter(|link| scan::carried(link).is_ok()) {
         redirect::remove(&mut socket, link.index);
     }
     // A machine that outlives its shim for a moment may still hold them.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::events::Exit;
 use crate::hooks::Hooks;
-use crate::mark::Mark;
+use crate::process_id::ProcessId;
 use crate::request::{CreateRequest, StdioPaths, Target};
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
@@ -182,7 +182,7 @@ pub(crate) struct Container {
     /// Process id that callers are told: the machine's, or that of the mark.
     pub(crate) pid: u32,
     /// What the process id is of, unless it is the machine's.
-    pub(crate) mark: Option<Mark>,
+    pub(crate) mark: Option<ProcessId>,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<ExecId, Process>,
     pub(crate) paused: bool,

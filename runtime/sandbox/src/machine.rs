@@ -1,7 +1,7 @@
 //! One `cuddy-vmm` process and its control socket. A task of its own owns both ends: requests go
 //! in and are answered in order; readiness and the machine's end are told to all who watch.
 
-mod driver;
+mod control;
 mod image;
 mod launch;
 mod memory;

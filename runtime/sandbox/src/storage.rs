@@ -5,12 +5,12 @@
 mod devices;
 mod disk;
 mod disk_plan;
-mod follow;
 mod join;
+mod later_mounts;
 mod layers;
 mod memory;
-mod once;
 mod plan;
+mod pod_volumes;
 mod volumes;
 
 use std::path::Path;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 pub use self::disk_plan::DiskPlan;
 pub use self::layers::{DiskPath, Join, Layers, Upper};
 pub(crate) use self::memory::is_shared;
-pub(crate) use self::once::Volumes;
 pub use self::plan::Plan;
+pub(crate) use self::pod_volumes::Volumes;
 use crate::guest::GuestMount;
 use crate::live::Live;
 use crate::mounts::{Share, Tree};
@@ -28,8 +28,8 @@ use crate::request::Mount;
 use crate::store::StateDir;
 use crate::{ContainerId, Error};
 use disk::Disk;
-use follow::Follower;
-use once::Place;
+use later_mounts::Follower;
+use pod_volumes::Place;
 
 /// Whose storage it is, and where it goes.
 #[derive(Debug, Clone, Copy)]

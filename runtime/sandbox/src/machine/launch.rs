@@ -11,7 +11,7 @@ use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Reply, Request,
 };
 
-use super::driver::{Control, Driver};
+use super::control::{Control, Driver};
 use super::image::check_erofs;
 use super::memory::guest_memory;
 use super::{Life, Machine, unexpected};

@@ -11,7 +11,7 @@ use super::{Booted, Owner, Reply, Slot, answer, boot};
 use crate::container::{Container, Role};
 use crate::events::EventKind;
 use crate::hooks::{Hooks, Moment};
-use crate::mark::Mark;
+use crate::process_id::ProcessId;
 use crate::request::{CreateRequest, Target};
 use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
@@ -155,11 +155,12 @@ impl Owner {
 
     /// The process id that callers are told of a new container: the machine's for the first, one
     /// of its own for any other.
-    fn mark(&self, machine: u32) -> Result<(u32, Option<Mark>), Error> {
+    fn mark(&self, machine: u32) -> Result<(u32, Option<ProcessId>), Error> {
         if self.holder(machine).is_none() {
             return Ok((machine, None));
         }
-        let mark = Mark::new().map_err(|error| Error::failed("taking a process id", &error))?;
+        let mark =
+            ProcessId::new().map_err(|error| Error::failed("taking a process id", &error))?;
         Ok((mark.id(), Some(mark)))
     }
 

@@ -11,8 +11,8 @@ use rustix::mount::MountFlags;
 use serde_json::Value;
 
 use super::disk::{self, Disk};
-use super::follow::{Follower, Volume};
-use super::once::Place;
+use super::later_mounts::{Follower, Volume};
+use super::pod_volumes::Place;
 use super::{Rootfs, Site, blocking, memory};
 use crate::guest::GuestMount;
 use crate::mounts::table::{self, Mounted};

@@ -12,13 +12,13 @@ const STACK: usize = 16 << 10;
 
 /// An id that is nobody else's as long as the value lives.
 #[derive(Debug)]
-pub struct Mark {
+pub struct ProcessId {
     id: u32,
     /// Ends the thread when it is dropped.
     _life: mpsc::Sender<()>,
 }
 
-impl Mark {
+impl ProcessId {
     /// Takes an id.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn ids_differ_and_lead_to_namespaces() {
-        let marks = [Mark::new().unwrap(), Mark::new().unwrap()];
+        let marks = [ProcessId::new().unwrap(), ProcessId::new().unwrap()];
         assert_ne!(marks[0].id(), marks[1].id());
         for mark in &marks {
             assert_ne!(mark.id(), std::process::id());
