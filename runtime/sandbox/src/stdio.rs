@@ -86,7 +86,7 @@ impl Streams {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn silent(paths: &StdioPaths, owner: &Owner) -> Result<Self, Error> {
-        let (stdout, stderr) = openoutputs(paths, owner).await?;
+        let (stdout, stderr) = open_outputs(paths, owner).await?;
         let mut streams = Self::none();
         streams.silent.extend(stdout.into_iter().chain(stderr));
         Ok(streams)
@@ -104,7 +104,7 @@ impl Streams {
         let mut ids = StreamIds::default();
         let (flow_tx, flow) = watch::channel(Flow::default());
         let mut streams = Self::new(flow);
-        let (stdout, stderr) = openoutputs(paths, owner).await?;
+        let (stdout, stderr) = open_outputs(paths, owner).await?;
         if !paths.stdin.is_empty() {
             let path = target::path_of(&paths.stdin).into();
             ids.stdin = guest.next_stream();
@@ -198,7 +198,7 @@ fn open_input(path: &Path) -> io::Result<(pipe::Receiver, OwnedFd)> {
     Ok((fifo, keeper.into_nonblocking_fd()?))
 }
 
-async fn openoutputs(
+async fn open_outputs(
     paths: &StdioPaths,
     owner: &Owner,
 ) -> Result<(Option<Sink>, Option<Sink>), Error> {

@@ -122,7 +122,7 @@ fn message(event: Event) -> Result<(&'static str, Any), Error> {
     let container_id = event.container.to_string();
     match event.kind {
         EventKind::Created { bundle, rootfs, stdio, pid } => {
-            let message = create_message(container_id, bundle, rootfs, (stdio, pid));
+            let message = create_message(container_id, bundle, rootfs, stdio, pid);
             Ok(("/tasks/create", any("containerd.events.TaskCreate", &message)?))
         }
         EventKind::Started { pid } => {
@@ -180,7 +180,8 @@ fn create_message(
     container_id: String,
     bundle: String,
     rootfs: Vec<Mount>,
-    (stdio, pid): (StdioPaths, u32),
+    stdio: StdioPaths,
+    pid: u32,
 ) -> TaskCreate {
     let StdioPaths { stdin, stdout, stderr, terminal } = stdio;
     let io = TaskIO { stdin, stdout, stderr, terminal, ..TaskIO::default() };

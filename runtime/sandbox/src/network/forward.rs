@@ -41,7 +41,7 @@ pub(super) async fn serve(listeners: Listeners, live: Live) {
         while let Ok(room) = Arc::clone(&room).acquire_owned().await {
             match listeners.accept().await {
                 Ok((stream, address)) => {
-                    tokio::spawn(carry(stream, address, (live.guest.clone(), room)));
+                    tokio::spawn(carry(stream, address, live.guest.clone(), room));
                 }
                 Err(error) => {
                     log::warn!("accepting a connection to the pod's loopback: {error}");
@@ -60,7 +60,8 @@ pub(super) async fn serve(listeners: Listeners, live: Live) {
 async fn carry(
     mut stream: TcpStream,
     address: SocketAddr,
-    (guest, _room): (Guest, OwnedSemaphorePermit),
+    guest: Guest,
+    _room: OwnedSemaphorePermit,
 ) {
     // Whoever writes has chosen when to send, and each hop that gathers would make it wait.
     let _slower = stream.set_nodelay(true);

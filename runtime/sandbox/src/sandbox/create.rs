@@ -50,7 +50,7 @@ impl Owner {
         let pod = Pod::from_spec(&spec);
         if pod::is_sandbox(&spec) {
             let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: false };
-            return self.create_pod(request, (role, pod), reply);
+            return self.create_pod(request, role, pod, reply);
         }
         let id = request.id.clone();
         let score = pod.oom_score_adj;

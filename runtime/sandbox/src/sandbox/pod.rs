@@ -37,7 +37,7 @@ impl Sandbox {
             if let Err(error) = accepted.and_then(|()| owner.write_files(&files)) {
                 return answer(reply, Err(error));
             }
-            owner.create_pod(request, (role, pod), reply);
+            owner.create_pod(request, role, pod, reply);
         })
         .await
     }
@@ -62,7 +62,8 @@ impl Owner {
     pub(super) fn create_pod(
         &mut self,
         request: CreateRequest,
-        (role, pod): (Role, Pod),
+        role: Role,
+        pod: Pod,
         reply: Reply<u32>,
     ) {
         let boot = match self.accept_create(&request.id).and_then(|()| self.boot(pod)) {

@@ -59,7 +59,8 @@ impl Owner {
     }
 
     /// Ends the machine if a killed container does not end: its guest does not do what it is told,
-    /// or a process of it hangs in the guest's kernel for good.
+    /// or a process of it hangs in the guest's kernel for good. The other watchdog is `heartbeat.rs`,
+    /// over the guest's agent.
     fn insist(&mut self, target: &Target) {
         let Ok(process) = self.process(target) else { return };
         let ended = process.ended.subscribe();

@@ -71,7 +71,8 @@ impl Volume {
     /// What the host has at `source`, of which `target` in the share shows the mounts in `known`.
     pub(super) fn new(
         source: PathBuf,
-        (share, target): (Arc<Share>, PathBuf),
+        share: Arc<Share>,
+        target: PathBuf,
         known: &[Mounted],
         read_only: bool,
     ) -> Self {
@@ -195,7 +196,7 @@ mod tests {
             let known = table::read().unwrap();
             let tree = Tree::of(&source, &options).unwrap();
             self.share.attach(tree, Path::new("target")).unwrap();
-            Volume::new(source, (self.share.clone(), "target".into()), &known, false)
+            Volume::new(source, self.share.clone(), "target".into(), &known, false)
         }
 
         fn mount(&self, name: &str) {

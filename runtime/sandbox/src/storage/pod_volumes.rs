@@ -58,7 +58,8 @@ impl Volumes {
         &self,
         bind: &Bind,
         source: &Path,
-        (state, share): (&StateDir, &Arc<Share>),
+        state: &StateDir,
+        share: &Arc<Share>,
     ) -> io::Result<Arc<Place>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(source, flags, Mode::empty())?;
@@ -153,7 +154,7 @@ mod tests {
                 follows: false,
                 ids: None,
             };
-            self.volumes.show(&bind, &source, (&self.state, &self.share)).unwrap()
+            self.volumes.show(&bind, &source, &self.state, &self.share).unwrap()
         }
 
         /// What a machine sees.

@@ -124,12 +124,13 @@ impl Rootfs {
             let table = table::read().map_err(failed)?;
             // What is mounted below it goes with each container's own mount.
             if directory && !bind.follows && !has_parts(&bind, &source, &table) {
-                let shown = volumes.show(&bind, &source, (&state, &share)).map_err(failed)?;
+                let shown = volumes.show(&bind, &source, &state, &share).map_err(failed)?;
                 return Ok((Shown::Once(shown), None));
             }
             let name = Path::new("mounts").join(bind.mount.to_string());
             let target = state.mount_point(&container, &name, directory).map_err(failed)?;
-            attach(&bind, source, table, (share, target, directory)).map_err(failed)
+            let target = Target { share, path: target, directory };
+            attach(&bind, source, table, target).map_err(failed)
         };
         let (shown, followed) = blocking(work).await?;
         if let Some(followed) = followed {
@@ -155,26 +156,34 @@ fn has_parts(bind: &Bind, source: &Path, table: &[Mounted]) -> bool {
     bind.recursive && table::below(table, source).next().is_some()
 }
 
-/// Shows a file or directory at a place in the shared directory, and what is to be shown of it
-/// later.
+/// A place in the shared directory.
+struct Target {
+    share: Arc<Share>,
+    path: PathBuf,
+    /// Whether a directory is shown there, not a file.
+    directory: bool,
+}
+
+/// Shows a file or directory at `target`, and returns what is to be shown of it later.
 fn attach(
     bind: &Bind,
     source: PathBuf,
     table: Vec<Mounted>,
-    (share, target, directory): (Arc<Share>, PathBuf, bool),
+    target: Target,
 ) -> io::Result<(Shown, Option<Volume>)> {
+    let Target { share, path, directory } = target;
     let mut options = Options::parse(&[]);
     options.recursive = bind.recursive;
     options.ids.clone_from(&bind.ids);
     options.all_read_only = bind.read_only == ReadOnly::All;
     options.flags.set(MountFlags::RDONLY, bind.read_only != ReadOnly::Nothing);
-    share.attach(Tree::of(&source, &options)?, &target)?;
+    share.attach(Tree::of(&source, &options)?, &path)?;
     let parts = bind.follows || has_parts(bind, &source, &table);
     let by_the_host = bind.read_only == ReadOnly::Itself && parts;
     let followed = (bind.follows && directory).then(|| {
         let known = if bind.recursive { table } else { Vec::new() };
         let read_only = options.all_read_only;
-        Volume::new(source, (share, target), &known, read_only)
+        Volume::new(source, share, path, &known, read_only)
     });
     Ok((if by_the_host { Shown::Partly } else { Shown::Shared }, followed))
 }

@@ -31,7 +31,8 @@ pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Resul
     let console = host.file("cuddy.log");
     let network = Network::new()?;
     let mut fds = Descriptors(Vec::new());
-    let boot = request(files, host, form, (&mut fds, &network, File::create(&console)?))?;
+    let ends = Ends { network: &network, console: File::create(&console)? };
+    let boot = request(files, host, form, &mut fds, ends)?;
     let (ours, theirs) = Channel::pair()?;
     let child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
         .with_context(|| format!("executing {}", files.vmm.display()))?;
@@ -64,12 +65,21 @@ impl Descriptors {
     }
 }
 
+/// What the machine's devices lead to on the host.
+struct Ends<'a> {
+    network: &'a Network,
+    /// File of the console's output.
+    console: File,
+}
+
 fn request(
     files: &Files,
     host: &Host,
     form: Form,
-    (fds, network, console): (&mut Descriptors, &Network, File),
+    fds: &mut Descriptors,
+    ends: Ends<'_>,
 ) -> Result<Request> {
+    let Ends { network, console } = ends;
     let raw = RawMachineConfig {
         vcpus: 1,
         memory_mib: MEMORY_MIB.into(),

@@ -35,7 +35,8 @@ pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Resul
         std::fs::remove_file(&socket).context("removing the last virtiofsd's socket")?;
     }
     let mut server = share(host, &socket)?;
-    let mut qemu = machine(files, host, form, (&network, &console, &socket))?;
+    let ends = Ends { network: &network, console: &console, socket: &socket };
+    let mut qemu = machine(files, host, form, &ends)?;
     let status = qemu.wait(end).context("waiting for QEMU").context(Broken)?;
     ensure!(status.success(), "QEMU ended with {status}");
     // It ends with QEMU's connection.
@@ -57,12 +58,17 @@ fn share(host: &Host, socket: &Path) -> Result<Process> {
     Ok(Process(server))
 }
 
-fn machine(
-    files: &Files,
-    host: &Host,
-    form: Form,
-    (network, console, socket): (&Network, &Path, &Path),
-) -> Result<Process> {
+/// What the machine's devices lead to on the host.
+struct Ends<'a> {
+    network: &'a Network,
+    /// File of the console's output.
+    console: &'a Path,
+    /// Socket of the share's server.
+    socket: &'a Path,
+}
+
+fn machine(files: &Files, host: &Host, form: Form, ends: &Ends<'_>) -> Result<Process> {
+    let Ends { network, console, socket } = ends;
     let mut fds: Vec<OwnedFd> = vec![network.tap.try_clone()?.into()];
     let mut netdev = "tap,id=net,fd=3".to_owned();
     if form == Form::Vhost {
