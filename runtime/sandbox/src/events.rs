@@ -14,6 +14,11 @@ pub struct Exit {
     pub at: SystemTime,
 }
 
+impl Exit {
+    /// Status of a process that was killed: 128 plus SIGKILL.
+    pub const KILLED: u32 = 128 + 9;
+}
+
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

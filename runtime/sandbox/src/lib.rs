@@ -5,6 +5,7 @@
 //! Start reading at [`sandbox`]: the owner task that everything else serves.
 
 mod apparmor;
+mod blocking;
 pub mod cgroup;
 pub mod config;
 pub mod console;

@@ -42,14 +42,6 @@ fn wrong(error: network::Error) -> Error {
     }
 }
 
-/// Work that blocks in the kernel, on a thread of its own.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::failed("working on the pod's network", &error)))
-}
-
 /// A network namespace whose interfaces have taps, before the machine has them.
 #[derive(Debug)]
 pub(crate) struct Prepared {

@@ -21,6 +21,7 @@ pub use self::layers::{DiskPath, Join, Layers, Upper};
 pub(crate) use self::memory::is_shared;
 pub use self::plan::Plan;
 pub(crate) use self::pod_volumes::Volumes;
+use crate::blocking::blocking;
 use crate::guest::GuestMount;
 use crate::live::Live;
 use crate::mounts::{Share, Tree};
@@ -115,15 +116,6 @@ impl Rootfs {
         self.places.clear();
         undone
     }
-}
-
-/// Work that looks at the host's files, on a thread of its own: a filesystem that does not answer
-/// holds up the container that wants it, and nothing else of the pod.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::failed("looking at the host's files", &error)))
 }
 
 fn mount_all(

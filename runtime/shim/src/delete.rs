@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::Message;
+use sandbox::events::Exit;
 use sandbox::store::StateDir;
 use sandbox::{Namespace, SandboxId};
 use serde_json::Value;
@@ -16,9 +17,6 @@ use serde_json::Value;
 use crate::bootstrap::flags::Flags;
 use crate::bootstrap::group_of;
 use crate::{convert, listen};
-
-/// Exit status of a task whose shim is gone: 128 plus SIGKILL.
-const KILLED: u32 = 137;
 
 /// How long a sandbox that is ending in order, which includes flushing its disks, is left alone.
 const CLOSING: Duration = Duration::from_secs(75);
@@ -47,7 +45,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
         remove_dead(socket.as_deref());
     }
     let response = DeleteResponse {
-        exit_status: KILLED,
+        exit_status: Exit::KILLED,
         exited_at: convert::timestamp(SystemTime::now()).into(),
         ..DeleteResponse::default()
     };

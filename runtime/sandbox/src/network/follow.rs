@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use vmm_api::Window;
 
 use super::request::{Own, describe};
-use super::{attach, blocking, wrong};
+use super::{attach, wrong};
 use crate::Error;
+use crate::blocking::blocking;
 use crate::live::Live;
 use crate::machine::Machine;
 

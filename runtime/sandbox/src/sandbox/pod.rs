@@ -17,9 +17,6 @@ use crate::{ContainerId, Error, Pod};
 /// namespace it has the right to ignore the others.
 const ENDING: [u32; 3] = [2, 9, 15];
 
-/// Exit status of what goes down with the machine: 128 plus SIGKILL.
-pub(super) const KILLED: u32 = 137;
-
 impl Sandbox {
     /// Boots a machine for a pod that has no sandbox container, and keeps it until the pod is
     /// killed. The pod goes by its sandbox's name from then on, as a container would. Returns
@@ -155,7 +152,7 @@ impl Owner {
         };
         let (pods, others) = (ids(pods), ids(others));
         for id in others {
-            self.end_all(&id, Exit { status: KILLED, at });
+            self.end_all(&id, Exit { status: Exit::KILLED, at });
         }
         for id in pods {
             self.end_all(&id, Exit { status, at });

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use vmm_api::MachineEnd;
 
-use super::pod::KILLED;
 use super::{Booted, Owner, Phase};
 use crate::Error;
+use crate::events::Exit;
 use crate::machine::{End, Machine};
 use crate::mounts::Share;
 use crate::store::StateDir;
@@ -84,7 +84,7 @@ impl Owner {
         };
         self.run(work, |owner, ()| {
             // Those that wait for what ran until now are to hear of its end.
-            owner.end_containers(KILLED);
+            owner.end_containers(Exit::KILLED);
             owner.closed.send_replace(true);
         });
     }
@@ -114,7 +114,7 @@ impl Owner {
         };
         log::error!("machine ended: {reason}");
         self.phase = Phase::Ended { reason };
-        self.end_containers(KILLED);
+        self.end_containers(Exit::KILLED);
     }
 }
 

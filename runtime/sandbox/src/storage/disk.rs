@@ -6,8 +6,8 @@ use std::path::Path;
 
 use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 
-use super::blocking;
 use crate::Error;
+use crate::blocking::blocking;
 use crate::guest::{GuestDisk, GuestMount};
 use crate::live::Live;
 

@@ -8,8 +8,9 @@ use std::process::Stdio;
 use super::disk::{self, Disk};
 use super::disk_plan::DiskPlan;
 use super::layers::{DiskPath, Join, Layers, Upper};
-use super::{Rootfs, Site, blocking};
+use super::{Rootfs, Site};
 use crate::Error;
+use crate::blocking::blocking;
 use crate::guest::{GuestDirectory, GuestMount};
 
 /// Most bytes that a container may write to its root filesystem if the snapshotter leaves that

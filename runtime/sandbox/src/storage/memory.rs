@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Site, blocking};
+use super::Site;
 use crate::Error;
+use crate::blocking::blocking;
 use crate::guest::{GuestDirectory, GuestMount};
 use crate::mounts::table::{self, Mounted};
 use crate::spec::Bind;
