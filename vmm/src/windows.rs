@@ -6,8 +6,8 @@
 //! buffers were used. An empty window shows device type 0.
 //!
 //! Windows that share a line share its event descriptor too. KVM raises and lowers the line for
-//! each descriptor by itself: had they two, one device's edge could fall between the other's
-//! two steps, where there is none, after the guest has already looked at both devices.
+//! each descriptor by itself. With two descriptors, one device's edge could fall between the
+//! other's two steps and be lost. The guest may have looked at both devices already.
 
 use std::collections::BTreeMap;
 use std::io;

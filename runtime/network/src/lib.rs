@@ -1,6 +1,6 @@
-//! The host's half of a pod's network. CNI has configured the pod's network namespace; here each
-//! of its interfaces gets a tap beside it, and traffic control joins the two in both directions,
-//! so that packets pass by the namespace's own stack:
+//! The host's half of a pod's network. CNI has configured the pod's network namespace. Each of its
+//! interfaces gets a tap beside it here. Traffic control joins the two in both directions, so that
+//! packets pass by the namespace's own stack:
 //!
 //! ```text
 //!   node ── veth ══ eth0 ──ingress──► redirect ──► tap ── descriptor ── machine ── eth0 of the guest

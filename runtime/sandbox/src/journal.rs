@@ -1,6 +1,7 @@
-//! What has to be undone when a sandbox's processes are gone: one JSON line for each effect
-//! outside its own directory, written before the effect (for a process: at once after its
-//! number is known; until then the process ends by itself with its parent's socket).
+//! What has to be undone when a sandbox's processes are gone. The journal has one JSON line for
+//! each effect outside the sandbox's own directory, written before the effect. The line of a
+//! process is written as soon as its number is known. Until then the process ends by itself with
+//! its parent's socket.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -130,9 +130,9 @@ impl Pending {
 }
 
 impl Attached {
-    /// Lets the guest configure its interfaces and take over the namespace's parameters, without
-    /// those that the pod's `own` name, which are set after all the rest; from then on changes are
-    /// followed, and connections forwarded, until the machine's end.
+    /// Lets the guest configure its interfaces and take over the namespace's parameters. It leaves
+    /// out those that the pod's `own` name, and sets these after all the rest. From then on it
+    /// follows changes and forwards connections, until the machine's end.
     ///
     /// # Errors
     /// What the guest answered, for instance that there is no parameter of a name.

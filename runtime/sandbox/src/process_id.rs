@@ -1,8 +1,8 @@
 //! Process ids of a pod's containers on the host. Callers build paths `/proc/<pid>/ns/<kind>` of
-//! the ids that they are told, and so name the container whose namespaces another one shall
-//! share: each container needs an id of its own that is a real one. No process on the host stands
-//! for a container of a machine, so a thread of this one does, which sleeps all its life. The
-//! cost is a stack of 16 KiB, of which it touches less.
+//! the ids that they are told. So they name the container whose namespaces another one shall share.
+//! Each container therefore needs an id of its own that is a real one. No process on the host
+//! stands for a container of a machine, so a thread of this one does, which sleeps all its life.
+//! The cost is a stack of 16 KiB, of which it touches less.
 
 use std::io;
 use std::sync::mpsc;

@@ -45,7 +45,7 @@ pub const OVERHEAD_MILLI_CPUS: u64 = 1;
 const TABLES_COVERED_MIB: u64 = 256;
 
 /// Guest memory that takes one part of page tables on the host. A page of 4096 bytes that the guest
-/// has touched takes 8 bytes in the VMM's tables, 8 in KVM's and 9 in the index of the tmpfs, which
+/// has touched takes 8 bytes in the VMM's tables, 8 in KVM's and 9 in the index of the tmpfs. They
 /// are charged to the pod's cgroup: one part in 164. The rest is for the tables' own upper levels.
 const PART_OF_TABLES: u64 = 128;
 

@@ -2,9 +2,9 @@
 //! the guest on the other, and a fixed buffer between them. A slow reader slows the process;
 //! nothing is dropped and nothing grows. See [`target`] for the forms a path can take.
 //!
-//! The fifos' ends are held so that a client that goes away and comes back (containerd's
-//! restart) loses nothing: each output fifo is also open for reading here, and the input fifo
-//! for writing, until the caller says that no more input comes.
+//! A client that goes away and comes back (containerd's restart) loses nothing, because the fifos'
+//! ends are held here. Each output fifo is also open for reading. The input fifo is also open for
+//! writing, until the caller says that no more input comes.
 
 pub mod copy;
 pub mod logger;

@@ -1,9 +1,9 @@
 //! `containerd-shim-cuddy-v2`: the door through which containerd and CRI-O run pods in machines.
 //!
-//! One binary, four programs: `start` and `delete` are executed by containerd and end at once;
-//! `-info` tells what the runtime can do; `daemon` is what `start` leaves behind, one for each
-//! pod, and serves the Task service. See the containerd project's `core/runtime/v2/README.md`
-//! for the protocol.
+//! One binary, four programs. containerd executes `start` and `delete`, which end at once. `-info`
+//! tells what the runtime can do. `daemon` is what `start` leaves behind, one for each pod. It
+//! serves the Task service. See the containerd project's `core/runtime/v2/README.md` for the
+//! protocol.
 
 mod bootstrap;
 mod callers;

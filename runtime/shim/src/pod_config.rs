@@ -1,6 +1,6 @@
 //! What containerd tells the Sandbox service of a pod: CRI's `PodSandboxConfig` → the core's
-//! [`Pod`] and the files that a node's agent would find on the host (pure, but for the node's own
-//! files that stand in for what is not said).
+//! [`Pod`] and the files that a node's agent would find on the host. It is pure, but for the node's
+//! own files, which stand in for what is not said.
 
 mod cri;
 

@@ -1,6 +1,6 @@
-//! What a machine is made of. Values of these types can only be built valid: the fields of
-//! a [`RawMachineConfig`] are as read, those of a [`MachineConfig`] are checked, and reading
-//! one from the wire checks again, so that the VMM need not trust its client.
+//! What a machine is made of. Values of these types can only be built valid. The fields of a
+//! [`RawMachineConfig`] are as read, those of a [`MachineConfig`] are checked. Reading one from the
+//! wire checks again, so that the VMM need not trust its client.
 
 mod net;
 

@@ -1,10 +1,9 @@
 //! Puts an uncompressed ELF kernel into a guest's memory (ELF specification, chapters
 //! "ELF header" and "Program header").
 //!
-//! It goes into huge pages where the memory's file can have them: the guest uses all of it at
-//! once, and each small page would cost a fault of the host's and one of KVM's. Mapping the file
-//! over the guest's memory, copied on write, was slower: Linux patches nearly every page of its
-//! own code.
+//! It goes into huge pages where the memory's file can have them. The guest uses all of it at once.
+//! Each small page would cost a fault of the host's and one of KVM's. Mapping the file over the
+//! guest's memory, copied on write, was slower: Linux patches nearly every page of its own code.
 
 #![allow(unsafe_code, reason = "advises the host's kernel about a mapping")]
 

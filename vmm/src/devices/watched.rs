@@ -1,8 +1,9 @@
 //! A device whose failure the machine hears of.
 //!
-//! It hears of the first failure only. The attack: a guest that makes a device ready the wrong
-//! way, resets it and starts again has the control thread busy with reports instead of requests,
-//! fills the memory with those that wait, and the host's disk with the client's log.
+//! It hears of the first failure only. The attack: a guest makes a device ready the wrong way,
+//! resets it and starts again. It would keep the control thread busy with reports instead of
+//! requests. It would fill the memory with those that wait, and the host's disk with the client's
+//! log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

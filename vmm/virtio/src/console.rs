@@ -1,8 +1,8 @@
 //! The console device (§5.3), output only: the guest's `hvc0`.
 //!
-//! Output is best effort. A console is for diagnosis, and neither a reader that is too slow
-//! nor a guest that logs too much may stop the guest or grow the host's memory: what can't be
-//! written at once is dropped and counted.
+//! Output is best effort. A console is for diagnosis. Neither a reader that is too slow nor a guest
+//! that logs too much may stop the guest or grow the host's memory. What can't be written at once
+//! is dropped and counted.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};

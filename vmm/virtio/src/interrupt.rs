@@ -15,10 +15,10 @@ pub const INTERRUPT_CONFIG_CHANGE: u32 = 2;
 
 /// Raises a device's interrupt.
 ///
-/// While the device is active, that buffers may have been used always shows among the reasons: the
-/// host's kernel, where it serves queues, could not set it; and a driver then need not leave the
-/// guest to say that it has seen it. The price is a driver that looks at its queues in vain when
-/// the interrupt was for something else. At other times it does not show: a driver that takes its
+/// While the device is active, the reasons always say that buffers may have been used. The host's
+/// kernel, where it serves queues, could not set that bit. And a driver need not leave the guest to
+/// say that it has seen the bit. The price is a driver that looks at its queues in vain when the
+/// interrupt was for something else. At other times it does not show: a driver that takes its
 /// queues down must not be led to them by a neighbour on its interrupt line.
 #[derive(Debug, Clone)]
 pub struct Interrupt {

@@ -1,10 +1,10 @@
 //! The network device (§5.1): packets between the guest and a tap of the host.
 //!
-//! Each pair of queues has a queue of the tap to itself. Packets go straight between the
-//! guest's memory and the tap, one system call each, with the header in which both sides say
-//! what of segmentation and checksums is still to be done; the tap's kernel checks what the
-//! guest writes there. The driver's choice of offloads becomes the tap's. With vhost the host's
-//! kernel serves the data queues instead, in the same way.
+//! Each pair of queues has a queue of the tap to itself. Packets go straight between the guest's
+//! memory and the tap, one system call each. In their header both sides say what of segmentation
+//! and checksums is still to be done. The tap's kernel checks what the guest writes there. The
+//! driver's choice of offloads becomes the tap's. With vhost the host's kernel serves the data
+//! queues instead, in the same way.
 //!
 //! ```text
 //!   queue 0, 2, 4…  receive   ◄── readv  ── tap queue 0, 1, 2…

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Threads are not made on activation, because that happens on a vCPU's thread, deep inside a
-//! register write: a new thread inherits its parent's seccomp filter, and a vCPU's filter has
-//! no room for what devices do. For the same reason a device must be created after its process
-//! has entered its jail, by a thread whose filter allows all that workers do.
+//! register write. A new thread inherits its parent's seccomp filter. A vCPU's filter has no room
+//! for what devices do. For the same reason a device must be created after its process has entered
+//! its jail, by a thread whose filter allows all that workers do.
 
 mod active;
 mod coalescing;

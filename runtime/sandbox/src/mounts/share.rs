@@ -1,9 +1,9 @@
 //! The directory that a machine shares with its guest, and what is mounted in it.
 //!
 //! All of it is in a mount namespace of its own, in which a thread of this process lives and where
-//! the VMM is started. The host sees none of these mounts: whatever it has below a volume can be
-//! unmounted and removed while a pod uses the volume, and when this process and the VMM are gone,
-//! however that came, nothing is left mounted. What is to be seen is picked up in the host's own
+//! the VMM is started. The host sees none of these mounts. Whatever it has below a volume can be
+//! unmounted and removed while a pod uses the volume. Nothing is left mounted when this process and
+//! the VMM are gone, however that came. What is to be seen is picked up in the host's own
 //! namespace, as [`Tree`], at that moment: nothing depends on how the host's mounts propagate.
 //!
 //! ```text

@@ -1,6 +1,7 @@
 //! What a pod's cgroup on the host says of its limits. The kubelet makes it and sets `memory.max`
-//! and `cpu.max` (cgroup version 2) before it asks for the pod: to the sum of the containers'
-//! limits and the RuntimeClass's overhead, or not at all when a container has none.
+//! and `cpu.max` (cgroup version 2) before it asks for the pod. Each is the sum of the containers'
+//! limits and the RuntimeClass's overhead. When a container has no limit, the kubelet does not set
+//! it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
-//! The mounts of containerd's EROFS snapshotter (containerd 2.2 and later, `docs/mounts.md`
-//! there): image layers as EROFS files, sometimes a disk image to write to, and a last mount
-//! that joins them, whose options name the others by their number: `{{ mount 0 }}/upper`,
+//! The mounts of containerd's EROFS snapshotter (containerd 2.2 and later, `docs/mounts.md` there).
+//! They are image layers as EROFS files, sometimes a disk image to write to, and a last mount that
+//! joins them. The options of the last one name the others by their number: `{{ mount 0 }}/upper`,
 //! `lowerdir={{ overlay 1 3 }}`. Pure.
 
 use std::path::PathBuf;

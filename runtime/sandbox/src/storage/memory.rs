@@ -1,7 +1,7 @@
-//! Memory that a pod's containers share: `/dev/shm`, and kubelet's memory volumes (`emptyDir`
-//! with medium `Memory`). On the host both are a tmpfs that is bound into every container. In
-//! a machine a tmpfs of the guest takes its place, of the same size, once for the pod: what is
-//! in it counts as memory of the containers that wrote it, and costs no way to the host.
+//! Memory that a pod's containers share: `/dev/shm`, and kubelet's memory volumes (`emptyDir` with
+//! medium `Memory`). On the host both are a tmpfs that is bound into every container. In a machine
+//! a tmpfs of the guest takes its place, of the same size, once for the pod. What is in it counts
+//! as memory of the containers that wrote it. It costs no way to the host.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,6 @@
 //! Directories that several containers of a pod have as volumes. Each is shown once, and the guest
-//! binds it into every container: its files are the same files to the guest's kernel then, so that
-//! Unix sockets, fifos, inotify, locks and shared mappings join the containers as on any host. (The
+//! binds it into every container. Its files are then the same files to the guest's kernel. So Unix
+//! sockets, fifos, inotify, locks and shared mappings join the containers as on any host. (The
 //! share's server tells files apart by their mount, too: of two mounts they would be two.)
 
 use std::io;

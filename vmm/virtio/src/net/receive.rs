@@ -1,7 +1,7 @@
 //! From a tap to the guest.
 //!
-//! How large a packet is shows when it has been read, so buffers for the largest one are taken
-//! from the queue before: packets are read straight into them, and those left over are kept.
+//! The size of a packet shows only when it has been read. So buffers for the largest one are taken
+//! from the queue before. Packets are read straight into them, and those left over are kept.
 
 use std::collections::VecDeque;
 

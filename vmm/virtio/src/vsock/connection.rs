@@ -6,10 +6,10 @@
 //!       └──── refused ────────┴── host has closed both ways and the guest knows ─► finished
 //! ```
 //!
-//! [`Credit`] bounds both directions. From guest to host at most [`CREDIT`] bytes wait in a
-//! buffer here for a client that does not read. From host to guest nothing is buffered: bytes
-//! are read from the client straight into a receive buffer that the guest has given, and only
-//! as many as its credit allows; a guest that does not read thus stops the client.
+//! [`Credit`] bounds both directions. From guest to host at most [`CREDIT`] bytes wait in a buffer
+//! here for a client that does not read. From host to guest nothing is buffered. Bytes are read
+//! from the client straight into a receive buffer that the guest has given, and only as many as its
+//! credit allows. A guest that does not read thus stops the client.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
