@@ -1,4 +1,4 @@
-//! A client of the container runtime interface (CRI, `runtime.v1`), as kubelet and crictl are:
+//! A client of the container runtime interface (CRI, `runtime.v1`), as kubelet and crictl are.
 //! [`Daemon`] is a containerd with the runtime's handlers, [`Cri`] talks to it, [`PodSpec`] and
 //! [`ContainerSpec`] say what to run, [`stream`] carries exec, attach and port-forward, [`log`]
 //! reads containers' logs, [`node`] is what most tests begin with. All of it blocks.

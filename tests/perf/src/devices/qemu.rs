@@ -1,12 +1,12 @@
 //! The measured guest under QEMU's `microvm`, with `virtiofsd` for the share.
 //!
-//! Alike are kernel, its command line, root filesystem, memory (a shared file in memory), one CPU
-//! with all the host's features; disks by way of the host's page cache, 256 requests of 254
-//! segments; a share of 512 requests whose server has one thread, lets the guest keep what it has
-//! read while a file is open, obeys O_DIRECT and is trusted to drop set-user-ID bits; packets
-//! with the same offloads in queues of 256, one pair, and one MTU. What QEMU does otherwise than
-//! Cuddy is its design: disks in the main loop with a pool of threads, or with an I/O thread and
-//! `io_uring` ([`Form::IoThread`]), where Cuddy has a thread for each device.
+//! Alike are kernel, its command line, root filesystem, memory (a shared file in memory), and one
+//! CPU with all the host's features. Disks go by way of the host's page cache, with 256 requests of
+//! 254 segments. The share has 512 requests, and its server has one thread. That lets the guest
+//! keep what it has read while a file is open, obeys O_DIRECT and is trusted to drop set-user-ID
+//! bits. Packets have the same offloads in queues of 256, one pair, and one MTU. What QEMU does
+//! otherwise than Cuddy is its design. It has disks in the main loop with a pool of threads, or
+//! with an I/O thread and `io_uring` ([`Form::IoThread`]). Cuddy has a thread for each device.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
