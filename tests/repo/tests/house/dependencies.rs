@@ -62,6 +62,23 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
     expect_none(&findings, "dependencies in the wrong direction");
 }
 
+/// Crates of `runtime/` that speak the protocols of daemons.
+const DOORS: [&str; 2] = ["protocol", "shim"];
+
+#[test]
+fn messages_of_daemons_stay_at_the_doors() {
+    let mut findings = Vec::new();
+    let outside = |(folder, name, _): &(String, String, Vec<String>)| {
+        folder.starts_with("runtime/") && !DOORS.contains(&name.as_str())
+    };
+    for (_, name, dependencies) in workspace().into_iter().filter(outside) {
+        let messages = ["containerd-shim-protos", "prost", "protobuf", "tonic"];
+        let broken = dependencies.iter().filter(|other| messages.contains(&other.as_str()));
+        findings.extend(broken.map(|other| format!("{name} depends on {other}")));
+    }
+    expect_none(&findings, "messages of daemons in the core");
+}
+
 /// Whether a source uses a crate: names it before `::`, or as a whole in `use`.
 fn names(source: &str, dependency: &str) -> bool {
     let name = dependency.replace('-', "_");
