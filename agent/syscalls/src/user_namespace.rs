@@ -4,10 +4,12 @@
 #![allow(unsafe_code, reason = "what a fork of a threaded process may do is in no safe library")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 /// Ids of a namespace and what they are outside of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,50 +29,59 @@ pub fn map_file(ranges: impl IntoIterator<Item = IdRange>) -> String {
 }
 
 /// Makes a user namespace with these maps, as [`map_file`] writes them. Threads of this process
-/// may go on meanwhile.
+/// may go on meanwhile, and make others.
 ///
 /// # Errors
 /// What the kernel answered: `EINVAL` for maps that overlap or are too long.
 pub fn with_maps(uids: &str, gids: &str) -> io::Result<OwnedFd> {
-    let (made, tell_made) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (wait, end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let raw = [&tell_made, &wait, &end].map(AsRawFd::as_raw_fd);
+    let (ours, theirs) = UnixStream::pair()?;
+    let end = theirs.as_raw_fd();
     // SAFETY: the child calls nothing but `hold`, which only makes system calls: no lock that
     // another thread of this process may hold is ever wanted.
     let pid = unsafe { libc::fork() };
     match pid {
-        0 => hold(raw),
+        0 => hold(end),
         1.. => {}
         _ => return Err(io::Error::last_os_error()),
     }
-    drop((tell_made, wait));
-    let namespace =
-        rustix::io::read(&made, &mut [0; 1]).map_err(io::Error::from).and_then(|count| {
-            if count == 0 {
-                return Err(io::Error::other("no user namespace is allowed"));
-            }
-            std::fs::write(format!("/proc/{pid}/uid_map"), uids)?;
-            std::fs::write(format!("/proc/{pid}/gid_map"), gids)?;
-            File::open(format!("/proc/{pid}/ns/user"))
-        });
-    drop(end);
-    let child = rustix::process::Pid::from_raw(pid);
-    rustix::process::waitpid(child, rustix::process::WaitOptions::empty())?;
+    drop(theirs);
+    let namespace = adopt(pid, ours, uids, gids);
+    // Not by closing the channel: a copy of our end may be in any child that another thread forks.
+    let child = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    rustix::process::kill_process(child, Signal::KILL)?;
+    rustix::io::retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()))?;
     namespace.map(OwnedFd::from)
 }
 
-/// The life of the child: it makes its namespace, says so, and stays until it is let go.
-fn hold([tell_made, wait, end]: [RawFd; 3]) -> ! {
+/// Waits until the child has its namespace, writes the maps and opens it.
+fn adopt(pid: i32, mut ours: UnixStream, uids: &str, gids: &str) -> io::Result<File> {
+    if ours.read(&mut [0; 1])? == 0 {
+        return Err(io::Error::other("no user namespace is allowed"));
+    }
+    std::fs::write(format!("/proc/{pid}/uid_map"), uids)?;
+    std::fs::write(format!("/proc/{pid}/gid_map"), gids)?;
+    File::open(format!("/proc/{pid}/ns/user"))
+}
+
+/// The life of the child: it makes its namespace, says so, and stays until it is killed or its
+/// parent has ended.
+fn hold(end: RawFd) -> ! {
     let mut byte = 0_u8;
+    // The child never executes a program: without this it would keep what other threads have open,
+    // such as the channels of their own children, which wait for the end of those.
+    let number = end.cast_unsigned();
+    if let Some(below) = number.checked_sub(1) {
+        // SAFETY: close_range(2) takes no pointers, and nothing of this process uses what it closes.
+        unsafe { libc::close_range(0, below, 0) };
+    }
+    // SAFETY: as above; the number of a descriptor is far below the largest one.
+    unsafe { libc::close_range(number + 1, u32::MAX, 0) };
     // SAFETY: unshare(2) takes no pointers.
-    let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
-    // SAFETY: the descriptor is this process's copy, and nothing else of it uses it.
-    unsafe { libc::close(end) };
-    if unshared {
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0 {
         // SAFETY: the pointer and the length are those of a live byte.
-        unsafe { libc::write(tell_made, (&raw const byte).cast(), 1) };
+        unsafe { libc::write(end, (&raw const byte).cast(), 1) };
         // SAFETY: as above, and the byte may be written.
-        unsafe { libc::read(wait, (&raw mut byte).cast(), 1) };
+        unsafe { libc::read(end, (&raw mut byte).cast(), 1) };
     }
     // SAFETY: _exit(2) takes no pointers and runs nothing of this program any more.
     unsafe { libc::_exit(0) }
@@ -95,5 +106,23 @@ mod tests {
         let other = rustix::fs::fstat(&made).unwrap();
         assert_ne!(std::os::unix::fs::MetadataExt::ino(&own), other.st_ino);
         assert!(with_maps("nonsense\n", &map).is_err());
+    }
+
+    /// The children of calls that run at once must not keep each other from ending.
+    #[test]
+    fn many_namespaces_are_made_at_once() {
+        let (done, ended) = std::sync::mpsc::channel();
+        for _ in 0..8 {
+            let done = done.clone();
+            std::thread::spawn(move || {
+                let map = map_file([IdRange { inside: 0, outside: 100_000, size: 65_536 }]);
+                let all = (0..50).try_for_each(|_| with_maps(&map, &map).map(drop));
+                done.send(all.map_err(|error| error.to_string())).unwrap();
+            });
+        }
+        for _ in 0..8 {
+            let all = ended.recv_timeout(std::time::Duration::from_mins(2));
+            all.expect("calls wait for each other").unwrap();
+        }
     }
 }
