@@ -8,7 +8,10 @@ use tokio::sync::watch;
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::control::Order;
 use crate::error::{Error, Result};
+use crate::init::{self, Filter};
+use crate::launch::{LaunchError, Place};
 use crate::oci::{self, Spec};
+use crate::pod_users::Making;
 use crate::process::{Process, Workshop};
 use crate::reaper::Reaper;
 use crate::stdio::Streams;
@@ -25,6 +28,7 @@ const MAX_EXECS: usize = 4096;
 pub(crate) struct Container {
     id: String,
     spec: Box<Spec>,
+    filter: Option<Filter>,
     cgroup: Cgroup,
     init: Arc<Process>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
@@ -50,20 +54,23 @@ impl Container {
     /// It cannot be made; nothing of it is left.
     pub(crate) async fn create(
         id: &str,
-        spec: Spec,
+        mut spec: Spec,
         streams: agent_api::types::Streams,
-        (reaper, connections): (&Reaper, &Streams),
+        ((reaper, connections), making): ((&Reaper, &Streams), Option<Making<'_>>),
     ) -> Result<(Arc<Self>, i32)> {
         let process =
             spec.process.clone().ok_or(Error::Invalid("spec has no process".to_owned()))?;
         for line in spec.left_out().map_err(Error::Invalid)? {
             log::info!("container {id}: {line}");
         }
+        let filter = spec.linux.seccomp.take().as_ref().map(init::compile_seccomp).transpose();
+        let filter = filter.map_err(LaunchError::Failed)?;
         let cgroup = Cgroup::create(id)?;
         let order = Order {
             container_id: id.to_owned(),
             spec: Box::new(spec.clone()),
             process: Box::new(process),
+            filter: filter.clone(),
             cgroup: cgroup.path().to_owned(),
             join: false,
         };
@@ -71,7 +78,7 @@ impl Container {
         let workshop = Workshop { reaper, streams: connections, cgroup: &cgroup };
         let made = match limit(&cgroup, &spec) {
             Err(error) => Err(error.into()),
-            Ok(()) => init.prepare(workshop, None).await,
+            Ok(()) => init.prepare(workshop, Place::Own(making)).await,
         };
         let pid = match made {
             Ok(pid) => pid,
@@ -85,6 +92,7 @@ impl Container {
         let container = Arc::new(Self {
             id: id.to_owned(),
             spec: Box::new(spec),
+            filter,
             cgroup,
             init,
             execs: Mutex::default(),
@@ -164,6 +172,7 @@ impl Container {
             container_id: self.id.clone(),
             spec: self.spec.clone(),
             process: Box::new(process),
+            filter: self.filter.clone(),
             cgroup: self.cgroup.path().to_owned(),
             join: true,
         };
@@ -187,7 +196,8 @@ impl Container {
             return Err(Error::State("container is not running"));
         }
         let workshop = Workshop { reaper, streams, cgroup: &self.cgroup };
-        exec.prepare(workshop, self.init.pidfd()).await?;
+        let init = self.init.target().ok_or(Error::State("container is not running"))?;
+        exec.prepare(workshop, Place::Joined(init)).await?;
         exec.start().await
     }
 

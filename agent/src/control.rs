@@ -24,6 +24,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::init::Filter;
 use crate::oci::{Process, Spec};
 
 /// Longest frame in bytes: a configuration with the largest environment and seccomp profile.
@@ -41,6 +42,8 @@ pub(crate) struct Order {
     pub(crate) spec: Box<Spec>,
     /// The process to run; replaces that of the configuration.
     pub(crate) process: Box<Process>,
+    /// What the configuration's seccomp profile was compiled to.
+    pub(crate) filter: Option<Filter>,
     /// Absolute path of the container's cgroup.
     pub(crate) cgroup: PathBuf,
     /// Joins a running container (its init's pidfd comes last of the descriptors).

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::control::{self, Command, Failure, Incoming, Order, Report};
 use crate::init;
+use crate::pod_users::Making;
 use crate::reaper::{Exit, Reaper};
 use crate::sys;
 
@@ -23,9 +24,20 @@ pub(crate) enum LaunchError {
     /// `container-init` said why.
     #[error(transparent)]
     Failed(Failure),
-    /// It ended without a word, for instance killed for want of memory.
+    /// It ended without a word.
     #[error("container-init ended while it was {0}")]
     Ended(&'static str),
+    /// It was killed for want of memory, which it has within the container's limit.
+    #[error(
+        "out of memory: container-init was killed while it was {doing}; the container's memory \
+         limit (memory.max) is {limit} bytes, too low to start a process"
+    )]
+    OutOfMemory {
+        /// What it did.
+        doing: &'static str,
+        /// The limit as the cgroup states it.
+        limit: String,
+    },
     /// The process could not be put under its limits.
     #[error("move the process into its cgroup")]
     Cgroup(#[from] CgroupError),
@@ -135,9 +147,26 @@ impl Channel {
     }
 }
 
+/// The first process of the container that an exec joins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// Its id.
+    pub(crate) pid: i32,
+    /// Refers to it.
+    pub(crate) pidfd: BorrowedFd<'a>,
+}
+
+/// Whose namespaces a process lives in.
+#[derive(Debug)]
+pub(crate) enum Place<'a> {
+    /// Its own, among which may be the pod's user namespace.
+    Own(Option<Making<'a>>),
+    /// Those of a running container.
+    Joined(Target<'a>),
+}
+
 /// Starts `container-init` and follows it until the process waits for its start. `streams` are
-/// its three standard streams, or none with a terminal; `target` the init of the container that
-/// an exec joins.
+/// its three standard streams, or none with a terminal.
 ///
 /// # Errors
 /// The process cannot be made; nothing of it is left.
@@ -146,11 +175,33 @@ pub(crate) async fn launch(
     cgroup: &Cgroup,
     order: &Order,
     streams: &[OwnedFd],
-    target: Option<BorrowedFd<'_>>,
+    place: Place<'_>,
+) -> Result<Launched, LaunchError> {
+    // Kills of processes that run in the container already are none of this one's.
+    let killed = cgroup.oom_kills();
+    let made = follow(reaper, cgroup, order, streams, place).await;
+    made.map_err(|error| match error {
+        LaunchError::Ended(doing) if cgroup.oom_kills() > killed => {
+            LaunchError::OutOfMemory { doing, limit: cgroup.memory_limit() }
+        }
+        other => other,
+    })
+}
+
+async fn follow(
+    reaper: &Reaper,
+    cgroup: &Cgroup,
+    order: &Order,
+    streams: &[OwnedFd],
+    place: Place<'_>,
 ) -> Result<Launched, LaunchError> {
     let mut channel = spawn()?;
-    let descriptors: Vec<BorrowedFd<'_>> = streams.iter().map(AsFd::as_fd).chain(target).collect();
-    channel.send(order, &descriptors).await?;
+    let target = match &place {
+        Place::Own(_) => None,
+        Place::Joined(target) => Some(*target),
+    };
+    let descriptors = streams.iter().map(AsFd::as_fd).chain(target.map(|target| target.pidfd));
+    channel.send(order, &descriptors.collect::<Vec<_>>()).await?;
     let pid = match channel.next("making namespaces").await? {
         Report::Forked { pid } => pid,
         _ => return Err(LaunchError::Ended("making namespaces")),
@@ -161,7 +212,11 @@ pub(crate) async fn launch(
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
         .map_err(io_error("open a pidfd"))?;
-    cgroup.enter(pid, target.is_some())?;
+    cgroup.enter(pid, target.map(|target| target.pid))?;
+    if let Place::Own(Some(making)) = place {
+        // Others of the pod may have it from now on, however long the rest takes.
+        making.keep(pid).map_err(io_error("keep the pod's user namespace"))?;
+    }
     channel.send(&Command::Proceed, &[]).await?;
     let mut terminal = None;
     loop {

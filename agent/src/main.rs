@@ -34,6 +34,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+/// Most threads for work that blocks in the kernel; they are made when there is work, and end. One
+/// for each disk that may hang in a flush, and as many again, so that nothing else waits for those.
+const BLOCKING_THREADS: usize = 2 * agent_api::WINDOWS as usize;
+
 /// How the program was called.
 enum Mode {
     /// As the guest's first process.
@@ -80,7 +84,7 @@ fn run(mode: Mode) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(8)
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("start the runtime")?;
     runtime.block_on(serve(mode))

@@ -3,6 +3,7 @@
 //! kept open here, it stays when that container has gone.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,8 @@ struct Made {
 #[derive(Debug, Default)]
 pub(crate) struct PodUsers(Mutex<Option<Made>>);
 
-/// A container is about to make the pod's namespace; nobody else may at this time.
+/// A container is about to make the pod's namespace; nobody else may at this time. It takes no
+/// longer than the first process of the container needs for it.
 #[derive(Debug)]
 pub(crate) struct Making<'a> {
     place: MutexGuard<'a, Option<Made>>,
@@ -71,9 +73,8 @@ impl Making<'_> {
     ///
     /// # Errors
     /// The process has ended all the same.
-    pub(crate) fn keep(mut self, pid: i32) -> Result<()> {
-        let namespace = File::open(format!("/proc/{pid}/ns/user"));
-        let namespace = namespace.map_err(Error::io("keep the pod's user namespace"))?;
+    pub(crate) fn keep(mut self, pid: i32) -> io::Result<()> {
+        let namespace = File::open(format!("/proc/{pid}/ns/user"))?;
         *self.place = Some(Made { namespace, maps: self.maps });
         Ok(())
     }

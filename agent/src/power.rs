@@ -1,18 +1,20 @@
 //! The ordered end of the machine.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::system::{RebootCommand, reboot};
+use syscalls::escapes;
 
 use crate::cgroup;
 use crate::error::{Error, Result};
 
-/// Rounds of unmounting: a mount may be busy until a killed process is gone.
-const ROUNDS: u32 = 20;
-
-/// Pause between rounds; there is no event for "no longer busy".
-const PAUSE: Duration = Duration::from_millis(25);
+/// How long killed processes may take to be gone. One that hangs in the kernel keeps its mounts
+/// busy; what is on them is written all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The agent's own mounts, which need no end.
 const OWN: [&str; 7] = ["/", "/proc", "/sys", "/dev", "/run", "/tmp", cgroup::ROOT];
@@ -22,56 +24,38 @@ const OWN: [&str; 7] = ["/", "/proc", "/sys", "/dev", "/run", "/tmp", cgroup::RO
 /// # Errors
 /// The kernel refuses to power off.
 pub(crate) fn off() -> Result<()> {
-    if let Err(error) = cgroup::kill_pod() {
-        log::warn!("kill containers: {error}");
+    if let Err(error) = cgroup::end_pod(PATIENCE) {
+        log::warn!("end containers: {error}");
     }
     rustix::fs::sync();
-    for _ in 0..ROUNDS {
-        if unmount_all() == 0 {
-            break;
-        }
-        std::thread::sleep(PAUSE);
-    }
+    unmount_all();
     // What could not be unmounted is at least on its disk.
     rustix::fs::sync();
     reboot(RebootCommand::PowerOff).map_err(Error::io("power off"))
 }
 
-/// Unmounts what can be, children first; how many are left.
-fn unmount_all() -> usize {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = mount_points(&table);
-    points
-        .iter()
-        .rev()
-        .filter(|point| !OWN.contains(&point.as_str()) && !point.starts_with("/sys/"))
-        .filter(|point| unmount(point.as_str(), UnmountFlags::empty()).is_err())
-        .count()
+/// Unmounts what can be, children first.
+fn unmount_all() {
+    // Names of mount points may be a workload's, in any bytes.
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    for point in mount_points(&table).iter().rev() {
+        if OWN.iter().any(|own| point == Path::new(own)) || point.starts_with("/sys") {
+            continue;
+        }
+        if let Err(error) = unmount(point.as_path(), UnmountFlags::empty()) {
+            log::warn!("unmount {point:?}: {error}");
+        }
+    }
 }
 
 /// Mount points of proc_pid_mountinfo(5) text, in mounting order.
-fn mount_points(table: &str) -> Vec<String> {
-    table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
-}
-
-/// Undoes `\040` and the like.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                plain.push(char::from(code));
-                plain.push_str(part.get(3..).unwrap_or_default());
-            }
-            None => {
-                plain.push('\\');
-                plain.push_str(part);
-            }
-        }
-    }
-    plain
+fn mount_points(table: &[u8]) -> Vec<PathBuf> {
+    let lines = table.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    points
+        .map(|point| escapes::undo(point, b'\\', 3, 8))
+        .map(|point| PathBuf::from(OsStr::from_bytes(&point)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -79,9 +63,12 @@ mod tests {
     use super::mount_points;
 
     #[test]
-    fn mount_points_are_read_with_their_spaces() {
-        let table = "22 1 0:20 / /proc rw - proc proc rw\n\
-                     30 1 254:0 / /run/cuddy/disk/a\\040b rw - ext4 /dev/vdb rw\n";
-        assert_eq!(mount_points(table), ["/proc", "/run/cuddy/disk/a b"]);
+    fn mount_points_are_read_in_any_bytes() {
+        let table = b"22 1 0:20 / /proc rw - proc proc rw\n\
+                      30 1 254:0 / /run/cuddy/disk/a\\040b\xff rw - ext4 /dev/vdb rw\n";
+        let points = mount_points(table);
+        let points: Vec<_> =
+            points.iter().map(|point| point.as_os_str().as_encoded_bytes()).collect();
+        assert_eq!(points, [&b"/proc"[..], b"/run/cuddy/disk/a b\xff"]);
     }
 }

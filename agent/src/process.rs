@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use crate::cgroup::Cgroup;
 use crate::control::Order;
 use crate::error::{Error, Result};
-use crate::launch::{Gate, launch};
+use crate::launch::{Gate, Place, Target, launch};
 use crate::reaper::{Exit, Reaper, now_unix_ns};
 use crate::stdio::{Connections, Endpoint, ExitWatch, Streams, endpoint};
 use crate::sys;
@@ -102,6 +102,12 @@ impl Process {
         self.handle.get().map(|handle| handle.pidfd.as_fd())
     }
 
+    /// What an exec joins, once it is created.
+    pub(crate) fn target(&self) -> Option<Target<'_>> {
+        let handle = self.handle.get()?;
+        Some(Target { pid: handle.pid, pidfd: handle.pidfd.as_fd() })
+    }
+
     /// Its exit, now or later.
     pub(crate) fn watch_exit(&self) -> ExitWatch {
         self.exit.subscribe()
@@ -122,15 +128,14 @@ impl Process {
         self.handle.get().is_some() && !self.has_exited()
     }
 
-    /// Makes the process up to the execution of its program. `target` is the init that an exec
-    /// joins.
+    /// Makes the process up to the execution of its program.
     ///
     /// # Errors
     /// It cannot be made, or was made already.
     pub(crate) async fn prepare(
         self: &Arc<Self>,
         workshop: Workshop<'_>,
-        target: Option<BorrowedFd<'_>>,
+        place: Place<'_>,
     ) -> Result<i32> {
         let mut phase = self.phase.lock().await;
         let wish = match std::mem::replace(&mut *phase, Phase::Failed) {
@@ -140,7 +145,7 @@ impl Process {
                 return Err(Error::State("process was started already"));
             }
         };
-        match self.make(workshop, &wish, target).await {
+        match self.make(workshop, &wish, place).await {
             Ok((pid, gate)) => {
                 *phase = Phase::Created(gate);
                 Ok(pid)
@@ -158,13 +163,13 @@ impl Process {
         self: &Arc<Self>,
         workshop: Workshop<'_>,
         wish: &Wish,
-        target: Option<BorrowedFd<'_>>,
+        place: Place<'_>,
     ) -> Result<(i32, Gate)> {
         let Workshop { reaper, streams, cgroup } = workshop;
         let connections = Connections::claim(streams, &wish.streams).await?;
         let order = &wish.order;
         let (launched, copies) = if order.process.terminal {
-            let mut launched = launch(reaper, cgroup, order, &[], target).await?;
+            let mut launched = launch(reaper, cgroup, order, &[], place).await?;
             let terminal =
                 launched.terminal.take().ok_or(Error::State("the terminal did not arrive"))?;
             let terminal = endpoint(terminal).map_err(Error::io("prepare the terminal"))?;
@@ -172,7 +177,7 @@ impl Process {
             (Made { launched, terminal: Some(terminal) }, copies)
         } else {
             let (ends, copies) = connections.pipes().map_err(Error::io("make pipes"))?;
-            let launched = launch(reaper, cgroup, order, &ends, target).await?;
+            let launched = launch(reaper, cgroup, order, &ends, place).await?;
             (Made { launched, terminal: None }, copies)
         };
         let Made { launched, terminal } = launched;

@@ -116,11 +116,7 @@ impl Sandbox {
             return Err(UNWANTED);
         }
         let outside = (&*self.reaper, &*self.streams);
-        let (container, pid) = Container::create(id, spec, streams, outside).await?;
-        if let Some(Err(error)) = making.map(|making| making.keep(pid)) {
-            log::warn!("container {id}: {error}");
-        }
-        Ok((container, pid))
+        Container::create(id, spec, streams, (outside, making)).await
     }
 
     fn is_unwanted(&self, id: &str) -> bool {

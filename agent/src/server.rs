@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent_api::{FORWARD_PORT, RPC_PORT, STREAM_PORT};
+use agent_api::{FORWARD_PORT, READY_PORT, RPC_PORT, STREAM_PORT};
 
 use crate::forward;
 use crate::rpc;
@@ -12,10 +12,6 @@ use crate::sandbox::Sandbox;
 use crate::socket::{Connection, Listener};
 use crate::stdio;
 use crate::sys;
-
-/// Port of the host that the agent connects to when it serves; the host refuses the connection
-/// and takes the attempt as the sign.
-const READY_PORT: u32 = 1;
 
 /// Where the host connects to.
 #[derive(Debug)]

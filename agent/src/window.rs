@@ -7,10 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use agent_api::WINDOWS;
 
-/// Number of windows; DSDT devices LNRO0005:00 to :3f.
-const WINDOWS: u32 = 64;
+use crate::error::{Error, Result};
 
 /// How long a bound device may take to appear.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,14 +27,14 @@ impl Window {
     /// # Errors
     /// There is no such window.
     pub(crate) fn new(index: u32) -> Result<Self> {
-        if index < WINDOWS {
+        if index < WINDOWS.into() {
             Ok(Self(index))
         } else {
             Err(Error::Invalid(format!("window {index}: not 0 to {}", WINDOWS - 1)))
         }
     }
 
-    /// The name of its platform device.
+    /// The name of its platform device: DSDT devices LNRO0005:00 to :3f.
     pub(crate) fn name(self) -> String {
         format!("LNRO0005:{:02x}", self.0)
     }

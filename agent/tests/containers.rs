@@ -2,7 +2,7 @@
 //! `make e2e` runs them in the lab.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-#[path = "support/mod.rs"]
+#[path = "support/agent.rs"]
 mod support;
 
 use serde_json::json;

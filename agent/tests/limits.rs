@@ -2,7 +2,7 @@
 //! runs them in the lab.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-#[path = "support/mod.rs"]
+#[path = "support/agent.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
@@ -227,4 +227,37 @@ async fn cgroup_belongs_to_the_user_where_it_is_writable() {
     let (_, out, error) = agent.run(&spec).await;
     assert_eq!(out, "0::/mine\n", "{error}");
     assert!(error.contains("Permission denied"), "{error}");
+}
+
+#[tokio::test]
+async fn update_leaves_the_devices_of_a_container_alone() {
+    let agent = Agent::start().await;
+    let mut spec = spec(&agent.rootfs(), "exec sleep 100");
+    spec["linux"]["devices"] =
+        json!([{"path": "/dev/extra", "type": "c", "major": 10, "minor": 183}]);
+    spec["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 10, "minor": 183, "access": "r"}]});
+    let container = agent.create(&spec).await.unwrap();
+    container.start("").await.unwrap();
+    // The rules as they are on the host, where the numbers are others, come with every update.
+    let resources = r#"{"pids": {"limit": 50}, "devices": [{"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 10, "minor": 223, "access": "rw"}]}"#;
+    update(&agent, &container, resources).await.unwrap();
+    let command = "head -c 1 /dev/extra | wc -c; cat /sys/fs/cgroup/pids.max";
+    assert_eq!(container.run_exec(&shell(command)).await.1, "1\n50\n");
+    container.signal("", 9, true).await.unwrap();
+    container.wait("").await;
+    container.delete().await.unwrap();
+}
+
+#[tokio::test]
+async fn huge_pages_of_a_size_that_is_missing_can_not_be_had() {
+    let agent = Agent::start().await;
+    let mut spec = spec(&agent.rootfs(), "echo fine");
+    spec["linux"]["resources"] = json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 0}]});
+    assert_eq!(agent.run(&spec).await.1, "fine\n");
+    spec["linux"]["resources"] = json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]});
+    let Err(error) = agent.create(&spec).await else { panic!("created") };
+    let error = error.to_string();
+    assert!(error.contains("hugetlb.3MB.max") && error.contains("INVALID_ARGUMENT"), "{error}");
 }

@@ -3,7 +3,7 @@
 //! runc's integration tests. They need root and a static busybox; `make e2e` runs them in the lab.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-#[path = "support/mod.rs"]
+#[path = "support/agent.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 

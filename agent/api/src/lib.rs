@@ -19,6 +19,8 @@ pub use generated::{
     container_ttrpc, health_ttrpc, network_ttrpc, process_ttrpc, sandbox_ttrpc, storage_ttrpc,
 };
 
+pub use vmm_api::{READY_PORT, WINDOWS};
+
 /// vsock port of the agent's ttrpc services.
 pub const RPC_PORT: u32 = 1024;
 

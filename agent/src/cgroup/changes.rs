@@ -1,16 +1,22 @@
 //! Waiting for changes of a cgroup's event files by inotify(7), as the kernel's documentation
 //! of cgroup v2 tells ("File modified events").
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
+use rustix::io::retry_on_intr;
 use tokio::io::unix::AsyncFd;
 
 use super::{CgroupError, read};
 use crate::sys;
+
+/// What `cgroup.events` says of a cgroup without processes.
+pub(super) const EMPTY: &str = "populated 0";
 
 /// A watched file. Changes since its creation are never missed.
 #[derive(Debug)]
@@ -80,6 +86,34 @@ impl Changes {
 
     fn failed(&self, source: io::Error) -> CgroupError {
         CgroupError::Watch { file: self.file, path: self.directory.clone(), source }
+    }
+}
+
+/// Waits on this thread until no process is in the cgroup or below.
+///
+/// # Errors
+/// One is still there after `patience`.
+pub(super) fn wait_until_empty(directory: &Path, patience: Duration) -> Result<(), CgroupError> {
+    const FILE: &str = "cgroup.events";
+    let failed = |source| CgroupError::Watch { file: FILE, path: directory.to_owned(), source };
+    let path = directory.join(FILE);
+    let mut events =
+        File::open(&path).map_err(|source| CgroupError::Read { path: path.clone(), source })?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let mut text = String::new();
+        events.rewind().and_then(|()| events.read_to_string(&mut text)).map_err(failed)?;
+        if text.lines().any(|line| line == EMPTY) {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(failed(io::ErrorKind::TimedOut.into()));
+        }
+        // What has been read since its last change announces the next one so (kernfs).
+        let mut changed = [PollFd::new(&events, PollFlags::PRI)];
+        let left = Timespec::try_from(left).map_err(|error| failed(io::Error::other(error)))?;
+        retry_on_intr(|| poll(&mut changed, Some(&left))).map_err(|error| failed(error.into()))?;
     }
 }
 

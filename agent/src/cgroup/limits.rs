@@ -59,7 +59,10 @@ pub(super) fn settings(resources: &Resources, cpu_max: &str) -> Result<Vec<Setti
     }
     for huge in &resources.hugepage_limits {
         plain_name(&huge.page_size)?;
-        all.push(set(format!("hugetlb.{}.max", huge.page_size), huge.limit));
+        let limit = set(format!("hugetlb.{}.max", huge.page_size), huge.limit);
+        // kubelet limits every size that its host has to 0, also one that the guest lacks.
+        let forgive = if huge.limit == 0 { Forgive::NoFile } else { Forgive::Nothing };
+        all.push(Setting { forgive, ..limit });
         let reserved = set(format!("hugetlb.{}.rsvd.max", huge.page_size), huge.limit);
         all.push(Setting { forgive: Forgive::NoFile, ..reserved });
     }

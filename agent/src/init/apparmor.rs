@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::mounts::filesystem;
+use super::detached::filesystem;
 use crate::control::{Failure, Order};
 
 /// The profile that confines nothing.

@@ -143,6 +143,7 @@ mod tests {
             container_id: "c".to_owned(),
             spec: Box::new(spec),
             process: Box::new(process(exec)),
+            filter: None,
             cgroup: "/".into(),
             join,
         };

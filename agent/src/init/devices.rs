@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, chmodat, chownat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
 
-use super::mounts::{attach, clone_mount, options_of};
+use super::detached::{attach, clone_mount};
+use super::mount_options::options_of;
 use super::rooted::{Create, Rooted};
 use crate::control::Failure;
-use crate::oci::Spec;
 use crate::oci::linux::Device;
+use crate::oci::{NamespaceType, Spec};
 
 /// Name below /dev, major and minor number of character devices.
 const DEFAULTS: [(&str, u32, u32); 6] = [
@@ -21,6 +22,12 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
+
+/// Numbers of /dev/loop-control.
+const LOOP_CONTROL: (u32, u32) = (10, 237);
+
+/// Loop devices that most hosts have (`CONFIG_BLK_DEV_LOOP_MIN_COUNT`).
+const LOOPS: u32 = 8;
 
 /// Links below /dev and what they point to.
 const LINKS: [(&str, &str); 5] = [
@@ -48,6 +55,7 @@ pub(super) fn create_all(spec: &Spec, rootfs: &Rooted) -> Result<(), Failure> {
     for device in &spec.linux.devices {
         create(rootfs, device)?;
     }
+    make_loops(spec, rootfs)?;
     for (name, target) in LINKS {
         let failed = |error| Failure::guest(format_args!("link /dev/{name}: {error}"));
         let path = Path::new("/dev").join(name);
@@ -58,6 +66,24 @@ pub(super) fn create_all(spec: &Spec, rootfs: &Rooted) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Who may have loop devices made (a privileged container) finds the nodes of the first ones, as on
+/// a host, where they are there before anybody asks. The kernel makes a device when it is opened.
+fn make_loops(spec: &Spec, rootfs: &Rooted) -> Result<(), Failure> {
+    let is_control =
+        |device: &Device| device.kind == "c" && (device.major, device.minor) == LOOP_CONTROL;
+    // No user namespace may make devices, and the guest has no node of them to show.
+    let mapped = spec.linux.namespace(NamespaceType::User).is_some();
+    if mapped || !spec.linux.devices.iter().any(is_control) {
+        return Ok(());
+    }
+    (0..LOOPS).try_for_each(|minor| {
+        let path = PathBuf::from(format!("/dev/loop{minor}"));
+        let file_mode = Some(0o660);
+        let kind = "b".to_owned();
+        create(rootfs, &Device { path, kind, major: 7, minor, file_mode, ..Device::default() })
+    })
 }
 
 fn create(rootfs: &Rooted, device: &Device) -> Result<(), Failure> {

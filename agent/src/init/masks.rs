@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use syscalls::mount::{MountAttributes, set_attributes};
 
+use super::detached::{attach, clone_mount, filesystem};
 use super::mount_options::{NODEV, NOEXEC, NOSUID, RDONLY};
-use super::mounts::{attach, clone_mount, filesystem};
 use super::rooted::is_directory;
 use crate::control::Failure;
 use crate::oci::Linux;

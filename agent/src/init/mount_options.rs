@@ -3,6 +3,8 @@
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use syscalls::mount::MountAttributes;
 
+use crate::oci::Mount;
+
 pub(super) const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 pub(super) const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -38,6 +40,15 @@ enum Word {
     Clear(MountAttrFlags),
     Atime(MountAttrFlags),
     Nothing,
+}
+
+/// The options of a mount; one of type `bind` is one without saying so again.
+pub(super) fn options_of(mount: &Mount) -> Options {
+    let mut options = parse(&mount.options);
+    if mount.kind == "bind" {
+        options.bind = options.bind.or(Some(false));
+    }
+    options
 }
 
 /// Sorts the options.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::failure::Context;
+use super::outside::Outside;
 use super::premade::{self, Premade};
 use super::user_namespace;
 use crate::boot::bring_up_loopback;
@@ -41,6 +42,7 @@ pub(super) fn enter(spec: &Spec) -> Result<Premade, Failure> {
         joined.iter().partition(|(kind, _)| *kind == NamespaceType::User);
     join(&others)?;
     let premade = premade::make(spec)?;
+    let offsets = time_offsets(linux)?;
     if linux.is_new(NamespaceType::User) {
         user_namespace::enter_new(linux)?;
     } else if !users.is_empty() {
@@ -66,8 +68,11 @@ pub(super) fn enter(spec: &Spec) -> Result<Premade, Failure> {
         }
     }
     process::unshare(made).context("make namespaces")?;
-    if linux.is_new(NamespaceType::Time) {
-        set_time_offsets(linux)?;
+    // Possible only before the first process of the time namespace exists.
+    if let Some(offsets) = offsets {
+        offsets
+            .act()
+            .map_err(|error| Failure::configuration(format_args!("set time offsets: {error}")))?;
     }
     if linux.is_new(NamespaceType::Network) {
         // As runc: a network of one's own has at least a working loopback.
@@ -117,16 +122,16 @@ fn open_joined(linux: &Linux) -> Result<Vec<(NamespaceType, File)>, Failure> {
     Ok(joined)
 }
 
-/// `linux.timeOffsets`; possible only before the first process of the namespace exists.
-fn set_time_offsets(linux: &Linux) -> Result<(), Failure> {
+/// `linux.timeOffsets`, to be written for a time namespace that is still to be made.
+fn time_offsets(linux: &Linux) -> Result<Option<Outside>, Failure> {
     let lines: String = linux
         .time_offsets
         .iter()
         .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
         .collect();
-    if lines.is_empty() {
-        return Ok(());
+    if lines.is_empty() || !linux.is_new(NamespaceType::Time) {
+        return Ok(None);
     }
-    std::fs::write("/proc/self/timens_offsets", &lines)
-        .map_err(|error| Failure::configuration(format_args!("set time offsets: {error}")))
+    let write = move |pid| std::fs::write(format!("/proc/{pid}/timens_offsets"), lines);
+    Outside::prepare(write).map(Some)
 }

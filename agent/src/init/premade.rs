@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use super::detached::{filesystem, mapped_bind};
 use super::failure::Context;
-use super::mounts::{self, filesystem};
 use crate::control::{self, Command, Failure, Incoming};
 use crate::oci::{NamespaceType, Spec};
 use crate::sys::process::{self, Fork};
@@ -28,7 +28,7 @@ pub(super) fn make(spec: &Spec) -> Result<Premade, Failure> {
                 Some(filesystem("mqueue", None, &[]).context("mount mqueue")?)
             }
             "proc" if user && !spec.linux.is_new(NamespaceType::Pid) => Some(proc_of_children()?),
-            _ => mounts::mapped_bind(spec, mount).map_err(|reason| {
+            _ => mapped_bind(spec, mount).map_err(|reason| {
                 let destination = &mount.destination;
                 Failure::configuration(format_args!("error mounting {destination:?}: {reason}"))
             })?,

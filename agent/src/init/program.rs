@@ -2,7 +2,11 @@
 //! people and tests search for.
 
 use std::ffi::CString;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+use rustix::io::Errno;
 
 use crate::control::Failure;
 use crate::oci::Process;
@@ -17,22 +21,40 @@ pub(super) struct Program {
     path: CString,
 }
 
-/// Changes to the working directory, creating it if nothing is there.
-pub(super) fn enter_directory(process: &Process) -> Result<(), Failure> {
+/// Changes to the working directory. That of a container has been made with its root. Where `retry`
+/// says that there is another user to try it as, false tells that this one is not permitted.
+///
+/// # Errors
+/// It can't be entered, or is not below the container's root.
+pub(super) fn enter_directory(process: &Process, retry: bool) -> Result<bool, Failure> {
     let directory = &process.cwd;
     if !directory.is_absolute() {
         return Err(Failure::configuration(format_args!("cwd {directory:?}: not absolute")));
     }
-    if let Err(error) = std::fs::create_dir_all(directory)
-        && error.kind() == std::io::ErrorKind::NotADirectory
-    {
-        return Err(Failure::program(format_args!("chdir to cwd {directory:?}: {error}")));
+    match rustix::process::chdir(directory) {
+        Ok(()) => check_directory().map(|()| true),
+        Err(Errno::ACCESS | Errno::PERM) if retry => Ok(false),
+        Err(error) => {
+            let reason = text(&error.into());
+            Err(Failure::program(format_args!(
+                "chdir to cwd ({directory:?}) set in config.json failed: {reason}"
+            )))
+        }
     }
-    rustix::process::chdir(directory).map_err(|error| {
+}
+
+/// Refuses a working directory that is not below the container's root. The attack: one behind a
+/// link of /proc that leads into the guest's own root (runc's CVE-2024-21626). getcwd(2) says
+/// `(unreachable)/…` there.
+fn check_directory() -> Result<(), Failure> {
+    let outside = |found: &dyn std::fmt::Debug| {
         Failure::program(format_args!(
-            "chdir to cwd ({directory:?}) set in config.json failed: {error}"
+            "current working directory is outside of container mount namespace root -- \
+             possible container breakout detected: {found:?}"
         ))
-    })
+    };
+    let found = rustix::process::getcwd(Vec::new()).map_err(|error| outside(&error))?;
+    if found.to_bytes().starts_with(b"/") { Ok(()) } else { Err(outside(&found)) }
 }
 
 /// Finds the program as execvp(3) would, and checks that it can be executed.
@@ -96,13 +118,13 @@ impl Program {
                 .collect::<Result<_, _>>()
                 .map_err(|_| Failure::configuration("args or env contain a NUL byte"))
         };
-        let (arguments, environment) = match (strings(&process.args), environment(process)) {
-            (Ok(arguments), environment) => match strings(&environment) {
-                Ok(environment) => (arguments, environment),
-                Err(failure) => return failure,
-            },
-            (Err(failure), _) => return failure,
+        let (arguments, mut environment) = match (strings(&process.args), strings(&process.env)) {
+            (Ok(arguments), Ok(environment)) => (arguments, environment),
+            (Err(failure), _) | (_, Err(failure)) => return failure,
         };
+        if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
+            environment.push(home(process.user.uid));
+        }
         let error = sys::process::execve(&self.path, &arguments, &environment);
         Failure::program(format_args!("exec {}: {}", self.path.to_string_lossy(), text(&error)))
     }
@@ -118,24 +140,22 @@ fn text(error: &std::io::Error) -> String {
     }
 }
 
-/// The environment, with HOME of the user's entry in the container's /etc/passwd if it is unset.
-fn environment(process: &Process) -> Vec<String> {
-    let mut environment = process.env.clone();
-    if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let home = home_of(&passwd, process.user.uid).unwrap_or("/");
-        environment.push(format!("HOME={home}"));
-    }
-    environment
+/// HOME of a user id by the container's /etc/passwd, else `/`.
+fn home(uid: u32) -> CString {
+    // The file is the image's: it can be anything, a pipe too.
+    let passwd = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd");
+    let home = passwd.ok().and_then(|passwd| home_of(BufReader::new(passwd), uid));
+    let variable = [b"HOME=", home.as_deref().unwrap_or(b"/")].concat();
+    CString::new(variable).unwrap_or_else(|_| c"HOME=/".to_owned())
 }
 
-/// The home directory of a user id in passwd(5) text.
-fn home_of(passwd: &str, uid: u32) -> Option<&str> {
+/// The home directory of a user id in passwd(5) lines, whose other fields may be in any encoding.
+fn home_of(passwd: impl BufRead, uid: u32) -> Option<Vec<u8>> {
     let uid = uid.to_string();
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let found = fields.nth(2)? == uid;
-        fields.nth(2).filter(|home| found && !home.is_empty())
+    passwd.split(b'\n').map_while(Result::ok).find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let found = fields.nth(2)? == uid.as_bytes();
+        fields.nth(2).filter(|home| found && !home.is_empty()).map(<[u8]>::to_vec)
     })
 }
 
@@ -174,8 +194,12 @@ mod tests {
 
     #[test]
     fn home_is_the_sixth_field() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/false\nbad\n";
-        assert_eq!(home_of(passwd, 33), Some("/var/www"));
-        assert_eq!(home_of(passwd, 34), None);
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nx:x:5:5:Jos\xe9:/h\xff:/bin/sh\n\xfe:\n\
+                       web:x:33:33::/var/www:/bin/false\nbad\nlast:x:7:7::/last";
+        let home = |uid| home_of(&passwd[..], uid);
+        assert_eq!(home(33).unwrap(), b"/var/www");
+        assert_eq!(home(7).unwrap(), b"/last");
+        assert_eq!(home(5).unwrap(), b"/h\xff");
+        assert_eq!(home(34), None);
     }
 }

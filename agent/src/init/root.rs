@@ -11,8 +11,7 @@ use rustix::mount::{
 use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::failure::Context;
-use super::mount_options::{RDONLY, parse};
-use super::mounts::options_of;
+use super::mount_options::{RDONLY, options_of, parse};
 use super::rooted::Rooted;
 use crate::control::Failure;
 use crate::oci::Spec;
@@ -64,8 +63,8 @@ fn set_propagation(word: &str) -> Result<(), Failure> {
 /// Makes read-only what shall be: the root, and /dev when it is filled. The directory in which the
 /// process starts is made before: nobody could later, and images count on it.
 pub(super) fn seal(spec: &Spec, cwd: &Path) -> Result<(), Failure> {
-    // Entering it says what is wrong with it.
-    let _made_or_not = std::fs::create_dir_all(cwd);
+    // Entering it says what is wrong with it. No link leads out of the root on the way.
+    let _made_or_not = open(Path::new("/"))?.make_directory(cwd);
     let read_only = MountAttributes::set(RDONLY);
     for mount in &spec.mounts {
         let options = options_of(mount);

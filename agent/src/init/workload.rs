@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use super::failure::Context;
 use super::premade::Premade;
 use super::{
-    Channel, Inherited, capabilities, credentials, devices, hooks, masks, mounts, namespaces,
-    program, rlimits, root, scheduling, seccomp, stdio, terminal, uts,
+    Channel, Inherited, capabilities, credentials, devices, hooks, keyring, masks, mounts,
+    namespaces, program, rlimits, root, scheduling, seccomp, stdio, terminal, uts,
 };
 use crate::control::{Command, Failure, Order, Report};
 use crate::oci::Process;
@@ -23,12 +23,10 @@ pub(super) fn become_workload(
     if !process.selinux_label.is_empty() {
         return Err(Failure::configuration("selinuxLabel: the guest has no SELinux policy"));
     }
-    let filter = order.spec.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     scheduling::apply(process, &order.spec.linux, order.join)?;
     rustix::process::setsid().context("start a session")?;
+    keyring::join(order)?;
     if !order.join {
-        // A kernel without keys has none to leak.
-        let _ = sys::process::join_new_session_keyring(&format!("_ses.{}", order.container_id));
         namespaces::enter_new_cgroup(&order.spec.linux)?;
         build_container(order, &mut premade)?;
     }
@@ -38,15 +36,15 @@ pub(super) fn become_workload(
     if let Some(confinement) = confinement {
         confinement.confine()?;
     }
-    let searched = finish_identity(order, filter.as_ref())?;
+    let searched = finish_identity(order)?;
     channel.report(&Report::Created)?;
     channel.expect(Command::Start)?;
     if !order.join {
         hooks::run_start_container(order)?;
     }
     sys::signal::reset_all();
-    if let Some(filter) = filter.filter(|_| process.no_new_privileges) {
-        seccomp::install(&filter)?;
+    if let Some(filter) = order.filter.as_ref().filter(|_| process.no_new_privileges) {
+        seccomp::install(filter)?;
     }
     Err(searched.execute(process))
 }
@@ -81,18 +79,15 @@ fn attach_streams(channel: &Channel, order: &Order, streams: Vec<OwnedFd>) -> Re
 }
 
 /// Drops privileges and finds the program, in the order that keeps each step permitted.
-fn finish_identity(
-    order: &Order,
-    filter: Option<&seccomp::Filter>,
-) -> Result<program::Program, Failure> {
+fn finish_identity(order: &Order) -> Result<program::Program, Failure> {
     let process = &order.process;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context("set no_new_privs")?;
     }
     // With a new user, the old directory may not be reachable; with the old, the user's may not
     // (a home on a share that squashes root). Either is enough, as with runc.
-    let reached_as_root = program::enter_directory(process);
-    if let Some(filter) = filter.filter(|_| !process.no_new_privileges) {
+    let entered = program::enter_directory(process, true)?;
+    if let Some(filter) = order.filter.as_ref().filter(|_| !process.no_new_privileges) {
         // Only possible while CAP_SYS_ADMIN is there.
         seccomp::install(filter)?;
     }
@@ -100,8 +95,8 @@ fn finish_identity(
     capabilities::limit_bounding(&capabilities)?;
     credentials::become_user(&process.user)?;
     capabilities::set(&capabilities)?;
-    if reached_as_root.is_err() {
-        program::enter_directory(process)?;
+    if !entered {
+        program::enter_directory(process, false)?;
     }
     program::find(process)
 }

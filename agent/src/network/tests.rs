@@ -8,7 +8,7 @@ use std::process::Command;
 use netlink::{Object, Socket, links, objects};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::objects::replace;
+use super::routes::replace;
 
 /// A namespace with a loopback and one end of a veth pair, `eth0`, that is up.
 struct Namespace(String);

@@ -23,6 +23,8 @@ fn code(error: &Error) -> Code {
             FailureKind::Guest => Code::INTERNAL,
         },
         Error::Stream(_) => Code::DEADLINE_EXCEEDED,
+        // As runc: the container's own limit did not suffice.
+        Error::Launch(LaunchError::OutOfMemory { .. }) => Code::RESOURCE_EXHAUSTED,
         Error::Launch(_) | Error::Cgroup(_) | Error::Io { .. } => Code::INTERNAL,
     }
 }
@@ -37,14 +39,36 @@ pub(super) fn of(error: Error) -> ttrpc::Error {
         message.push_str(&error.to_string());
         cause = error.source();
     }
+    let message = line(&message);
     if code == Code::INTERNAL {
         log::warn!("{message}");
     }
     ttrpc::Error::RpcStatus(ttrpc::get_status(code, message))
 }
 
+/// Longest message of an answer in bytes. Names in it may be an image's.
+const MAX_MESSAGE: usize = 1 << 10;
+
+/// A message as one line of at most [`MAX_MESSAGE`] bytes, without control characters.
+fn line(message: &str) -> String {
+    let end = message.floor_char_boundary(MAX_MESSAGE);
+    message[..end].replace(char::is_control, " ")
+}
+
 /// The answer for a failure of the agent itself.
 pub(super) fn internal(reason: &impl Display) -> ttrpc::Error {
     log::error!("{reason}");
-    ttrpc::Error::RpcStatus(ttrpc::get_status(Code::INTERNAL, reason.to_string()))
+    ttrpc::Error::RpcStatus(ttrpc::get_status(Code::INTERNAL, line(&reason.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_MESSAGE, line};
+
+    #[test]
+    fn messages_are_short_lines() {
+        assert_eq!(line("a\nb\u{1b}[1m\u{9b}c"), "a b [1m c");
+        let long = line(&"\u{e4}\n".repeat(1000));
+        assert!(long.len() <= MAX_MESSAGE && long.len() > MAX_MESSAGE - 4, "{}", long.len());
+    }
 }

@@ -3,9 +3,12 @@
 
 use std::io;
 
-/// One instruction of classic BPF, `struct sock_filter`.
+use serde::{Deserialize, Serialize};
+
+/// One instruction of classic BPF, `struct sock_filter`; in a message, its four parts in order.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u16, u8, u8, u32)", into = "(u16, u8, u8, u32)")]
 pub(crate) struct Instruction {
     /// Operation.
     pub(crate) code: u16,
@@ -15,6 +18,18 @@ pub(crate) struct Instruction {
     pub(crate) jump_false: u8,
     /// Operand.
     pub(crate) operand: u32,
+}
+
+impl From<(u16, u8, u8, u32)> for Instruction {
+    fn from((code, jump_true, jump_false, operand): (u16, u8, u8, u32)) -> Self {
+        Self { code, jump_true, jump_false, operand }
+    }
+}
+
+impl From<Instruction> for (u16, u8, u8, u32) {
+    fn from(Instruction { code, jump_true, jump_false, operand }: Instruction) -> Self {
+        (code, jump_true, jump_false, operand)
+    }
 }
 
 /// `struct sock_fprog`.

@@ -1,5 +1,5 @@
 //! Processes and namespaces, for `container-init`.
-#![allow(unsafe_code, reason = "fork, unshare, prctl and keyctl are in no safe library")]
+#![allow(unsafe_code, reason = "fork, unshare and prctl are in no safe library")]
 
 use std::ffi::CString;
 use std::io;
@@ -60,16 +60,6 @@ pub(crate) fn set_gid(gid: u32) -> io::Result<()> {
 pub(crate) fn set_uid(uid: u32) -> io::Result<()> {
     // SAFETY: setresuid(2) takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
-    super::check(result).map(drop)
-}
-
-/// Gives the process a session keyring of its own, so that it cannot read keys of others.
-pub(crate) fn join_new_session_keyring(name: &str) -> io::Result<()> {
-    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    let name = CString::new(name)?;
-    // SAFETY: the name is a live C string, the only argument of this operation.
-    let result =
-        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     super::check(result).map(drop)
 }
 

@@ -1,12 +1,13 @@
 //! System calls that no safe library offers, for host and guest alike. Each module makes one of
 //! them safe and knows nothing of what it is used for; what only the agent needs is in its own
-//! `sys`.
+//! `sys`. Beside them, how the kernel writes names into its tables.
 //!
 //! Looked at and not taken: libbpf is C and brings libelf and zlib; `aya` loads ELF objects, not
 //! instructions that are made at run time; `rustix` has the flags of mount_setattr(2) but not the
 //! call.
 
 pub mod bpf;
+pub mod escapes;
 pub mod mount;
 pub mod tap;
 pub mod user_namespace;

@@ -11,7 +11,6 @@ pub mod config;
 pub mod console;
 pub mod container;
 pub mod error;
-mod escapes;
 pub mod events;
 pub mod guest;
 pub mod hooks;

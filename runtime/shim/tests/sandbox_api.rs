@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 
+#[path = "host/daemon.rs"]
 mod host;
 
 use containerd_shim_protos::sandbox_api::{

@@ -1,4 +1,5 @@
-//! Container.Update.
+//! Container.Update: limits only. Which devices a container may use is settled when it is made, as
+//! with runc: the rules of an update are those of the caller's own host.
 
 use agent_api::container::UpdateContainerRequest;
 
@@ -8,9 +9,10 @@ use crate::sandbox::Sandbox;
 
 pub(super) fn run(sandbox: &Sandbox, request: &UpdateContainerRequest) -> Result<()> {
     let container = sandbox.container(&request.container_id)?;
-    let resources: Resources = super::super::parse("resources_json", &request.resources_json)?;
+    let mut resources: Resources = super::super::parse("resources_json", &request.resources_json)?;
     for line in resources.left_out() {
         log::info!("container {}: {line}", request.container_id);
     }
+    resources.devices = None;
     Ok(container.cgroup().apply(&resources)?)
 }

@@ -18,7 +18,7 @@ pub(super) fn run(request: &ConfigureRequest) -> Result<()> {
         return Err(Error::Invalid(format!("entropy: fewer than {MIN_ENTROPY} bytes")));
     }
     random::credit(&request.entropy).map_err(Error::io("seed the random number generator"))?;
-    clock::step(request.clock_unix_ns).map_err(Error::io("set the clock"))?;
+    clock::set(request.clock_unix_ns).map_err(Error::io("set the clock"))?;
     if !request.hostname.is_empty() {
         rustix::system::sethostname(request.hostname.as_bytes())
             .map_err(Error::io("set the hostname"))?;

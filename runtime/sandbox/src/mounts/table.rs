@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::escapes::undo;
+use syscalls::escapes::undo;
 
 /// Where the kernel shows it. It can be polled for changes.
 pub(crate) const PATH: &str = "/proc/self/mountinfo";

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::Error;
-use crate::escapes::undo;
+use syscalls::escapes::undo;
 
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 mod identity;
+mod node;
 mod probe;
 mod resources;
 mod streams;

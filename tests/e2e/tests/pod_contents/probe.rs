@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use harness::cri::ContainerSpec;
@@ -12,6 +13,7 @@ use rustix::fs::FlockOperation;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 
 /// Where containers have it.
 const PLACE: &str = "/probe";
@@ -108,4 +110,21 @@ fn map() {
     loop {
         std::thread::park();
     }
+}
+
+/// Tells how far the host's clock is ahead of the guest's, in nanoseconds. The guest's devices are
+/// at `/guest`.
+#[test]
+#[ignore = "runs in a container"]
+fn clock() {
+    let device = std::fs::File::open("/guest/ptp0").unwrap();
+    let unix_ns = |time: Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    let look = || {
+        let before = unix_ns(clock_gettime(ClockId::Realtime));
+        let host = clock_gettime_dynamic(DynamicClockId::Dynamic(device.as_fd())).unwrap();
+        let after = unix_ns(clock_gettime(ClockId::Realtime));
+        (after - before, unix_ns(host) - before)
+    };
+    let (took, ahead) = (0..200).map(|_| look()).min().unwrap();
+    println!("the host is ahead by {} +- {}", ahead - took / 2, took / 2);
 }

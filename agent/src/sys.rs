@@ -2,7 +2,9 @@
 //! `syscalls`. All else of the agent is safe; here is one narrow wrapper per call, and the callers
 //! hold all policy.
 
+pub(crate) mod clock;
 pub(crate) mod filter;
+pub(crate) mod keys;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod random;

@@ -3,6 +3,7 @@
 
 mod changes;
 mod devices;
+mod home;
 mod limits;
 mod stats;
 
@@ -188,6 +189,14 @@ impl Cgroup {
                     log::debug!("no {} in this kernel", path.display());
                 }
                 (Err(CgroupError::Write { .. }), Forgive::Refusal) => {}
+                (Err(CgroupError::Write { source, .. }), Forgive::Nothing)
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    return Err(CgroupError::Limits(format!(
+                        "{} = {}: the guest's kernel has no such limit; leave it out",
+                        setting.file, setting.value
+                    )));
+                }
                 (other, _) => other?,
             }
         }
@@ -250,17 +259,24 @@ impl Cgroup {
     }
 
     /// Puts a process into the cgroup. If the container has cgroups of its own, its top may hold
-    /// no process any more; then an exec goes to wherever the container's first process is.
-    pub(crate) fn enter(&self, pid: i32, exec: bool) -> Result<(), CgroupError> {
+    /// no process any more; then an exec goes to where the container's first process, `init`, is,
+    /// as with runc.
+    ///
+    /// # Errors
+    /// The kernel refuses, or `init` has left the container's cgroups or ended.
+    pub(crate) fn enter(&self, pid: i32, init: Option<i32>) -> Result<(), CgroupError> {
         let result = write(&self.path, "cgroup.procs", &pid.to_string());
-        match result {
-            Err(CgroupError::Write { ref source, .. })
-                if exec && source.kind() == io::ErrorKind::ResourceBusy =>
+        match (&result, init) {
+            (Err(CgroupError::Write { source, .. }), Some(init))
+                if source.kind() == io::ErrorKind::ResourceBusy =>
             {
-                let leaf = self.descendants().into_iter().find(|path| !procs(path).is_empty());
-                leaf.map_or(result, |leaf| write(&leaf, "cgroup.procs", &pid.to_string()))
+                let home = home::of(init)?;
+                if !home.starts_with(&self.path) {
+                    return result;
+                }
+                write(&home, "cgroup.procs", &pid.to_string())
             }
-            other => other,
+            _ => result,
         }
     }
 
@@ -319,12 +335,22 @@ impl Cgroup {
             other => other?,
         };
         self.kill()?;
-        changes.until(PATIENCE, |text| text.lines().any(|line| line == "populated 0")).await?;
+        changes.until(PATIENCE, |text| text.lines().any(|line| line == changes::EMPTY)).await?;
         for path in self.descendants().iter().rev().chain([&self.path]) {
             std::fs::remove_dir(path)
                 .map_err(|source| CgroupError::Remove { path: path.clone(), source })?;
         }
         Ok(())
+    }
+
+    /// How many of its processes the kernel has killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        read(&self.path, "memory.events").map_or(0, |text| oom_kills_in(&text))
+    }
+
+    /// Its limit of memory in bytes, or `max`.
+    pub(crate) fn memory_limit(&self) -> String {
+        read(&self.path, "memory.max").unwrap_or_default().trim().to_owned()
     }
 
     /// Watches the count of processes that the kernel killed for want of memory.
@@ -341,9 +367,14 @@ pub(crate) fn kill(container_id: &str) -> Result<(), CgroupError> {
     write(&pod().join(container_id), "cgroup.kill", "1")
 }
 
-/// Kills everything in the pod, for the end of the machine.
-pub(crate) fn kill_pod() -> Result<(), CgroupError> {
-    write(&Path::new(ROOT).join(POD), "cgroup.kill", "1")
+/// Kills everything in the pod, for the end of the machine, and waits until it is gone. Blocks.
+///
+/// # Errors
+/// Something is still there after `patience`.
+pub(crate) fn end_pod(patience: Duration) -> Result<(), CgroupError> {
+    let pod = pod();
+    write(&pod, "cgroup.kill", "1")?;
+    changes::wait_until_empty(&pod, patience)
 }
 
 fn procs(directory: &Path) -> Vec<i32> {

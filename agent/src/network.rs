@@ -3,8 +3,8 @@
 //! what containers made by themselves is not touched.
 
 mod interface;
-mod objects;
 mod parameters;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -76,7 +76,7 @@ impl Network {
         let before = std::mem::take(&mut made.objects);
         // Whatever fails below, all of them may be there from now on.
         made.objects = objects.clone();
-        objects::replace(&mut socket, &before, &objects)
+        routes::replace(&mut socket, &before, &objects)
     }
 }
 

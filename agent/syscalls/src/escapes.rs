@@ -3,7 +3,7 @@
 
 /// Replaces every `mark` that so many digits of a `radix` follow by the byte that they number;
 /// what is not such an escape stays as it is.
-pub(crate) fn undo(mut text: &[u8], mark: u8, digits: usize, radix: u32) -> Vec<u8> {
+pub fn undo(mut text: &[u8], mark: u8, digits: usize, radix: u32) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     while let [first, rest @ ..] = text {
         let code = rest.get(..digits).filter(|_| *first == mark);

@@ -25,7 +25,7 @@ use crate::sandbox::Sandbox;
 pub(crate) fn services(sandbox: &Arc<Sandbox>) -> Vec<HashMap<String, Service>> {
     vec![
         health_ttrpc::create_health(Arc::new(health::HealthService)),
-        sandbox_ttrpc::create_sandbox(Arc::new(sandbox::SandboxService)),
+        sandbox_ttrpc::create_sandbox(Arc::new(sandbox::SandboxService::default())),
         storage_ttrpc::create_storage(Arc::new(storage::StorageService::default())),
         network_ttrpc::create_network(Arc::new(network::NetworkService::default())),
         container_ttrpc::create_container(Arc::new(container::ContainerService(Arc::clone(

@@ -13,13 +13,16 @@ mod apparmor;
 mod capabilities;
 mod copy_up;
 mod credentials;
+mod detached;
 mod devices;
 mod failure;
 mod hooks;
+mod keyring;
 mod masks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod outside;
 mod premade;
 mod program;
 mod rlimits;
@@ -45,8 +48,9 @@ use failure::Context;
 use premade::Premade;
 
 pub(crate) use capabilities::unknown as unknown_capabilities;
-pub(crate) use mounts::mount_detached;
+pub(crate) use detached::mount_detached;
 pub(crate) use rooted::Rooted;
+pub(crate) use seccomp::{Filter, compile as compile_seccomp};
 pub(crate) use uts::set_sysctls;
 
 /// The word by which the agent calls itself to be this program.

@@ -2,19 +2,16 @@
 //! loopback. Every step costs boot time, so there is none that no container needs.
 
 mod filesystems;
+mod limits;
 
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup;
 use crate::sys;
-
-/// Open files that containers may have when their specification sets no limit; Linux's own
-/// default for the first process (4096) breaks databases and proxies. Equals fs.nr_open.
-const OPEN_FILES: u64 = 1 << 20;
 
 /// A step of the boot that failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +50,8 @@ pub(crate) fn mount() -> Result<(), BootError> {
 pub(crate) fn prepare() -> Result<(), BootError> {
     cgroup::prepare_root().map_err(BootError::Cgroups)?;
     best_effort("protect the agent from the OOM killer", protect_from_oom());
-    best_effort("raise the limit of open files", raise_open_files());
+    best_effort("keep the agent in memory", keep_in_memory());
+    limits::raise();
     best_effort("bring up loopback", bring_up_loopback());
     best_effort("let an idle guest sleep", rest_from_compaction());
     Ok(())
@@ -82,9 +80,12 @@ fn protect_from_oom() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "-1000")
 }
 
-fn raise_open_files() -> io::Result<()> {
-    let limit = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
-    Ok(setrlimit(Resource::Nofile, limit)?)
+/// Keeps every page of the agent that has been used once: a pod that fills the machine's memory must
+/// not make the agent read its own program from its disk again before it can answer the host.
+/// Nothing of it is in a cgroup that could be short of memory.
+fn keep_in_memory() -> io::Result<()> {
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    Ok(mlockall(all)?)
 }
 
 /// Stops the kernel from looking for fragmented memory twice a second, which would wake an idle

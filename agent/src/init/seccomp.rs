@@ -11,6 +11,8 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::control::Failure;
 use crate::oci::seccomp::{Action, Argument, Seccomp};
 use crate::sys::filter::{self, Instruction};
@@ -32,9 +34,9 @@ const DATA_MASK: u32 = 0xffff;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-/// A profile, ready to be installed.
-#[derive(Debug)]
-pub(super) struct Filter {
+/// A profile, ready to be installed in every process of its container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Filter {
     instructions: Vec<Instruction>,
     flags: libc::c_ulong,
 }
@@ -56,7 +58,7 @@ pub(super) fn install(filter: &Filter) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The profile asks for notification, an unknown flag or architecture, or is too long.
-pub(super) fn compile(profile: &Seccomp) -> Result<Filter, Failure> {
+pub(crate) fn compile(profile: &Seccomp) -> Result<Filter, Failure> {
     let default = action_value(profile.default_action, profile.default_errno_ret)?;
     let mut program = Assembler::new();
     for architecture in architectures(profile)? {

@@ -1,8 +1,0 @@
-//! Sandbox.Shutdown.
-
-use crate::error::Result;
-use crate::power;
-
-pub(super) fn run() -> Result<()> {
-    power::off()
-}
