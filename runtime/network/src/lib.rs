@@ -206,7 +206,9 @@ fn vhost(queues: usize) -> Vec<OwnedFd> {
 pub fn undo(path: &Path, inode: u64) -> Result<(), Error> {
     let netns = match Netns::open(path) {
         Ok(netns) if netns.inode() == inode => netns,
-        Ok(_) | Err(Error::Gone(_)) => return Ok(()),
+        // This process's own was never taken: it came to the path later, as when the number of a
+        // process in it was given to another one.
+        Ok(_) | Err(Error::Gone(_) | Error::Own(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
     let mut socket = netns.enter("opening a netlink socket", Socket::open)?;
