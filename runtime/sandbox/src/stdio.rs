@@ -212,9 +212,9 @@ async fn open_outputs(
             Ok((Some(Sink::Pipe(stdout)), (!paths.terminal).then_some(Sink::Pipe(stderr))))
         }
         Output::File(path) => {
-            let open = || copy::append(&path).map_err(|error| failed(&paths.stdout, error));
-            let stderr = if paths.terminal { None } else { Some(Sink::File(open()?)) };
-            Ok((Some(Sink::File(open()?)), stderr))
+            let file = copy::append(&path).await.map_err(|error| failed(&paths.stdout, error))?;
+            let stderr = (!paths.terminal).then(|| Sink::File(file.clone()));
+            Ok((Some(Sink::File(file)), stderr))
         }
         Output::None | Output::Fifo(_) => {
             let open = |path: &str| match Output::parse(path)? {

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,9 @@ const BUFFER: usize = 16 << 10;
 
 /// Longest pause between two looks at a fifo that nobody reads.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long the filesystem of a file may take until the file is open.
+const OPEN: Duration = Duration::from_secs(20);
 
 /// The state of a process's outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,15 +36,27 @@ pub enum Sink {
     Fifo(pipe::Sender),
     /// The pipe of a logger.
     Pipe(pipe::Sender),
-    /// A file. Its writes go to the page cache and are done in place.
-    File(File),
+    /// A file. Its disk may be slow or not answer at all: a thread of its own waits for it then,
+    /// and the process behind it, but nothing else of the pod.
+    File(Arc<File>),
 }
 
 impl Sink {
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes the first `count` bytes of a buffer, which comes back.
+    async fn write(&mut self, buffer: Vec<u8>, count: usize) -> (Vec<u8>, io::Result<()>) {
         match self {
-            Self::Fifo(pipe) | Self::Pipe(pipe) => pipe.write_all(bytes).await,
-            Self::File(file) => file.write_all(bytes),
+            Self::Fifo(pipe) | Self::Pipe(pipe) => {
+                let written = pipe.write_all(&buffer[..count]).await;
+                (buffer, written)
+            }
+            Self::File(file) => {
+                let file = file.clone();
+                let write = move || {
+                    let written = (&*file).write_all(&buffer[..count]);
+                    Ok((buffer, written))
+                };
+                blocking(write).await.unwrap_or_else(|error| (vec![0; BUFFER], Err(error)))
+            }
         }
     }
 }
@@ -48,12 +64,29 @@ impl Sink {
 /// Opens a file to append to, with its directories.
 ///
 /// # Errors
-/// What the filesystem answered.
-pub fn append(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
+/// What the filesystem answered; that it did not answer in time.
+pub async fn append(path: &Path) -> io::Result<Arc<File>> {
+    let path = path.to_owned();
+    let open = blocking(move || {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        OpenOptions::new().append(true).create(true).open(path)
+    });
+    match tokio::time::timeout(OPEN, open).await {
+        Ok(file) => Ok(Arc::new(file?)),
+        Err(_) => {
+            let text = format!("its filesystem has not answered for {} s", OPEN.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
     }
-    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Work for a file on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Copies a guest's output until it ends; closes the host's end at once then.
@@ -69,12 +102,14 @@ pub async fn output(mut stream: UnixStream, sink: Sink, flow: watch::Sender<Flow
                 break;
             }
         };
-        if let Some(end) = &mut sink
-            && let Err(error) = end.write(&buffer[..count]).await
-        {
-            // The process must not hang because its log's disk is full.
-            log::warn!("writing a process's output: {error}; the rest is discarded");
-            sink = None;
+        if let Some(end) = &mut sink {
+            let written;
+            (buffer, written) = end.write(buffer, count).await;
+            if let Err(error) = written {
+                // The process must not hang because its log's disk is full.
+                log::warn!("writing a process's output: {error}; the rest is discarded");
+                sink = None;
+            }
         }
         flow.send_modify(|flow| flow.bytes = flow.bytes.wrapping_add(count));
     }
@@ -148,6 +183,56 @@ mod tests {
         writer.await.unwrap();
         copy.await.unwrap();
         assert_eq!(rx.borrow().open, 0);
+    }
+
+    /// A fifo without reader blocks whoever opens or fills it, as a disk that does not answer does.
+    #[tokio::test]
+    async fn disk_that_does_not_answer_holds_up_nothing_but_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let sink = Sink::File(append(&path).await.unwrap());
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
+        let copy = tokio::spawn(output(host, sink, tx));
+        let sent: Vec<u8> = (0..=255).cycle().take(256 << 10).collect();
+        let expected = sent.clone();
+        let writer = tokio::spawn(async move { guest.write_all(&sent).await.unwrap() });
+        // The fifo is full after 64 KiB; this task would not go on if a write blocked its thread.
+        while rx.borrow().bytes < 48 << 10 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!copy.is_finished() && rx.borrow().bytes < expected.len());
+        let read = blocking(move || {
+            let mut seen = vec![0; 256 << 10];
+            std::io::Read::read_exact(&mut &reader, &mut seen)?;
+            Ok(seen)
+        });
+        assert!(read.await.unwrap() == expected);
+        writer.await.unwrap();
+        copy.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_can_not_be_opened_in_time_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let opening = tokio::spawn({
+            let path = path.clone();
+            async move { append(&path).await }
+        });
+        // Tokio's clock stands still while a thread blocks.
+        tokio::task::yield_now().await;
+        tokio::time::advance(OPEN).await;
+        let error = opening.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // Lets the thread go.
+        drop(OpenOptions::new().read(true).write(true).open(&path).unwrap());
     }
 
     #[tokio::test]
