@@ -86,7 +86,8 @@ impl Rootfs {
                 let root = state.mount_point(container, Path::new("rootfs"), true);
                 let root = root.map_err(|e| Error::failed("making the root's mount point", &e))?;
                 let (scaffold, share) = (state.scaffold(), site.live.share.clone());
-                blocking(move || mount_all(&mounts, &root, &scaffold, &share)).await?;
+                let doing = format!("mounting the root filesystem of {container}");
+                blocking(&doing, move || mount_all(&mounts, &root, &scaffold, &share)).await?;
                 Ok(format!("{}/{container}/rootfs", agent_api::SHARE_DIR))
             }
             Plan::Disk(plan) => {

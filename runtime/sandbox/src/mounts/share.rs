@@ -15,7 +15,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, mkdirat, openat2,
@@ -31,6 +32,10 @@ use crate::spawn;
 
 /// Stack of the thread in bytes, of which it touches little.
 const STACK: usize = 256 << 10;
+
+/// How long the kernel may take for one mount. What unmounts the last of a filesystem whose server
+/// is gone may wait for it.
+const LIMIT: Duration = Duration::from_secs(10);
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -83,7 +88,15 @@ impl Share {
             let _gone = tell.send(work());
         };
         self.jobs.send(Box::new(job)).map_err(|_| io::Error::other("the share is gone"))?;
-        told.recv().map_err(io::Error::other)?
+        match told.recv_timeout(LIMIT) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the share is gone")),
+            Err(RecvTimeoutError::Timeout) => {
+                let text = "a filesystem of the host has not answered for 10 s while it was \
+                            mounted or unmounted for the machine";
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
     }
 
     /// The directory itself, for the machine.

@@ -12,7 +12,6 @@ use vmm_api::Window;
 use super::request::{Own, describe};
 use super::{attach, wrong};
 use crate::Error;
-use crate::blocking::blocking;
 use crate::live::Live;
 use crate::machine::Machine;
 
@@ -178,7 +177,8 @@ async fn part(held: &mut Option<Network>, index: u32) -> Result<(), Error> {
     .await
 }
 
-/// Does something blocking with what is held; it is lost with a panic only.
+/// Does something blocking with what is held, which is lost with a panic only. There is no limit:
+/// whoever gave up would drop the network later, and with it all that the pod's packets need.
 async fn ask<T: Send + 'static>(
     held: &mut Option<Network>,
     work: impl FnOnce(&mut Network) -> Result<T, network::Error> + Send + 'static,
@@ -186,12 +186,13 @@ async fn ask<T: Send + 'static>(
     let Some(network) = held.take() else {
         return Err(Error::Failed("the pod's network namespace is not held any more".into()));
     };
-    let (network, done) = blocking(move || {
+    let asked = tokio::task::spawn_blocking(move || {
         let mut network = network;
         let done = work(&mut network).map_err(wrong);
-        Ok((network, done))
-    })
-    .await?;
+        (network, done)
+    });
+    let (network, done) =
+        asked.await.map_err(|error| Error::failed("working on the pod's network", &error))?;
     *held = Some(network);
     done
 }

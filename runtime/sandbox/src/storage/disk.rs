@@ -65,10 +65,11 @@ async fn release(window: Window, mount_point: &str, live: &Live) -> Result<(), E
 /// # Errors
 /// [`Error::Invalid`] with its name.
 pub(super) async fn open(source: &Path, read_only: bool) -> Result<File, Error> {
+    let doing = format!("opening disk {}", source.display());
     let source = source.to_owned();
     let open = move || {
         let file = OpenOptions::new().read(true).write(!read_only).open(&source);
         file.map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
     };
-    blocking(open).await
+    blocking(&doing, open).await
 }

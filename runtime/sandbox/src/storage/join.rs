@@ -10,7 +10,7 @@ use super::disk_plan::DiskPlan;
 use super::layers::{DiskPath, Join, Layers, Upper};
 use super::{Rootfs, Site};
 use crate::Error;
-use crate::blocking::blocking;
+use crate::blocking::{PATIENCE, blocking};
 use crate::guest::{GuestDirectory, GuestMount};
 
 /// Most bytes that a container may write to its root filesystem if the snapshotter leaves that
@@ -93,13 +93,12 @@ impl Rootfs {
         work: &Path,
         site: &Site<'_>,
     ) -> Result<String, Error> {
-        let directory = upper.to_owned();
+        let doing = format!("overlay directory {}", upper.display());
+        let (directory, what) = (upper.to_owned(), doing.clone());
         let look = move || {
-            directory.metadata().map_err(|error| {
-                Error::Invalid(format!("overlay directory {}: {error}", directory.display()))
-            })
+            directory.metadata().map_err(|error| Error::Invalid(format!("{what}: {error}")))
         };
-        let root = blocking(look).await?;
+        let root = blocking(&doing, look).await?;
         let image = work.join(UPPER_IMAGE);
         make_image(&image).await?;
         let plan = DiskPlan {
@@ -144,16 +143,22 @@ fn directories_in(disk: usize, join: &Join) -> Vec<GuestDirectory> {
 /// has no journal, and nobody knows whether it was left in order.
 async fn make_image(image: &Path) -> Result<(), Error> {
     let path = image.to_owned();
-    let failed = |reason: &dyn std::fmt::Display| {
-        Error::Failed(format!("making a filesystem in {}: {reason}", image.display()))
-    };
-    let made = tokio::task::spawn_blocking(move || empty(&path)).await;
-    made.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let doing = format!("making a filesystem in {}", image.display());
+    let failed = |reason: &dyn std::fmt::Display| Error::Failed(format!("{doing}: {reason}"));
+    let what = doing.clone();
+    blocking(&doing, move || empty(&path).map_err(|error| Error::failed(&what, &error))).await?;
     let mut command = tokio::process::Command::new("mkfs.ext4");
     // Without a journal: what a crash leaves of a container is never used again.
     command.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]);
     command.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(image);
-    let output = command.stdin(Stdio::null()).output().await.map_err(|error| failed(&error))?;
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = match tokio::time::timeout(PATIENCE, output).await {
+        Ok(output) => output.map_err(|error| failed(&error))?,
+        Err(_) => {
+            let limit = PATIENCE.as_secs();
+            return Err(Error::Deadline(format!("{doing}: mkfs.ext4 takes more than {limit} s")));
+        }
+    };
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(failed(&format!("mkfs.ext4 said {:?}", text.trim())));

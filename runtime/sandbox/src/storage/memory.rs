@@ -48,12 +48,10 @@ pub(super) async fn show(
     site: Site<'_>,
 ) -> Result<Option<String>, Error> {
     let (source, destination) = (source.to_owned(), bind.destination.clone());
-    let look = move || {
-        look(&source, &destination).map_err(|error| {
-            Error::failed(&format!("looking at the volume {}", source.display()), &error)
-        })
-    };
-    let memory = blocking(look).await?;
+    let doing = format!("looking at the volume {}", source.display());
+    let what = doing.clone();
+    let look = move || look(&source, &destination).map_err(|error| Error::failed(&what, &error));
+    let memory = blocking(&doing, look).await?;
     let Some(memory) = memory else { return Ok(None) };
     site.live.guest.mount(&memory.mount).await?;
     Ok(Some(memory.path))

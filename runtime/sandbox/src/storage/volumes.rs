@@ -117,8 +117,9 @@ impl Rootfs {
         let (bind, state) = (bind.clone(), site.state.clone());
         let (container, share) = (site.container.clone(), site.live.share.clone());
         let volumes = Arc::clone(site.volumes);
+        let doing = format!("bind mount of {}", source.display());
+        let what = doing.clone();
         let work = move || {
-            let doing = format!("bind mount of {}", source.display());
             let failed = |error: io::Error| Error::failed(&doing, &error);
             let directory = metadata.is_dir();
             let source = source.canonicalize().map_err(failed)?;
@@ -133,7 +134,7 @@ impl Rootfs {
             let target = Target { share, path: target, directory };
             attach(&bind, source, table, target).map_err(failed)
         };
-        let (shown, followed) = blocking(work).await?;
+        let (shown, followed) = blocking(&what, work).await?;
         if let Some(followed) = followed {
             let doing = format!("following the mounts below {}", followed.source().display());
             let follower = Follower::new(followed).map_err(|e| Error::failed(&doing, &e))?;
@@ -144,12 +145,12 @@ impl Rootfs {
 }
 
 async fn look(source: &Path) -> Result<Metadata, Error> {
-    let source = source.to_owned();
+    let doing = format!("bind mount of {}", source.display());
+    let (source, what) = (source.to_owned(), doing.clone());
     let look = move || {
-        std::fs::metadata(&source)
-            .map_err(|error| Error::Invalid(format!("bind mount of {}: {error}", source.display())))
+        std::fs::metadata(&source).map_err(|error| Error::Invalid(format!("{what}: {error}")))
     };
-    blocking(look).await
+    blocking(&doing, look).await
 }
 
 /// Whether a bind mount takes mounts below its source with it.
