@@ -5,6 +5,7 @@ mod dial;
 mod network;
 mod storage;
 mod streams;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,6 @@ use agent_api::{container, health, process, sandbox, types};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;
-use ttrpc::r#async::transport::Socket;
 use ttrpc::context::{self, Context};
 use ttrpc::{Code, Error as RpcError};
 
@@ -61,7 +61,7 @@ impl Guest {
         let stream = dial(vsock, agent_api::RPC_PORT).await?;
         Ok(Self {
             vsock: vsock.to_owned(),
-            client: Client::new(Socket::new(stream)),
+            client: wire::client(stream),
             streams: Arc::new(AtomicU64::new(1)),
         })
     }
