@@ -10,9 +10,12 @@
 pub(crate) mod flags;
 pub(crate) mod params;
 
-use containerd_shim_protos::bootstrap_api::BootstrapResult;
-use protobuf::Message;
+use protobuf::well_known_types::any::Any;
+use protobuf::{Message, MessageField};
+use protocol::bootstrap::{BootstrapResult, Extension, MountCapabilities};
 use serde_json::Value;
+
+use crate::info;
 
 /// Annotations that name the pod of a container, in order of precedence.
 const GROUPS: [&str; 3] = [
@@ -42,11 +45,28 @@ impl Answer {
                 version: containerd_shim_protos::TASK_API_VERSION,
                 address: address.to_owned(),
                 protocol: "ttrpc".to_owned(),
+                extensions: vec![mounts()?],
                 ..BootstrapResult::default()
             }
             .write_to_bytes(),
         }
     }
+}
+
+/// Which mounts containerd 2.4 and later leaves to this shim; earlier ones do not read it.
+fn mounts() -> Result<Extension, protobuf::Error> {
+    let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
+    let capabilities = MountCapabilities {
+        types: words(&info::MOUNT_TYPES),
+        transforms: words(&info::MOUNT_TRANSFORMS),
+        ..MountCapabilities::default()
+    };
+    let value = Any {
+        type_url: "type.googleapis.com/containerd.types.MountCapabilities".to_owned(),
+        value: capabilities.write_to_bytes()?,
+        ..Any::default()
+    };
+    Ok(Extension { value: MessageField::some(value), ..Extension::default() })
 }
 
 /// The sandbox that container `id` belongs to by its configuration; itself if that says nothing.
@@ -70,9 +90,23 @@ mod tests {
     #[test]
     fn message_answers_version_three() {
         let bytes = Answer::Message.bytes("unix:///run/s/1").unwrap();
+        // As containerd 2.3 knows it.
+        use containerd_shim_protos::bootstrap_api::BootstrapResult;
         let result = BootstrapResult::parse_from_bytes(&bytes).unwrap();
         assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
         assert_eq!(result.address, "unix:///run/s/1");
+    }
+
+    /// Written out as containerd 2.4 reads it (its api/types/mount.proto).
+    #[test]
+    fn mounts_that_are_left_to_the_shim_are_in_the_answer() {
+        let bytes = Answer::Message.bytes("a").unwrap();
+        let name = b"type.googleapis.com/containerd.types.MountCapabilities";
+        let lists = b"\x0a\x05erofs\x0a\x04ext4\x12\x05mkdir\x12\x06format";
+        let any = [&b"\x0a\x36"[..], name, b"\x12\x1c", lists].concat();
+        let extension = [&b"\x32\x58\x0a\x56"[..], &any].concat();
+        assert_eq!((name.len(), lists.len(), any.len()), (0x36, 0x1c, 0x56));
+        assert!(bytes.ends_with(&extension), "{}", bytes.escape_ascii());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `daemon`: serves one pod until its last container is deleted and containerd wants no more.
 
+use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,13 +9,14 @@ use std::time::Duration;
 use anyhow::Context;
 use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
+use protocol::update_ttrpc::create_sandbox as create_update;
 use sandbox::journal::Entry;
 use sandbox::sandbox::Identity;
 use sandbox::store::StateDir;
 use sandbox::{Namespace, Sandbox, SandboxId};
 use tokio::sync::{mpsc, oneshot, watch};
-use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
+use ttrpc::r#async::{Server, Service};
 
 use crate::bootstrap::flags::Flags;
 use crate::callers::callers;
@@ -95,8 +97,19 @@ fn server(
     let service = Arc::new(TaskService::new(sandbox.clone(), id.clone()));
     let mut services = create_task(service.clone());
     services.extend(create_task(service).into_values().map(|task| (TASK_V2.to_owned(), task)));
-    let pods = create_sandbox(Arc::new(SandboxService::new(sandbox.clone(), id.clone())));
+    let pods = sandbox_services(Arc::new(SandboxService::new(sandbox.clone(), id.clone())));
     let server = Server::new().register_service(services).register_service(pods);
     let (callers, count) = callers(listener);
     Ok((server.add_listener(Listener::new(callers)), count))
+}
+
+/// The Sandbox service, with the call that the crate of containerd's messages lacks.
+fn sandbox_services(service: Arc<SandboxService>) -> HashMap<String, Service> {
+    let mut services = create_sandbox(service.clone());
+    for (name, more) in create_update(service) {
+        if let Some(service) = services.get_mut(&name) {
+            service.methods.extend(more.methods);
+        }
+    }
+    services
 }

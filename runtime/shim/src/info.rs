@@ -16,10 +16,17 @@ const NAME: &str = "io.containerd.cuddy.v2";
 /// Type of [`features`] as containerd names it (its typeurl of the OCI `Features`).
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
-/// The annotation that tells containerd 2.2 and later which root filesystem mounts to leave to
-/// the runtime: EROFS layers and the disks to write to, which become disks of the machine.
-const ALLOW_MOUNTS: (&str, &str) =
-    ("containerd.io/runtime-allow-mounts", "mkdir/*,format/*,erofs,ext4");
+/// Mounts of a root filesystem that are left to the runtime: EROFS layers and the disks to write to,
+/// which become disks of the machine.
+pub(crate) const MOUNT_TYPES: [&str; 2] = ["erofs", "ext4"];
+
+/// What is done before such a mount and is left to the runtime as well: making its directory and
+/// its filesystem.
+pub(crate) const MOUNT_TRANSFORMS: [&str; 2] = ["mkdir", "format"];
+
+/// The annotation in which containerd 2.2 and 2.3 look for them. Later ones have them in the answer
+/// of `start`.
+const ALLOW_MOUNTS: &str = "containerd.io/runtime-allow-mounts";
 
 /// Words that the guest's agent knows as options of mounts; what is not among them goes to the
 /// filesystem. Those of propagation outwards are missing.
@@ -78,12 +85,13 @@ pub(crate) fn run() -> anyhow::Result<Vec<u8>> {
         value: features().to_string().into_bytes(),
         ..Any::default()
     };
-    let (key, value) = ALLOW_MOUNTS;
+    let transforms = MOUNT_TRANSFORMS.iter().map(|transform| format!("{transform}/*"));
+    let mounts: Vec<_> = transforms.chain(MOUNT_TYPES.map(str::to_owned)).collect();
     let info = RuntimeInfo {
         name: NAME.to_owned(),
         version: MessageField::some(version),
         features: MessageField::some(features),
-        annotations: HashMap::from([(key.to_owned(), value.to_owned())]),
+        annotations: HashMap::from([(ALLOW_MOUNTS.to_owned(), mounts.join(","))]),
         ..RuntimeInfo::default()
     };
     Ok(info.write_to_bytes()?)
@@ -96,13 +104,28 @@ fn features() -> serde_json::Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
+        "hooks": [
+            "prestart", "createRuntime", "createContainer", "startContainer", "poststart",
+            "poststop",
+        ],
         "mountOptions": MOUNT_OPTIONS,
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "cgroup": {
                 "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": false,
             },
-            "seccomp": { "enabled": true },
+            "seccomp": {
+                "enabled": true,
+                "actions": [
+                    "SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL_PROCESS",
+                    "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW",
+                    "SCMP_ACT_LOG",
+                ],
+                "operators": [
+                    "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE",
+                    "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ",
+                ],
+            },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
@@ -119,10 +142,17 @@ mod tests {
     fn info_names_the_runtime_and_what_it_can_do() {
         let info = RuntimeInfo::parse_from_bytes(&run().unwrap()).unwrap();
         assert_eq!((info.name.as_str(), info.version.version.as_str()), (NAME, VERSION));
-        assert!(info.annotations[ALLOW_MOUNTS.0].split(',').any(|kind| kind == "erofs"));
+        assert_eq!(info.annotations[ALLOW_MOUNTS], "mkdir/*,format/*,erofs,ext4");
         let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
         let options = features["mountOptions"].as_array().unwrap();
         assert!(options.contains(&json!("rro")) && !options.contains(&json!("rshared")));
         assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
+        // The guest has nobody to notify.
+        let actions = features["linux"]["seccomp"]["actions"].as_array().unwrap();
+        assert!(
+            actions.contains(&json!("SCMP_ACT_LOG"))
+                && !actions.contains(&json!("SCMP_ACT_NOTIFY"))
+        );
     }
 }

@@ -2,13 +2,11 @@
 //! [`Pod`] and the files that a node's agent would find on the host. It is pure, but for the node's
 //! own files, which stand in for what is not said.
 
-mod cri;
-
 use std::path::PathBuf;
 
 use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
-use cri::{DnsConfig, NamespaceMode, PodSandboxConfig};
 use prost::Message;
+use protocol::cri::{DnsConfig, NamespaceMode, PodSandboxConfig};
 use sandbox::pod::PodFile;
 use sandbox::sizing::Limits;
 use sandbox::{Error, Pod};
@@ -34,7 +32,8 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
     let positive = |value: i64| u64::try_from(value).ok().filter(|&value| value > 0);
     let namespaces = linux.security_context.and_then(|context| context.namespace_options);
     let namespaces = namespaces.unwrap_or_default();
-    let users = namespaces.userns_options.is_some_and(|users| users.mode() == NamespaceMode::Pod);
+    let users =
+        namespaces.userns_options.as_ref().is_some_and(|users| users.mode() == NamespaceMode::Pod);
     let pod = Pod {
         limits: Limits {
             cpu_quota_us: positive(resources.cpu_quota),
@@ -44,7 +43,7 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
         limits_in_cgroup: false,
         hostname: Some(config.hostname).filter(|name| !name.is_empty()),
         cgroup: cgroup(&linux.cgroup_parent, &request.sandbox_id),
-        sysctls: linux.sysctls,
+        sysctls: linux.sysctls.into_iter().collect(),
         network: Some(PathBuf::from(&request.netns_path)).filter(|path| path.is_absolute()),
         oom_score_adj: Some(OOM_SCORE_ADJ),
         pid_namespace: namespaces.pid() != NamespaceMode::Node,
@@ -89,10 +88,11 @@ fn resolv_conf(dns: &DnsConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cri::{
+    use protocol::cri::{
         LinuxContainerResources, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
         NamespaceOption,
     };
+
     use super::*;
 
     fn request(config: &PodSandboxConfig) -> CreateSandboxRequest {
@@ -135,7 +135,8 @@ mod tests {
     fn processes_of_the_node_are_the_guests() {
         let pid = NamespaceMode::Node.into();
         let namespace_options = Some(NamespaceOption { pid, ..Default::default() });
-        let security_context = Some(LinuxSandboxSecurityContext { namespace_options });
+        let security_context =
+            Some(LinuxSandboxSecurityContext { namespace_options, ..Default::default() });
         let linux = Some(LinuxPodSandboxConfig { security_context, ..Default::default() });
         let config = PodSandboxConfig { linux, ..Default::default() };
         assert!(!read(&request(&config)).unwrap().0.pid_namespace);

@@ -2,6 +2,8 @@
 //! the pod is made, started, watched and ended without a sandbox container. Behind it is the same
 //! pod as behind a sandbox container, by the sandbox's name.
 
+mod update;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

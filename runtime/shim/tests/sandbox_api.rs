@@ -12,6 +12,8 @@ use containerd_shim_protos::sandbox_api::{
 };
 use containerd_shim_protos::sandbox_async::SandboxClient;
 use host::{Host, code};
+use protocol::update::UpdateSandboxRequest;
+use protocol::update_ttrpc::SandboxClient as UpdateClient;
 use ttrpc::Code;
 use ttrpc::context::Context;
 
@@ -26,7 +28,9 @@ fn id() -> String {
 #[tokio::test]
 async fn sandbox_that_was_never_made_is_not_found_and_shutdown_works() {
     let host = Host::new();
-    let client = connect(&host.start()).await;
+    let address = host.start();
+    let client = connect(&address).await;
+    let updates = UpdateClient::new(Host::client(&address).await);
     let context = Context::default;
     let status = SandboxStatusRequest { sandbox_id: id(), ..Default::default() };
     assert_eq!(code(client.sandbox_status(context(), &status).await).0, Code::NOT_FOUND);
@@ -43,6 +47,9 @@ async fn sandbox_that_was_never_made_is_not_found_and_shutdown_works() {
     assert_eq!(code(client.stop_sandbox(context(), &stop).await).0, Code::NOT_FOUND);
     let metrics = SandboxMetricsRequest { sandbox_id: id(), ..Default::default() };
     assert_eq!(code(client.sandbox_metrics(context(), &metrics).await).0, Code::NOT_FOUND);
+    let update = UpdateSandboxRequest { sandbox_id: id(), ..Default::default() };
+    let (why, text) = code(updates.update_sandbox(context(), &update).await);
+    assert!(why == Code::NOT_FOUND && text.contains("web"), "{text}");
     let platform = PlatformRequest { sandbox_id: id(), ..Default::default() };
     let platform = client.platform(context(), &platform).await.unwrap().platform.unwrap();
     assert_eq!((platform.os.as_str(), platform.architecture.is_empty()), ("linux", false));

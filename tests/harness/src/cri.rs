@@ -51,6 +51,8 @@ pub use spec::{ContainerSpec, PodSpec};
     reason = "generated"
 )]
 pub mod api {
+    pub use protocol::cri::*;
+
     tonic::include_proto!("runtime.v1");
 }
 

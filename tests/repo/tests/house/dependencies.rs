@@ -8,12 +8,16 @@ use serde_json::Value;
 use crate::tree::{expect_none, read, root, rust_files};
 
 /// Dependencies that only generated code names: crate and dependency.
-const GENERATED: [(&str, &str); 5] = [
+const GENERATED: [(&str, &str); 9] = [
     ("agent-api", "async-trait"),
     ("agent-api", "protobuf"),
     ("agent-api", "ttrpc"),
     ("harness", "prost"),
     ("harness", "tonic-prost"),
+    ("protocol", "async-trait"),
+    ("protocol", "prost"),
+    ("protocol", "protobuf"),
+    ("protocol", "ttrpc"),
 ];
 
 fn metadata(arguments: &[&str]) -> Value {

@@ -16,7 +16,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// Kubernetes' own words.
-const CRI: &str = "tests/harness/proto/cri.proto";
+const CRI: &str = "runtime/protocol/proto/cri.proto";
 
 /// Files of other projects that are named like ours.
 const FOREIGN: [&str; 2] = ["docs/mounts.md", "docs/specs/pvpanic.rst"];

@@ -10,7 +10,7 @@ const MAX_TRAIT_ITEMS: usize = 8;
 const MAX_ERROR_VARIANTS: usize = 12;
 const MAX_SERVICE_CALLS: usize = 8;
 /// An interface of others, as they publish it.
-const FOREIGN: &str = "tests/harness/proto/cri.proto";
+const FOREIGN: &str = "runtime/protocol/proto/cri.proto";
 const MAX_MAKEFILE_LINES: usize = 200;
 
 /// Splits a source into production lines and the lines of a trailing `mod tests { … }`.

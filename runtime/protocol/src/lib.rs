@@ -1,0 +1,30 @@
+//! Messages of others' interfaces that no crate has: Kubernetes' container runtime interface, and
+//! what containerd says to a shim since `containerd-shim-protos` 0.12.
+
+/// Kubernetes' container runtime interface, `runtime.v1`: messages only.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code"
+)]
+pub mod cri {
+    include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
+}
+
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code"
+)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/mod.rs"));
+}
+
+pub use generated::{bootstrap, update, update_ttrpc};
