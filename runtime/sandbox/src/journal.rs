@@ -65,20 +65,51 @@ impl Journal {
     }
 }
 
-/// All effects, the latest first. A last line that was cut short by a crash is left out: its
+/// What a journal tells.
+#[derive(Debug)]
+pub struct Effects {
+    /// All effects that can be read, the latest first.
+    pub all: Vec<Entry>,
+    /// An error for the first line that is neither an effect nor one that was cut short: the file
+    /// was damaged, and an effect may be missing.
+    pub whole: io::Result<()>,
+}
+
+/// Reads all effects. A line that was cut short, by a crash or a full disk, is left out: its
 /// effect never happened. No file means none.
 ///
 /// # Errors
-/// What the filesystem answered.
-pub fn read(path: &Path) -> io::Result<Vec<Entry>> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
+/// What the filesystem answered, with the file's name.
+pub fn read(path: &Path) -> io::Result<Effects> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(|error| {
+            io::Error::new(error.kind(), format!("reading {}: {error}", path.display()))
+        })?,
     };
-    let mut entries: Vec<Entry> =
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    entries.reverse();
-    Ok(entries)
+    let mut effects = Effects { all: Vec::new(), whole: Ok(()) };
+    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        match serde_json::from_slice(line) {
+            Ok(entry) => effects.all.push(entry),
+            Err(error) if error.is_eof() => {}
+            Err(error) if effects.whole.is_ok() => {
+                effects.whole = Err(damaged(path, number + 1, &error));
+            }
+            Err(_) => {}
+        }
+    }
+    effects.all.reverse();
+    Ok(effects)
+}
+
+/// Tells whoever is on call what to do, as no program can know what the line said.
+fn damaged(path: &Path, line: usize, error: &serde_json::Error) -> io::Error {
+    let (path, directory) = (path.display(), path.parent().unwrap_or(path).display());
+    let text = format!(
+        "line {line} of the journal {path} is damaged ({error}); end what is left of the sandbox \
+         by hand (the file vmm.pid beside it names its VMM), then remove {directory}"
+    );
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 #[cfg(test)]
@@ -93,7 +124,7 @@ mod tests {
         let second = Entry::Process { pid: 7, started: 99 };
         Journal::open(&path).unwrap().add(&first).unwrap();
         Journal::open(&path).unwrap().add(&second).unwrap();
-        assert_eq!(read(&path).unwrap(), [second, first]);
+        assert_eq!(read(&path).unwrap().all, [second, first]);
     }
 
     #[test]
@@ -103,7 +134,9 @@ mod tests {
         std::fs::write(&path, "{\"file\":{\"pa").unwrap();
         let next = Entry::Process { pid: 7, started: 99 };
         Journal::open(&path).unwrap().add(&next).unwrap();
-        assert_eq!(read(&path).unwrap(), [next]);
+        let effects = read(&path).unwrap();
+        assert_eq!(effects.all, [next]);
+        effects.whole.unwrap();
     }
 
     #[test]
@@ -111,7 +144,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         std::fs::write(&path, "{\"file\":{\"path\":\"/a\"}}\n{\"file\":{\"pa").unwrap();
-        assert_eq!(read(&path).unwrap(), [Entry::File { path: "/a".into() }]);
-        assert!(read(&dir.path().join("none")).unwrap().is_empty());
+        let effects = read(&path).unwrap();
+        assert_eq!(effects.all, [Entry::File { path: "/a".into() }]);
+        effects.whole.unwrap();
+        assert!(read(&dir.path().join("none")).unwrap().all.is_empty());
+    }
+
+    #[test]
+    fn damaged_line_is_named_and_the_others_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        for damage in
+            [&b"{\"file\":{\"pa\xff\xfe\"}}"[..], b"{\"fiel\":{\"path\":\"/a\"}}", b"\0\0"]
+        {
+            let text = [b"\n{\"file\":{\"path\":\"/a\"}}\n\n", damage, b"\n"].concat();
+            std::fs::write(&path, text).unwrap();
+            let last = Entry::Process { pid: 7, started: 99 };
+            Journal::open(&path).unwrap().add(&last).unwrap();
+            let effects = read(&path).unwrap();
+            assert_eq!(effects.all, [last, Entry::File { path: "/a".into() }]);
+            let error = effects.whole.unwrap_err().to_string();
+            assert!(error.contains("line 4 of the journal"), "{error}");
+            assert!(error.contains(path.to_str().unwrap()) && error.contains("remove"), "{error}");
+        }
     }
 }

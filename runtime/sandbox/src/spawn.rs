@@ -44,6 +44,22 @@ pub fn spawn(mut command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
     child
 }
 
+/// Keeps what `command` starts from ending by a signal that goes to all processes of a host that
+/// shuts down, SIGTERM or SIGINT: this process gets it too, and ends the other in order.
+pub fn ended_by_parent(command: &mut Command) {
+    let ignore = || {
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            // SAFETY: async-signal-safe; an ignored signal has no handler that could be unsound.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: `ignore` makes only async-signal-safe system calls and allocates nothing.
+    unsafe { command.pre_exec(ignore) };
+}
+
 /// Runs in the child: puts the sources in their places and marks all else to be closed.
 fn place(sources: &[RawFd], end: RawFd) -> io::Result<()> {
     for (source, target) in sources.iter().zip(FIRST..) {
@@ -99,11 +115,27 @@ impl Watched {
     /// Watches a child that has not been waited for yet.
     ///
     /// # Errors
-    /// What `pidfd_open` answered.
-    pub fn new(child: &Child) -> io::Result<Self> {
-        let pid = Pid::from_child(child);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        Ok(Self { pid, pidfd: register(pidfd, Interest::READABLE)? })
+    /// What `pidfd_open` answered; the child was ended then.
+    pub fn new(mut child: Child) -> io::Result<Self> {
+        let pid = Pid::from_child(&child);
+        let watched = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)
+            .map_err(io::Error::from)
+            .and_then(|pidfd| Ok(Self { pid, pidfd: register(pidfd, Interest::READABLE)? }));
+        if watched.is_err() {
+            // It has only just begun: nothing can hold it up.
+            let _ended = child.kill().and_then(|()| child.wait());
+        }
+        watched
+    }
+
+    /// Ends the process at once and forgets it; its status is taken when it has ended.
+    pub fn abandon(self) {
+        self.kill();
+        tokio::spawn(async move {
+            if let Err(error) = self.wait().await {
+                log::debug!("waiting for process {}: {error}", self.pid());
+            }
+        });
     }
 
     /// The process's number.
@@ -148,20 +180,20 @@ pub fn start_time(pid: u32) -> Option<u64> {
 }
 
 /// Kills the process `pid` if it is still the one that was started at `started`, and waits at
-/// most `limit` until it is gone.
-pub fn kill_stranger(pid: u32, started: u64, limit: Duration) {
-    let Some(pidfd) = stranger(pid, started) else { return };
+/// most `limit` until it is gone. Returns whether it is: one that waits in the host's kernel for
+/// storage that does not answer can't end before that does.
+pub fn kill_stranger(pid: u32, started: u64, limit: Duration) -> bool {
+    let Some(pidfd) = stranger(pid, started) else { return true };
     if let Err(error) = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
         log::debug!("killing process {pid}: {error}");
     }
-    wait_gone(pid, &pidfd, limit);
+    wait_gone(pid, &pidfd, limit)
 }
 
-/// Waits at most `limit` until the process `pid` that was started at `started` is gone.
-pub fn wait_stranger(pid: u32, started: u64, limit: Duration) {
-    if let Some(pidfd) = stranger(pid, started) {
-        wait_gone(pid, &pidfd, limit);
-    }
+/// Waits at most `limit` until the process `pid` that was started at `started` is gone. Returns
+/// whether it is.
+pub fn wait_stranger(pid: u32, started: u64, limit: Duration) -> bool {
+    stranger(pid, started).is_none_or(|pidfd| wait_gone(pid, &pidfd, limit))
 }
 
 /// Whether the process `pid` that was started at `started` has not ended. One that has, and that
@@ -182,11 +214,15 @@ fn stranger(pid: u32, started: u64) -> Option<OwnedFd> {
     (start_time(pid) == Some(started)).then_some(pidfd)
 }
 
-fn wait_gone(pid: u32, pidfd: &OwnedFd, limit: Duration) {
+fn wait_gone(pid: u32, pidfd: &OwnedFd, limit: Duration) -> bool {
     let mut poll = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
     let limit = rustix::event::Timespec::try_from(limit).ok();
-    if let Err(error) = rustix::event::poll(&mut poll, limit.as_ref()) {
-        log::debug!("waiting for process {pid}: {error}");
+    match rustix::event::poll(&mut poll, limit.as_ref()) {
+        Ok(ended) => ended > 0,
+        Err(error) => {
+            log::debug!("waiting for process {pid}: {error}");
+            false
+        }
     }
 }
 
@@ -227,7 +263,7 @@ mod tests {
     fn watched(script: &str) -> Watched {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        Watched::new(&spawn(command, &[]).unwrap()).unwrap()
+        Watched::new(spawn(command, &[]).unwrap()).unwrap()
     }
 
     #[tokio::test]
@@ -238,14 +274,47 @@ mod tests {
         assert_eq!(sleeper.wait().await.unwrap(), ChildEnd::Signal(9));
     }
 
+    #[tokio::test]
+    async fn child_whose_end_is_its_parents_survives_a_broadcast() {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("600");
+        ended_by_parent(&mut command);
+        let child = Watched::new(spawn(command, &[]).unwrap()).unwrap();
+        for signal in [Signal::TERM, Signal::INT] {
+            rustix::process::kill_process(child.pid, signal).unwrap();
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
+        let set = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        assert_eq!((set("SigPnd:"), set("ShdPnd:")), (0, 0), "{status}");
+        assert_eq!(set("SigIgn:") & 0x4002, 0x4002, "{status}");
+        child.kill();
+        assert_eq!(child.wait().await.unwrap(), ChildEnd::Signal(9));
+    }
+
+    #[tokio::test]
+    async fn abandoned_child_leaves_no_zombie() {
+        let child = watched("exec sleep 600");
+        let process = format!("/proc/{}", child.pid());
+        child.abandon();
+        let gone = async {
+            while std::path::Path::new(&process).exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+    }
+
     #[test]
     fn stranger_with_a_reused_number_is_left_alone() {
         let mut child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
         let started = start_time(child.id()).unwrap();
         let limit = std::time::Duration::from_secs(20);
-        kill_stranger(child.id(), started + 1, limit);
+        assert!(kill_stranger(child.id(), started + 1, limit));
         assert!(child.try_wait().unwrap().is_none());
-        kill_stranger(child.id(), started, limit);
+        assert!(kill_stranger(child.id(), started, limit));
         assert!(!child.wait().unwrap().success());
     }
 }

@@ -3,11 +3,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+
+/// Pause after a connection that could not be taken, as for want of descriptors: it still waits, so
+/// the next attempt would fail at once. The server would try again without end.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub(crate) fn callers(
 ) -> (impl Stream<Item = io::Result<Caller>> + Send, watch::Receiver<usize>) {
     let (present, count) = watch::channel(0);
     let accept = |(listener, present): (UnixListener, watch::Sender<usize>)| async {
+        let mut failing = false;
         loop {
             let accepted = listener.accept().await.map(|(stream, _)| stream);
             match accepted.and_then(|stream| Ok((stream.peer_cred()?.uid(), stream))) {
@@ -30,7 +36,12 @@ pub(crate) fn callers(
                     return Some((Ok(caller), (listener, present)));
                 }
                 Ok((uid, _)) => log::warn!("turned away a caller with user id {uid}"),
-                Err(error) => return Some((Err(error), (listener, present))),
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        log::error!("no connection can be taken: {error}; trying on");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     };

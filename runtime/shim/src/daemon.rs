@@ -11,9 +11,10 @@ use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use protocol::update_ttrpc::create_sandbox as create_update;
 use sandbox::journal::Entry;
-use sandbox::sandbox::Identity;
+use sandbox::sandbox::{Identity, Shutdown};
 use sandbox::store::StateDir;
 use sandbox::{Namespace, Sandbox, SandboxId};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use ttrpc::r#async::transport::Listener;
 use ttrpc::r#async::{Server, Service};
@@ -36,6 +37,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// connection that ends right behind an answer for none (`select` in ttrpc's client.go).
 const ANSWERED: Duration = Duration::from_secs(1);
 
+/// How long the pod may take to end in order once this process was told to end. The guest has a
+/// minute to flush its disks; then its machine is ended. systemd kills after 90 s.
+const ORDERLY: Duration = Duration::from_secs(85);
+
 /// Serves until the end.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let inherited = listen::inherited().context("taking over the listener")?;
@@ -56,6 +61,9 @@ async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     let namespace = Namespace::new(&flags.namespace)?;
     let id = SandboxId::new(&flags.id)?;
     let state = StateDir::new(&namespace, &id);
+    let signals = Signals::new().context("taking signals")?;
+    let Inherited { listener, lock } = inherited;
+    let lock = state.inherit_lock(lock).context("taking over the lock")?;
     note_process(&state).context("writing the journal")?;
     state.step("shim");
     let (events_tx, events) = mpsc::channel(publish::QUEUE);
@@ -66,12 +74,11 @@ async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     let socket = Some(flags.socket.clone().into());
     let identity = Identity { namespace, id: id.clone(), socket };
     let sandbox = Sandbox::start(identity, state, events_tx);
-    let Inherited { listener, lock } = inherited;
     let (mut server, mut callers) = server(&sandbox, &id, listener)?;
     server.start().await.context("serving")?;
     // Whoever was about to start another daemon finds this one.
     drop(lock);
-    sandbox.closed().await;
+    closed(&sandbox, signals).await;
     let _gone = end.send(());
     if tokio::time::timeout(FAREWELL, publisher).await.is_err() {
         log::warn!("the last events could not be delivered");
@@ -79,6 +86,46 @@ async fn serve(flags: &Flags, inherited: Inherited) -> anyhow::Result<()> {
     // Whoever stays has had the time to read.
     let _gone = tokio::time::timeout(ANSWERED, callers.wait_for(|count| *count == 0)).await;
     server.shutdown().await.context("ending the server")
+}
+
+/// The signals by which a host that shuts down, or a person, ends this process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Returns the name of the first that comes.
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Waits until the pod is over. A signal ends it as containerd's `Shutdown` would: nothing that a
+/// container has written is lost.
+async fn closed(sandbox: &Sandbox, mut signals: Signals) {
+    let name = tokio::select! {
+        () = sandbox.closed() => return,
+        name = signals.any() => name,
+    };
+    log::warn!("{name}: the pod ends, within {} s", ORDERLY.as_secs());
+    let ending = async {
+        if let Err(error) = sandbox.shutdown(Shutdown::Now).await {
+            log::error!("ending the pod: {error}");
+        }
+        sandbox.closed().await;
+    };
+    if tokio::time::timeout(ORDERLY, ending).await.is_err() {
+        log::error!("the pod did not end in time; its machine ends with this process");
+    }
 }
 
 fn note_process(state: &StateDir) -> std::io::Result<()> {

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::bootstrap::flags::Flags;
 use crate::bootstrap::group_of;
+use crate::start::owner;
 use crate::{convert, listen};
 
 /// How long a sandbox that is ending in order, which includes flushing its disks, is left alone.
@@ -33,7 +34,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let namespace = Namespace::new(&flags.namespace)?;
     let state = StateDir::new(&namespace, &SandboxId::new(&group)?);
     let socket = socket_of(&bundle);
-    if state.foreign_owner(&flags.address).is_some() {
+    if state.foreign_owner(&owner(&flags.address))?.is_some() {
         // Another daemon's sandbox of the same name.
         remove_dead(socket.as_deref());
     } else if group == flags.id {
@@ -42,6 +43,8 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
             .wait_closed(CLOSING)
             .with_context(|| format!("reading {}", state.path().display()))?;
         state.destroy().with_context(|| format!("clearing {}", state.path().display()))?;
+        // A start that died with it has left its lock behind.
+        drop(state.try_lock());
         remove_dead(socket.as_deref());
     }
     let response = DeleteResponse {

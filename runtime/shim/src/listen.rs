@@ -2,14 +2,13 @@
 
 #![allow(unsafe_code, reason = "the daemon takes over the listener that its parent left it")]
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 /// Longest path of a Unix socket (`sun_path` of 108 bytes, its zero byte, and Go's margin).
@@ -30,20 +29,14 @@ pub(crate) fn socket_path(dir: &str, containerd: &str, namespace: &str, group: &
 /// What became of an attempt to listen.
 #[derive(Debug)]
 pub(crate) enum Listening {
-    /// The socket is new and has no server yet. Nobody else decides what becomes of a socket of
-    /// its directory as long as any descriptor of the lock is open: it goes to the server, which
-    /// closes it when it serves.
-    Fresh {
-        /// The socket.
-        listener: UnixListener,
-        /// The lock.
-        lock: OwnedFd,
-    },
+    /// The socket is new and has no server yet.
+    Fresh(UnixListener),
     /// A living shim has it.
     Taken,
 }
 
-/// Listens on `path`, or finds the shim that does. A dead shim's socket is replaced.
+/// Listens on `path`, or finds the shim that does. A dead shim's socket is replaced, and so would
+/// be one that is not served yet: the caller holds the sandbox's lock until it is.
 ///
 /// # Errors
 /// What the kernel answered, and paths that are too long.
@@ -54,9 +47,6 @@ pub(crate) fn listen(path: &Path) -> io::Result<Listening> {
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
-    // Two starts at once: a socket that is bound but does not listen yet looks like a dead one.
-    let lock = File::open(dir)?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if answers(path) {
@@ -68,7 +58,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<Listening> {
         bound => bound?,
     };
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(Listening::Fresh { listener, lock: lock.into() })
+    Ok(Listening::Fresh(listener))
 }
 
 /// Whether somebody listens on the socket `path`.
@@ -81,7 +71,7 @@ pub(crate) fn answers(path: &Path) -> bool {
 pub(crate) struct Inherited {
     /// The socket.
     pub(crate) listener: UnixListener,
-    /// To be closed when it is served.
+    /// The sandbox's lock, to be let go when it is served.
     pub(crate) lock: OwnedFd,
 }
 
@@ -121,32 +111,13 @@ mod tests {
     fn living_shim_is_joined_and_a_dead_one_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s/socket");
-        let Listening::Fresh { listener, lock } = listen(&path).unwrap() else { panic!("taken") };
-        drop(lock);
+        let Listening::Fresh(listener) = listen(&path).unwrap() else { panic!("taken") };
         assert!(matches!(listen(&path).unwrap(), Listening::Taken));
         drop(listener);
         assert!(!answers(&path));
-        assert!(matches!(listen(&path).unwrap(), Listening::Fresh { .. }));
+        assert!(matches!(listen(&path).unwrap(), Listening::Fresh(_)));
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn second_start_waits_until_the_first_ones_server_lets_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s/socket");
-        let Listening::Fresh { listener, lock } = listen(&path).unwrap() else { panic!("taken") };
-        let (done, finished) = std::sync::mpsc::channel();
-        let second = std::thread::spawn(move || {
-            let taken = matches!(listen(&path).unwrap(), Listening::Taken);
-            done.send(taken).unwrap();
-        });
-        let early = finished.recv_timeout(std::time::Duration::from_millis(100));
-        assert!(early.is_err(), "it did not wait");
-        drop(lock);
-        assert!(finished.recv().unwrap());
-        second.join().unwrap();
-        drop(listener);
     }
 
     #[test]

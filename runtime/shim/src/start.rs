@@ -3,12 +3,14 @@
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sandbox::journal::Entry;
-use sandbox::store::StateDir;
+use sandbox::store::{Owner, StartLock, StateDir};
 use sandbox::{Config, Namespace, SandboxId};
 use serde_json::Value;
 
@@ -19,6 +21,12 @@ use crate::listen::{self, Listening};
 
 /// Most bytes of standard input that are looked at; options are a few hundred.
 const MAX_INPUT: u64 = 1 << 20;
+
+/// How long another start of the same sandbox may take: it may have to end what a dead one left.
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the start of one of CRI-O's pods may clear up after others that have died.
+const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Environment variable with containerd's event socket.
 pub(crate) const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
@@ -38,24 +46,20 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     // A mistake in the configuration is best told now, by name.
     Config::load()?;
     let state = StateDir::new(&namespace, &sandbox);
+    let lock = state.lock(LOCK_LIMIT).with_context(|| format!("starting sandbox {sandbox}"))?;
+    let owner = owner(&flags.address);
     let listening =
         listen::listen(&socket).with_context(|| format!("listening on {}", socket.display()))?;
-    if let Listening::Fresh { listener, lock } = listening {
-        if let Some(owner) = state.foreign_owner(&flags.address) {
-            let _left = std::fs::remove_file(&socket);
-            bail!("sandbox {sandbox} of namespace {namespace} belongs to the daemon at {owner:?}");
-        }
+    if let Listening::Fresh(listener) = listening {
         let daemon = Daemon { flags, params: &params, sandbox: &sandbox, socket: &socket };
-        let fds = [listener.into(), lock];
-        if flags.address.is_empty() {
-            sweep(&state);
-        }
-        let prepared = prepare(&state, &socket, &flags.address);
-        if let Err(error) = prepared.and_then(|()| daemon.spawn(&fds)) {
-            let _left = std::fs::remove_file(&socket);
-            let _left = state.destroy();
-            return Err(error);
-        }
+        let started = daemon.start(listener, &lock, &state, &owner);
+        started.inspect_err(|_| drop(std::fs::remove_file(&socket)))?;
+        lock.leave();
+    } else {
+        drop(lock);
+    }
+    if owner == Owner::CriO {
+        state.sweep(SWEEP_LIMIT);
     }
     let file = bundle.join("address");
     std::fs::write(&file, &address).with_context(|| format!("writing {}", file.display()))?;
@@ -74,18 +78,16 @@ fn read_config(bundle: &Path) -> anyhow::Result<Value> {
     }
 }
 
-/// Clears up after other pods whose daemon has died. For containerd's, `delete` does; CRI-O never
-/// executes it, so the next pod's start does. Whoever starts a daemon holds the lock until it has
-/// noted itself in its journal, and so does this process now.
-fn sweep(state: &StateDir) {
-    for abandoned in state.abandoned() {
-        // Tried again by the next start. Nobody listens, and it is not this pod's business.
-        let _later = abandoned.destroy();
+/// Whose sandboxes a caller with this socket starts: CRI-O has none for shims.
+pub(crate) fn owner(address: &str) -> Owner {
+    match address {
+        "" => Owner::CriO,
+        address => Owner::Containerd { address: address.to_owned() },
     }
 }
 
 /// Clears what a daemon that died has left, and notes what this one will leave.
-fn prepare(state: &StateDir, socket: &Path, containerd: &str) -> anyhow::Result<()> {
+fn prepare(state: &StateDir, socket: &Path, owner: &Owner) -> anyhow::Result<()> {
     let path = state.path().display();
     // Its journal names the socket, which has just been made anew under the same name.
     if state.path().exists() {
@@ -97,7 +99,7 @@ fn prepare(state: &StateDir, socket: &Path, containerd: &str) -> anyhow::Result<
     }
     let mut journal = state.create().with_context(|| format!("making {path}"))?;
     state.step("start");
-    state.set_owner(containerd).with_context(|| format!("writing in {path}"))?;
+    state.set_owner(owner).with_context(|| format!("writing in {path}"))?;
     journal.add(&Entry::File { path: socket.to_owned() }).context("writing the journal")
 }
 
@@ -109,6 +111,24 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
+    /// Takes the sandbox's place on the host and starts the daemon. What of it has been done when
+    /// it fails is undone, but for the socket.
+    fn start(
+        &self,
+        listener: UnixListener,
+        lock: &StartLock,
+        state: &StateDir,
+        owner: &Owner,
+    ) -> anyhow::Result<()> {
+        if let Some(other) = state.foreign_owner(owner)? {
+            let (sandbox, namespace) = (self.sandbox, &self.flags.namespace);
+            bail!("sandbox {sandbox} of namespace {namespace} belongs to {other}");
+        }
+        let prepared = prepare(state, self.socket, owner);
+        let started = prepared.and_then(|()| self.spawn(&[listener.into(), lock.share()?]));
+        started.inspect_err(|_| drop(state.destroy()))
+    }
+
     /// Starts the daemon: this binary again, with the listener and the lock as descriptors 3 and 4.
     fn spawn(&self, fds: &[OwnedFd]) -> anyhow::Result<()> {
         let binary = std::env::current_exe().context("finding the shim's binary")?;

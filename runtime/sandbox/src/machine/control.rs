@@ -21,7 +21,7 @@ use crate::spawn::{self, Watched};
 /// the host's storage can keep it from ever doing so.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a VMM that has said its last word may take to exit.
+/// How long a VMM that has said its last word, or was killed, may take to exit.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 struct Socket(Channel);
@@ -83,35 +83,45 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Serves until the machine is over and its process reaped.
+    /// Serves until the machine is over. Its process is reaped when it ends, which the machine's
+    /// end does not wait for without limit: one that hangs in the host's kernel can't be ended.
     pub(super) async fn run(mut self) {
         let said = self.serve().await;
         // The closed socket ends a VMM that still lives.
         drop(self.control);
-        let exit = match tokio::time::timeout(LAST_BREATH, self.process.wait()).await {
-            Ok(exit) => exit,
-            Err(_) => {
-                self.process.kill();
-                self.process.wait().await
-            }
-        };
+        let mut exit = tokio::time::timeout(LAST_BREATH, self.process.wait()).await;
+        if exit.is_err() {
+            self.process.kill();
+            exit = tokio::time::timeout(LAST_BREATH, self.process.wait()).await;
+        }
+        let undying = exit.is_err();
         self.console.complete().await;
         let exit = match exit {
-            Ok(exit) => format!("its process {exit}"),
-            Err(error) => format!("its process can't be waited for: {error}"),
+            Ok(Ok(exit)) => format!("its process {exit}"),
+            Ok(Err(error)) => format!("its process can't be waited for: {error}"),
+            Err(_) => format!(
+                "its process {} was killed and does not end: it waits in the host's kernel, mostly \
+                 for storage that does not answer",
+                self.process.pid()
+            ),
         };
         let end = match said {
-            Some(end) => End { reason: story(&end, None, &self.console), end },
-            None => {
-                let reason = story(&MachineEnd::Killed, Some(&exit), &self.console);
-                End { end: MachineEnd::Killed, reason }
+            Some(end) if !undying => End { reason: story(&end, None, &self.console), end },
+            said => {
+                let end = said.unwrap_or(MachineEnd::Killed);
+                End { reason: story(&end, Some(&exit), &self.console), end }
             }
         };
         log::info!("machine over: {}; {exit}", end.reason);
         self.life.send_modify(|life| life.end = Some(end));
+        if undying && let Ok(exit) = self.process.wait().await {
+            log::info!("the VMM that did not end {exit}");
+        }
     }
 
     async fn serve(&mut self) -> Option<MachineEnd> {
+        // Those that are to be sent, and who waits for the answers to those that were.
+        let mut asked: VecDeque<Order> = VecDeque::new();
         let mut open: VecDeque<oneshot::Sender<Reply>> = VecDeque::new();
         let mut stop_by = None;
         loop {
@@ -122,7 +132,13 @@ impl Driver {
                     if order.request == Request::Stop {
                         stop_by.get_or_insert_with(|| Instant::now() + STOP_LIMIT);
                     }
-                    open.extend(self.ask(order).await);
+                    asked.push_back(order);
+                    continue;
+                }
+                sent = send(&self.control, asked.front()) => {
+                    if let Some(order) = asked.pop_front() {
+                        open.extend(sent_or_refused(sent, order));
+                    }
                     continue;
                 }
                 message = self.control.recv() => message,
@@ -148,18 +164,6 @@ impl Driver {
         }
     }
 
-    /// Sends a request; who waits for the reply, or nobody if it could not be sent. What the VMM
-    /// said last is still to be read then.
-    async fn ask(&self, order: Order) -> Option<oneshot::Sender<Reply>> {
-        let Err(error) = self.control.send(&order).await else { return Some(order.reply) };
-        log::warn!("asking the VMM: {error}");
-        let message = format!("asking the VMM: {error}");
-        let failed = ErrorReply { kind: ErrorKind::Host, message };
-        // Whoever asked may have given up.
-        let _late = order.reply.send(Reply::Failed(failed));
-        None
-    }
-
     fn note(&self, event: &Event) {
         match event {
             Event::GuestReady { since_exec_us, since_boot_us } => {
@@ -177,6 +181,26 @@ impl Driver {
             Event::Ended(_) => {}
         }
     }
+}
+
+/// Sends an order, waits for ever if there is none.
+async fn send(control: &Control, order: Option<&Order>) -> Result<(), WireError> {
+    match order {
+        Some(order) => control.send(order).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who waits for the answer to an order; nobody if it could not be sent. What the VMM said last is
+/// still to be read then.
+fn sent_or_refused(sent: Result<(), WireError>, order: Order) -> Option<oneshot::Sender<Reply>> {
+    let Err(error) = sent else { return Some(order.reply) };
+    log::warn!("asking the VMM: {error}");
+    let message = format!("asking the VMM: {error}");
+    let failed = ErrorReply { kind: ErrorKind::Host, message };
+    // Whoever asked may have given up.
+    let _late = order.reply.send(Reply::Failed(failed));
+    None
 }
 
 /// Waits for a moment, for ever if there is none.
@@ -206,30 +230,75 @@ fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
 mod tests {
     use super::*;
 
-    /// The clock is tokio's own, which jumps when nothing else is to be done.
-    #[tokio::test(start_paused = true)]
-    #[expect(clippy::zombie_processes, reason = "the driver waits for it")]
-    async fn vmm_that_does_not_stop_is_killed() {
+    /// A driver for a process that does not know of it, and the VMM's end of the socket.
+    struct Deaf {
+        asking: mpsc::Sender<Order>,
+        told: watch::Receiver<Life>,
+        theirs: Channel,
+        pid: u32,
+        driver: tokio::task::JoinHandle<()>,
+        _dir: tempfile::TempDir,
+    }
+
+    fn deaf(program: &str, argument: &str) -> Deaf {
         let dir = tempfile::tempdir().unwrap();
         let (console, _output) = Console::start(&dir.path().join("console.log")).unwrap();
         let (ours, theirs) = Channel::pair().unwrap();
-        let mut sleep = std::process::Command::new("/bin/sleep");
-        sleep.arg("600");
-        let child = spawn::spawn(sleep, &[]).unwrap();
+        let mut command = std::process::Command::new(program);
+        command.arg(argument);
+        let child = spawn::spawn(command, &[]).unwrap();
         let pid = child.id();
-        let (asking, orders) = mpsc::channel(1);
-        let (life, mut told) = watch::channel(Life::default());
+        let (asking, orders) = mpsc::channel(16);
+        let (life, told) = watch::channel(Life::default());
         let control = Control::new(ours).unwrap();
-        let process = Arc::new(Watched::new(&child).unwrap());
+        let process = Arc::new(Watched::new(child).unwrap());
         let driver = Driver { control, process, orders, life, console };
-        let driver = tokio::spawn(driver.run());
-        let (reply, _answer) = oneshot::channel();
-        let order = Order { request: Request::Stop, fds: Vec::new(), reply };
-        asking.send(order).await.ok().unwrap();
-        let end = told.wait_for(|life| life.end.is_some()).await.unwrap().end.clone().unwrap();
-        assert_eq!(end.end, MachineEnd::Stopped);
-        driver.await.unwrap();
-        assert_eq!(theirs.recv::<Request>().unwrap().0, Request::Stop);
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "reaped");
+        Deaf { asking, told, theirs, pid, driver: tokio::spawn(driver.run()), _dir: dir }
+    }
+
+    impl Deaf {
+        async fn ask(&self, request: Request) -> oneshot::Receiver<Reply> {
+            let (reply, answer) = oneshot::channel();
+            let order = Order { request, fds: Vec::new(), reply };
+            self.asking.send(order).await.ok().unwrap();
+            answer
+        }
+
+        async fn end(&mut self) -> End {
+            let life = self.told.wait_for(|life| life.end.is_some()).await.unwrap();
+            life.end.clone().unwrap()
+        }
+    }
+
+    /// The clock is tokio's own, which jumps when nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn vmm_that_does_not_stop_is_killed() {
+        let mut vmm = deaf("/bin/sleep", "600");
+        let _answer = vmm.ask(Request::Stop).await;
+        assert_eq!(vmm.end().await.end, MachineEnd::Stopped);
+        vmm.driver.await.unwrap();
+        assert_eq!(vmm.theirs.recv::<Request>().unwrap().0, Request::Stop);
+        assert!(!std::path::Path::new(&format!("/proc/{}", vmm.pid)).exists(), "reaped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn vmm_that_reads_nothing_is_killed_in_time_as_well() {
+        let mut vmm = deaf("/bin/sleep", "600");
+        // More than its socket takes, and what waits to be asked.
+        let mut answers = Vec::new();
+        let begin = Instant::now();
+        loop {
+            let asked = tokio::time::timeout(Duration::from_secs(1), vmm.ask(Request::Status));
+            match asked.await {
+                Ok(answer) if answers.len() < 2000 => answers.push(answer),
+                _ => break,
+            }
+        }
+        let ended = tokio::time::timeout(Duration::from_mins(10), async {
+            let _answer = vmm.ask(Request::Stop).await;
+            vmm.end().await
+        });
+        assert_eq!(ended.await.unwrap().end, MachineEnd::Stopped);
+        assert!(begin.elapsed() < Duration::from_mins(1), "{:?}", begin.elapsed());
     }
 }

@@ -67,8 +67,8 @@ pub async fn launch(launch: Launch<'_>) -> Result<Machine, Error> {
     let boot = describe(&launch, &mut slots, &output)?;
     let (ours, theirs) =
         Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
-    let process = Arc::new(start(&launch, theirs.into(), output)?);
     let control = Control::new(ours).map_err(|e| Error::failed("making the control socket", &e))?;
+    let process = Arc::new(start(&launch, theirs.into(), output)?);
     let (orders, orders_rx) = mpsc::channel(16);
     let (life_tx, life) = watch::channel(Life::default());
     let pid = process.pid();
@@ -133,8 +133,9 @@ fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watch
     // All threads of the VMM share one malloc arena; one each would cost 30 to 130 KiB.
     command.env_clear().env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(output));
+    spawn::ended_by_parent(&mut command);
     let child = launch.share.spawn(command, vec![control]).map_err(failed)?;
-    let process = Watched::new(&child).map_err(failed)?;
+    let process = Watched::new(child).map_err(failed)?;
     let pid = process.pid();
     let started = spawn::start_time(pid).unwrap_or_default();
     let noted = launch.state.journal().and_then(|mut journal| {
@@ -142,7 +143,7 @@ fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watch
         std::fs::write(launch.state.vmm_pid(), pid.to_string())
     });
     if let Err(error) = noted.map_err(failed).and_then(|()| place(launch, pid)) {
-        process.kill();
+        process.abandon();
         return Err(error);
     }
     Ok(process)

@@ -78,8 +78,13 @@ impl Owner {
             {
                 log::warn!("removing {}: {error}", cgroup.path().display());
             }
-            if let Err(error) = state.destroy_except(Some(std::process::id())) {
-                log::error!("removing {}: {error}", state.path().display());
+            // A process that hangs in the host's kernel is waited for, and this thread must not be.
+            let path = state.path().display().to_string();
+            let destroy = move || state.destroy_except(Some(std::process::id()));
+            let destroyed = tokio::task::spawn_blocking(destroy).await;
+            if let Err(error) = destroyed.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            {
+                log::error!("removing {path}: {error}");
             }
         };
         self.run(work, |owner, ()| {

@@ -67,7 +67,7 @@ impl Logger {
         command.env("CONTAINER_NAMESPACE", owner.namespace.as_str());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = spawn::spawn(command, &fds)?;
-        let watched = std::sync::Arc::new(Watched::new(&child)?);
+        let watched = std::sync::Arc::new(Watched::new(child)?);
         let reaped = watched.clone();
         // Ends when its pipes do; until then somebody has to be there to reap it.
         tokio::spawn(async move {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
@@ -41,28 +41,37 @@ impl Host {
     }
 
     pub(crate) fn shim(&self, arguments: &[&str], input: &[u8]) -> Output {
+        self.begin("web", arguments, input).wait_with_output().unwrap()
+    }
+
+    /// Calls the shim for the sandbox `id`.
+    pub(crate) fn begin(&self, id: &str, arguments: &[&str], input: &[u8]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-cuddy-v2"));
-        command
-            .args(["-namespace", "test", "-id", "web", "-address"])
-            .arg(self.path(self.containerd));
+        command.args(["-namespace", "test", "-id", id, "-address"]).arg(self.path(self.containerd));
         command.args(arguments).current_dir(self.bundle());
         command.env("CUDDY_RUN", self.path("run")).env("CUDDY_CONFIG", self.path("config.toml"));
         command.env_remove("TTRPC_ADDRESS");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), input).unwrap();
-        child.wait_with_output().unwrap()
+        child
     }
 
-    /// Starts the daemon as containerd 2.3 does, which also says where its socket shall be.
-    pub(crate) fn start(&self) -> String {
+    /// Begins to start the daemon of `id` as containerd 2.3 does, which also says where its socket
+    /// shall be.
+    pub(crate) fn begin_start(&self, id: &str) -> Child {
         let params = BootstrapParams {
-            instance_id: "web".into(),
+            instance_id: id.into(),
             namespace: "test".into(),
             socket_dir: Some(self.path("s").display().to_string()),
             ..BootstrapParams::default()
         };
-        let output = self.shim(&["start"], &params.write_to_bytes().unwrap());
+        self.begin(id, &["start"], &params.write_to_bytes().unwrap())
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn start(&self) -> String {
+        let output = self.begin_start("web").wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         assert!(output.stderr.is_empty(), "{output:?}");
         let result = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
