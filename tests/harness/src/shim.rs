@@ -5,9 +5,12 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+pub use containerd_shim_protos::api::Status;
 use containerd_shim_protos::api::{
-    CreateTaskRequest, DeleteRequest, KillRequest, ShutdownRequest, StartRequest, WaitRequest,
+    CreateTaskRequest, DeleteRequest, KillRequest, ShutdownRequest, StartRequest, StateRequest,
+    WaitRequest,
 };
 use containerd_shim_protos::shim_async::TaskClient;
 use containerd_shim_protos::types::mount::Mount;
@@ -62,6 +65,23 @@ impl Pod {
         options.read(true).write(true).custom_flags(flags);
         let log = options.open(log).unwrap();
         Self { dir, id: id.to_owned(), log }
+    }
+
+    /// The bundle's container sees `source` of the host at `destination`, too.
+    ///
+    /// # Panics
+    /// When the configuration can't be changed.
+    #[must_use]
+    pub fn with_bind(self, source: &Path, destination: &str) -> Self {
+        let path = self.bundle().join("config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["mounts"].as_array_mut().unwrap().push(serde_json::json!({
+            "destination": destination, "type": "bind", "source": source,
+            "options": ["rbind", "rw"],
+        }));
+        std::fs::write(path, config.to_string()).unwrap();
+        self
     }
 
     /// What the shim has logged since the last call.
@@ -136,6 +156,22 @@ impl Pod {
         });
     }
 
+    /// Starts the container on `rootfs`, with its output in the file `output`.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start(&self, rootfs: Vec<Mount>, output: &Path) -> Task {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let client = self.connect().await;
+            self.create(&client, rootfs, output).await.unwrap();
+            let request = StartRequest { id: self.id.clone(), ..StartRequest::default() };
+            client.start(Context::default(), &request).await.unwrap();
+            client
+        });
+        Task { runtime, client, id: self.id.clone() }
+    }
+
     /// Asks for the container on `rootfs` and does not wait for it, as a caller whose time is over.
     ///
     /// # Panics
@@ -193,6 +229,78 @@ impl Pod {
         client.delete(Context::default(), &request).await.unwrap();
         started?;
         Ok(exit.exit_status)
+    }
+}
+
+/// A container that was started, whose shim has to answer each call in time.
+pub struct Task {
+    runtime: tokio::runtime::Runtime,
+    client: TaskClient,
+    id: String,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Task {
+    fn ask<T>(
+        &self,
+        limit: Duration,
+        call: impl AsyncFnOnce(&TaskClient, Context) -> Result<T, ttrpc::Error>,
+    ) -> Result<T, ttrpc::Error> {
+        self.runtime.block_on(call(&self.client, ttrpc::context::with_duration(limit)))
+    }
+
+    /// The container's status and the process that stands for it.
+    ///
+    /// # Errors
+    /// What the shim answered; that it did not in time.
+    pub fn state(&self, limit: Duration) -> Result<(Status, u32), ttrpc::Error> {
+        let request = StateRequest { id: self.id.clone(), ..StateRequest::default() };
+        let state =
+            self.ask(limit, async |client, context| client.state(context, &request).await)?;
+        Ok((state.status.enum_value_or_default(), state.pid))
+    }
+
+    /// Kills all its processes.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn kill(&self, limit: Duration) -> Result<(), ttrpc::Error> {
+        let id = self.id.clone();
+        let request = KillRequest { id, signal: 9, all: true, ..KillRequest::default() };
+        self.ask(limit, async |client, context| client.kill(context, &request).await).map(drop)
+    }
+
+    /// Waits for its end; how its first process ended.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn wait(&self, limit: Duration) -> Result<u32, ttrpc::Error> {
+        let request = WaitRequest { id: self.id.clone(), ..WaitRequest::default() };
+        let exit = self.ask(limit, async |client, context| client.wait(context, &request).await)?;
+        Ok(exit.exit_status)
+    }
+
+    /// Deletes it.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn delete(&self, limit: Duration) -> Result<(), ttrpc::Error> {
+        let request = DeleteRequest { id: self.id.clone(), ..DeleteRequest::default() };
+        self.ask(limit, async |client, context| client.delete(context, &request).await).map(drop)
+    }
+
+    /// Ends the pod.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn shutdown(&self, limit: Duration) -> Result<(), ttrpc::Error> {
+        let request = ShutdownRequest { id: self.id.clone(), ..ShutdownRequest::default() };
+        self.ask(limit, async |client, context| client.shutdown(context, &request).await).map(drop)
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
+mod disks;
 mod pods;
 
 use std::path::Path;
