@@ -19,6 +19,9 @@ use crate::bootstrap::group_of;
 use crate::start::owner;
 use crate::{convert, listen};
 
+/// How long a start of the sandbox that is under way is waited for.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// How long a sandbox that is ending in order, which includes flushing its disks, is left alone.
 const CLOSING: Duration = Duration::from_secs(75);
 
@@ -34,6 +37,8 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let namespace = Namespace::new(&flags.namespace)?;
     let state = StateDir::new(&namespace, &SandboxId::new(&group)?);
     let socket = socket_of(&bundle);
+    // A daemon that is just being started is not in the journal yet. One that hangs may be.
+    drop(state.lock(STARTING));
     if state.foreign_owner(&owner(&flags.address))?.is_some() {
         // Another daemon's sandbox of the same name.
         remove_dead(socket.as_deref());
@@ -43,8 +48,6 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
             .wait_closed(CLOSING)
             .with_context(|| format!("reading {}", state.path().display()))?;
         state.destroy().with_context(|| format!("clearing {}", state.path().display()))?;
-        // A start that died with it has left its lock behind.
-        drop(state.try_lock());
         remove_dead(socket.as_deref());
     }
     let response = DeleteResponse {

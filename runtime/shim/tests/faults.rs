@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::ConnectRequest;
 use host::{Host, SOON};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use ttrpc::context::Context;
 
 /// Waits for the end of a call that must not take long; what it said to whoever called.
@@ -103,7 +103,7 @@ async fn want_of_descriptors_is_waited_for_and_not_run_after() {
     let host = Host::new();
     let address = host.start();
     let shim = process_of(&address).await;
-    let none = Rlimit { current: Some(3), maximum: Some(4096) };
+    let none = Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) };
     let before = prlimit(Some(pid(shim)), Resource::Nofile, none).unwrap();
     let mut caller = UnixStream::connect(Host::socket(&address)).unwrap();
     // Nobody takes the connection, so nobody closes it because this is no request.

@@ -66,7 +66,9 @@ mod tests {
     /// Bytes as containerd writes them: sandbox (4) → extensions (7) → name (1) and value (2).
     fn asked(json: &str) -> UpdateSandboxRequest {
         let field = |number: u8, bytes: &[u8]| {
-            [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+            let length = u16::try_from(bytes.len()).unwrap();
+            let [low, high] = [length & 0x7f | 0x80, length >> 7].map(|part| part.to_le_bytes()[0]);
+            [&[number << 3 | 2, low, high], bytes].concat()
         };
         let any = [field(1, b"io.containerd.cri.v1/UpdatedResources"), field(2, json.as_bytes())];
         let entry = [field(1, RESOURCES.as_bytes()), field(2, &any.concat())].concat();
