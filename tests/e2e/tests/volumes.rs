@@ -11,7 +11,7 @@ use harness::containerd::{self, Containerd};
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::shim::{Pod, Ran, busybox_root, mount};
 use harness::{PATIENCE, eventually, host};
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -24,18 +24,11 @@ fn text(path: &Path) -> &str {
 }
 
 /// Changes a pod's configuration.
-fn configure(pod: &Pod, change: impl FnOnce(&mut Value)) {
-    let path = pod.bundle().join("config.json");
-    let mut config = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    change(&mut config);
-    std::fs::write(path, config.to_string()).unwrap();
-}
-
 fn add_bind(pod: &Pod, source: &Path, destination: &str, options: &[&str]) {
     let entry = json!({
         "destination": destination, "type": "bind", "source": source, "options": options,
     });
-    configure(pod, |config| config["mounts"].as_array_mut().unwrap().push(entry));
+    pod.configure(|config| config["mounts"].as_array_mut().unwrap().push(entry));
 }
 
 /// A directory of the host with a root filesystem, what is mounted in it, and its end.
@@ -257,7 +250,7 @@ fn block_device_of_the_host_is_a_disk_at_the_path_that_was_asked_for() {
         busybox mknod /other b $(busybox stat -c '0x%t 0x%T' /dev/vda 2>/dev/null || echo 254 0); \
         cat /other >/dev/null || echo not another";
     let pod = Pod::new("block", script);
-    configure(&pod, |config| {
+    pod.configure(|config| {
         let device = |disk: &Loop, path: &str| {
             let (major, minor) = disk.numbers();
             json!({"type": "b", "path": path, "major": major, "minor": minor, "fileMode": 0o600})
@@ -291,7 +284,7 @@ fn block_devices_in_a_user_namespace_are_those_that_were_asked_for() {
     let script = "busybox head -c 3 /dev/vdb; busybox head -c 3 /dev/vda; \
         busybox head -c 3 /dev/data; echo";
     let pod = Pod::new("users-block", script);
-    configure(&pod, |config| {
+    pod.configure(|config| {
         let device = |disk: &Loop, path: &str| {
             let (major, minor) = disk.numbers();
             json!({"type": "b", "path": path, "major": major, "minor": minor})
@@ -318,7 +311,7 @@ fn device_files_of_the_host_are_disks_common_devices_or_refused() {
     let pod = Pod::new("device-files", "echo disk >/disk; sync; echo gone >/nothing && echo ok");
     add_bind(&pod, &disk.0, "/disk", &["bind"]);
     add_bind(&pod, Path::new("/dev/null"), "/nothing", &["bind"]);
-    configure(&pod, |config| {
+    pod.configure(|config| {
         config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]});
     });
     let ran = ground.run(pod);
@@ -425,7 +418,7 @@ fn tmpfs_can_begin_with_what_it_hides() {
     run("chown", &["12:34", text(&ground.path("root/data/dir"))]);
     let script = "cat /data/link; busybox stat -c '%a %u %g' /data/dir; echo x >/data/new";
     let pod = Pod::new("copy-up", script);
-    configure(&pod, |config| {
+    pod.configure(|config| {
         config["mounts"].as_array_mut().unwrap().push(json!({
             "destination": "/data", "type": "tmpfs", "source": "tmpfs",
             "options": ["tmpcopyup", "size=1m"],

@@ -67,21 +67,15 @@ impl Pod {
         Self { dir, id: id.to_owned(), log }
     }
 
-    /// The bundle's container sees `source` of the host at `destination`, too.
+    /// Changes the configuration of the bundle's container.
     ///
     /// # Panics
-    /// When the configuration can't be changed.
-    #[must_use]
-    pub fn with_bind(self, source: &Path, destination: &str) -> Self {
+    /// When it can't be read or written.
+    pub fn configure(&self, change: impl FnOnce(&mut serde_json::Value)) {
         let path = self.bundle().join("config.json");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-        config["mounts"].as_array_mut().unwrap().push(serde_json::json!({
-            "destination": destination, "type": "bind", "source": source,
-            "options": ["rbind", "rw"],
-        }));
+        let mut config = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut config);
         std::fs::write(path, config.to_string()).unwrap();
-        self
     }
 
     /// What the shim has logged since the last call.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::shim::{Pod, Status, busybox_root, mount};
 use harness::{eventually, host};
+use serde_json::{Value, json};
 
 /// Any call that does no work may take this long here.
 const SOON: Duration = Duration::from_secs(10);
@@ -28,6 +29,20 @@ impl Disk {
         let image = dir.join("disk.img");
         std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
         Self(run("losetup", &["--find", "--show", image.to_str().unwrap()]))
+    }
+}
+
+impl Disk {
+    /// What of a configuration gives a container the disk.
+    fn at(&self, path: &str) -> (Value, Value) {
+        let name = self.0.trim_start_matches("/dev/");
+        let numbers = std::fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap();
+        let (major, minor) = numbers.trim().split_once(':').unwrap();
+        let (major, minor): (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+        let rule = json!({
+            "allow": true, "type": "b", "major": major, "minor": minor, "access": "rwm"
+        });
+        (json!({"type": "b", "path": path, "major": major, "minor": minor}), rule)
     }
 }
 
@@ -90,7 +105,13 @@ fn block_volume_is_written_when_the_host_shuts_down() {
     let script = "exec 3<>/dev/volume; \
                   /bin/busybox yes precious | dd bs=9000 count=400 iflag=fullblock >&3; \
                   echo written; exec sleep 1000";
-    let pod = Pod::new("signalled", script).with_bind(Path::new(&disk.0), "/dev/volume");
+    let pod = Pod::new("signalled", script);
+    pod.configure(|config| {
+        let (device, rule) = disk.at("/dev/volume");
+        config["linux"]["devices"] = json!([device]);
+        config["linux"]["resources"] =
+            json!({"devices": [{"allow": false, "access": "rwm"}, rule]});
+    });
     let output = dir.path().join("output");
     let _task = pod.start(vec![mount("bind", &root, &["rbind"])], &output);
     eventually("the volume is written", || {
@@ -136,7 +157,13 @@ fn vmm_that_no_signal_can_end_is_told_and_holds_up_no_call() {
     let dir = tempfile::tempdir().unwrap();
     let (root, mut volume) = (busybox_root(dir.path()), Volume::new(dir.path()));
     let script = "while echo line >>/data/file; do echo x; done";
-    let pod = Pod::new("hangs", script).with_bind(&volume.path, "/data");
+    let pod = Pod::new("hangs", script);
+    pod.configure(|config| {
+        let (source, options) = (&volume.path, ["rbind", "rw"]);
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/data", "type": "bind", "source": source, "options": options
+        }));
+    });
     let output = dir.path().join("output");
     let task = pod.start(vec![mount("bind", &root, &["rbind"])], &output);
     eventually("something is written", || volume.path.join("file").exists());
