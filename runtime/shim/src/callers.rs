@@ -26,26 +26,34 @@ pub(crate) fn callers(
     listener: UnixListener,
 ) -> (impl Stream<Item = io::Result<Caller>> + Send, watch::Receiver<usize>) {
     let (present, count) = watch::channel(0);
-    let accept = |(listener, present): (UnixListener, watch::Sender<usize>)| async {
+    let next = |(listener, present): (UnixListener, watch::Sender<usize>)| async {
         let mut failing = false;
         loop {
-            let accepted = listener.accept().await.map(|(stream, _)| stream);
-            match accepted.and_then(|stream| Ok((stream.peer_cred()?.uid(), stream))) {
-                Ok((uid, stream)) if uid == rustix::process::geteuid().as_raw() => {
-                    let caller = Caller::new(stream, present.clone());
-                    return Some((Ok(caller), (listener, present)));
-                }
-                Ok((uid, _)) => log::warn!("turned away a caller with user id {uid}"),
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        log::error!("no connection can be taken: {error}; trying on");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
+            match accept(&listener, &present).await {
+                Ok(Some(caller)) => return Some((Ok(caller), (listener, present))),
+                Ok(None) => continue,
+                Err(error) if failing => log::trace!("{error}"),
+                Err(error) => log::error!("no connection can be taken: {error}; trying on"),
             }
+            failing = true;
+            tokio::time::sleep(PAUSE).await;
         }
     };
-    (stream::unfold((listener, present), accept), count)
+    (stream::unfold((listener, present), next), count)
+}
+
+/// Takes the next connection; none if it is that of another user.
+async fn accept(
+    listener: &UnixListener,
+    present: &watch::Sender<usize>,
+) -> io::Result<Option<Caller>> {
+    let (stream, _) = listener.accept().await?;
+    let uid = stream.peer_cred()?.uid();
+    if uid != rustix::process::geteuid().as_raw() {
+        log::warn!("turned away a caller with user id {uid}");
+        return Ok(None);
+    }
+    Ok(Some(Caller::new(stream, present.clone())))
 }
 
 impl Caller {
