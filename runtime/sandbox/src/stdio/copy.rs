@@ -222,10 +222,8 @@ mod tests {
         let path = dir.path().join("log");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
-        let opening = tokio::spawn({
-            let path = path.clone();
-            async move { append(&path).await }
-        });
+        let opened = path.clone();
+        let opening = tokio::spawn(async move { append(&opened).await });
         // Tokio's clock stands still while a thread blocks.
         tokio::task::yield_now().await;
         tokio::time::advance(OPEN).await;
