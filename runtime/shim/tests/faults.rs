@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 
+#[path = "host/daemon.rs"]
 mod host;
 
 use std::io::{ErrorKind, Read, Write};
