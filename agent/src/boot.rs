@@ -5,10 +5,8 @@ mod filesystems;
 mod limits;
 
 use std::io;
-use std::os::fd::AsFd;
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::cgroup;
 use crate::sys;
@@ -52,7 +50,7 @@ pub(crate) fn prepare() -> Result<(), BootError> {
     best_effort("protect the agent from the OOM killer", protect_from_oom());
     best_effort("keep the agent in memory", keep_in_memory());
     limits::raise();
-    best_effort("bring up loopback", bring_up_loopback());
+    best_effort("bring up loopback", sys::net::bring_up_loopback());
     best_effort("let an idle guest sleep", rest_from_compaction());
     Ok(())
 }
@@ -92,10 +90,4 @@ fn keep_in_memory() -> io::Result<()> {
 /// guest; it compacts when somebody wants huge pages all the same (sysctl/vm.rst).
 fn rest_from_compaction() -> io::Result<()> {
     std::fs::write("/proc/sys/vm/compaction_proactiveness", "0")
-}
-
-/// Brings up the loopback interface of this process's network namespace.
-pub(crate) fn bring_up_loopback() -> io::Result<()> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    sys::net::set_interface_up(socket.as_fd(), "lo")
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::control::Order;
 use crate::error::{Error, Result};
-use crate::init::{self, Filter};
+use crate::init;
 use crate::launch::{LaunchError, Place};
 use crate::oci::{self, Spec};
 use crate::pod_users::Making;
@@ -16,6 +16,7 @@ use crate::process::{Process, Workshop};
 use crate::reaper::Reaper;
 use crate::stdio::Streams;
 use crate::sys;
+use crate::sys::filter::Filter;
 
 /// Longest id of a container or exec in bytes; the kernel's longest file name.
 const MAX_ID: usize = 255;

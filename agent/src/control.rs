@@ -24,8 +24,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::init::Filter;
 use crate::oci::{Process, Spec};
+use crate::sys::filter::Filter;
 
 /// Longest frame in bytes: a configuration with the largest environment and seccomp profile.
 pub(crate) const MAX_FRAME: usize = 16 << 20;

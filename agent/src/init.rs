@@ -47,10 +47,9 @@ use apparmor::Confinement;
 use failure::Context;
 use premade::Premade;
 
-pub(crate) use capabilities::unknown as unknown_capabilities;
 pub(crate) use detached::mount_detached;
 pub(crate) use rooted::Rooted;
-pub(crate) use seccomp::{Filter, compile as compile_seccomp};
+pub(crate) use seccomp::compile as compile_seccomp;
 pub(crate) use uts::set_sysctls;
 
 /// The word by which the agent calls itself to be this program.

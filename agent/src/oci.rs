@@ -2,6 +2,7 @@
 //! meanings are those of the specification 1.2 (config.md, config-linux.md); unknown fields are
 //! ignored, as the specification demands.
 
+pub(crate) mod capability;
 mod left_out;
 pub(crate) mod linux;
 pub(crate) mod process;

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::error::{Error, Result};
 use crate::oci::{IdMapping, NamespaceType, Spec};
 
 /// The namespace, and its maps of users and groups.
@@ -18,6 +17,11 @@ struct Made {
     namespace: File,
     maps: [Vec<IdMapping>; 2],
 }
+
+/// A container asks for the pod's namespace with other id maps than the pod's.
+#[derive(Debug, thiserror::Error)]
+#[error("id maps differ from those of the pod")]
+pub(crate) struct OtherMaps;
 
 /// The namespace, once a container has asked for it.
 #[derive(Debug, Default)]
@@ -35,8 +39,8 @@ impl PodUsers {
     /// Lets a container that names the pod's user namespace join it, or make it if there is none.
     ///
     /// # Errors
-    /// Its id maps are not those of the pod.
-    pub(crate) async fn resolve(&self, spec: &mut Spec) -> Result<Option<Making<'_>>> {
+    /// [`OtherMaps`].
+    pub(crate) async fn resolve(&self, spec: &mut Spec) -> Result<Option<Making<'_>>, OtherMaps> {
         let linux = &mut spec.linux;
         let maps = [linux.uid_mappings.clone(), linux.gid_mappings.clone()];
         let named = |path: &Path| path == Path::new(agent_api::POD_USER_NAMESPACE);
@@ -56,7 +60,7 @@ impl PodUsers {
                 namespace.path = Some(made.path());
                 Ok(None)
             }
-            Some(_) => Err(Error::Invalid("id maps differ from those of the pod".to_owned())),
+            Some(_) => Err(OtherMaps),
         }
     }
 }

@@ -111,7 +111,8 @@ impl Sandbox {
         streams: agent_api::types::Streams,
     ) -> Result<(Arc<Container>, i32)> {
         self.resolve_namespaces(&mut spec).await?;
-        let making = self.pod_users.resolve(&mut spec).await?;
+        let making = self.pod_users.resolve(&mut spec).await;
+        let making = making.map_err(|error| Error::Invalid(error.to_string()))?;
         if self.is_unwanted(id) {
             return Err(UNWANTED);
         }

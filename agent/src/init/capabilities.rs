@@ -1,7 +1,5 @@
 //! `process.capabilities`: the five sets of capabilities(7).
 
-use std::collections::BTreeSet;
-
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -9,71 +7,14 @@ use rustix::thread::{
 
 use super::failure::Context;
 use crate::control::{Failure, Order};
+use crate::oci::capability::number;
 use crate::oci::process::Capabilities;
-
-/// All capabilities by the kernel's names without the prefix; the index is the number.
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// The number of a capability.
-fn number(name: &str) -> Option<usize> {
-    let short = name.strip_prefix("CAP_").unwrap_or(name);
-    NAMES.iter().position(|known| known.eq_ignore_ascii_case(short))
-}
 
 /// Capabilities that names stand for. Unknown names are ignored, as the specification wants of a
 /// runtime on a kernel without them; the agent logs them.
 fn set_of(names: &[String]) -> CapabilitySet {
     let known = names.iter().filter_map(|name| number(name)).map(single);
     known.fold(CapabilitySet::empty(), CapabilitySet::union)
-}
-
-/// Names in any of the sets that no capability has, each once.
-pub(crate) fn unknown(capabilities: &Capabilities) -> BTreeSet<&str> {
-    let Capabilities { bounding, effective, inheritable, permitted, ambient } = capabilities;
-    let all = [bounding, effective, inheritable, permitted, ambient].into_iter().flatten();
-    all.map(String::as_str).filter(|name| number(name).is_none()).collect()
 }
 
 fn single(number: usize) -> CapabilitySet {
@@ -126,8 +67,9 @@ pub(super) fn set(capabilities: &Capabilities) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Capabilities, CapabilitySet, NAMES, of, set_of};
+    use super::{Capabilities, CapabilitySet, of, set_of};
     use crate::control::Order;
+    use crate::oci::capability::NAMES;
     use crate::oci::{Process, Spec};
 
     fn bounding(join: bool, container: Option<&str>, exec: Option<&str>) -> Vec<String> {

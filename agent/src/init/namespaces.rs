@@ -11,10 +11,10 @@ use super::failure::Context;
 use super::outside::Outside;
 use super::premade::{self, Premade};
 use super::user_namespace;
-use crate::boot::bring_up_loopback;
 use crate::control::Failure;
 use crate::oci::linux::Namespace;
 use crate::oci::{Linux, NamespaceType, Spec};
+use crate::sys::net::bring_up_loopback;
 use crate::sys::process;
 
 /// The `CLONE_NEW…` flag of a kind.

@@ -11,11 +11,9 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::control::Failure;
 use crate::oci::seccomp::{Action, Argument, Seccomp};
-use crate::sys::filter::{self, Instruction};
+use crate::sys::filter::{self, Filter};
 use assemble::Assembler;
 use table::Architecture;
 
@@ -33,13 +31,6 @@ const DATA_MASK: u32 = 0xffff;
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
-
-/// A profile, ready to be installed in every process of its container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Filter {
-    instructions: Vec<Instruction>,
-    flags: libc::c_ulong,
-}
 
 /// A rule of one system call: conditions that must all hold, and the kernel's return value.
 #[derive(Debug, Clone)]

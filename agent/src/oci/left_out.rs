@@ -1,8 +1,7 @@
 //! What of a configuration a guest does not carry out: refused where the workload would notice,
 //! else left out with a line in the log, never silently. `docs/limits.md` has the list.
 
-use super::{NamespaceType, Process, Resources, Spec};
-use crate::init;
+use super::{NamespaceType, Process, Resources, Spec, capability};
 
 impl Spec {
     /// What is left out, a line each.
@@ -47,7 +46,7 @@ impl Spec {
 impl Process {
     /// What is left out, a line each.
     pub(crate) fn left_out(&self) -> Vec<String> {
-        let unknown = self.capabilities.as_ref().map(init::unknown_capabilities);
+        let unknown = self.capabilities.as_ref().map(capability::unknown);
         let names = unknown.into_iter().flatten();
         names.map(|name| format!("capability {name:?} is unknown and ignored")).collect()
     }

@@ -20,6 +20,13 @@ pub(crate) struct Instruction {
     pub(crate) operand: u32,
 }
 
+/// A profile, ready to be installed in every process of its container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Filter {
+    pub(crate) instructions: Vec<Instruction>,
+    pub(crate) flags: libc::c_ulong,
+}
+
 impl From<(u16, u8, u8, u32)> for Instruction {
     fn from((code, jump_true, jump_false, operand): (u16, u8, u8, u32)) -> Self {
         Self { code, jump_true, jump_false, operand }

@@ -2,8 +2,15 @@
 #![allow(unsafe_code, reason = "interface flags are set by ioctl(2)")]
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// Brings up the loopback interface of this process's network namespace.
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    set_interface_up(socket.as_fd(), "lo")
+}
 
 /// Sets an interface up, as `ip link set NAME up` does. Names have at most 15 bytes.
 pub(crate) fn set_interface_up(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! Programs are run by a small interpreter of classic BPF, so that every operator is checked by
 //! what it decides.
 
-use super::{Instruction, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_LOG, RET_TRACE, compile};
+use super::{RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_LOG, RET_TRACE, compile};
 use crate::oci::seccomp::Seccomp;
+use crate::sys::filter::Instruction;
 
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
