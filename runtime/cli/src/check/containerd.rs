@@ -5,15 +5,15 @@ use super::containerd_process::Containerd;
 
 const TOPIC: &str = "containerd";
 
-/// Releases that Cuddy is made for: 1.6, 1.7 and 2.0 to 2.3.
-const SUPPORTED: [(u32, u32); 6] = [(1, 6), (1, 7), (2, 0), (2, 1), (2, 2), (2, 3)];
+/// Releases that Cuddy is made for: 1.6, 1.7 and 2.0 to 2.4.
+const SUPPORTED: [(u32, u32); 7] = [(1, 6), (1, 7), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)];
 
 pub(super) fn check(found: &Containerd) -> Check {
     let Some(binary) = &found.binary else {
         return Check::warning(
             TOPIC,
             "not found",
-            "Install containerd 1.6, 1.7 or 2.0 to 2.3 (Debian: `apt install containerd`).",
+            "Install containerd 1.6, 1.7 or 2.0 to 2.4 (Debian: `apt install containerd`).",
         );
     };
     let Some(version) = &found.version else {
@@ -32,12 +32,12 @@ fn evaluate(version: &str, running: bool) -> Check {
         None => Check::warning(
             TOPIC,
             format!("unknown version: {version}"),
-            "Cuddy is made for containerd 1.6, 1.7 and 2.0 to 2.3.",
+            "Cuddy is made for containerd 1.6, 1.7 and 2.0 to 2.4.",
         ),
         Some((major, minor)) if !SUPPORTED.contains(&(major, minor)) => Check::warning(
             TOPIC,
             format!("version {major}.{minor}, which Cuddy was not made for, {state}"),
-            "Install containerd 1.6, 1.7 or 2.0 to 2.3.",
+            "Install containerd 1.6, 1.7 or 2.0 to 2.4.",
         ),
         Some(_) if !running => Check::warning(
             TOPIC,
@@ -74,6 +74,15 @@ mod tests {
         assert_eq!(release(UPSTREAM), Some((2, 3)));
         assert_eq!(release(DOCKER), Some((1, 6)));
         assert_eq!(release("containerd x development"), None);
+    }
+
+    #[test]
+    fn a_version_before_its_release_is_of_that_release() {
+        let beta = "containerd github.com/containerd/containerd/v2 v2.4.0-beta.0 abcdef0123";
+        assert_eq!(release(beta), Some((2, 4)));
+        assert_eq!(evaluate(beta, true).status, Status::Ok);
+        let newer = evaluate(&beta.replace("2.4.0", "2.5.0"), true);
+        assert!(newer.found.contains("2.5, which Cuddy was not made for"), "{}", newer.found);
     }
 
     #[test]

@@ -127,9 +127,14 @@ fn evaluate(root: &Path, files: &[File], release: Option<(u32, u32)>) -> Check {
     )
 }
 
-/// The version that containerd writes by default; 1.x knows only up to 2.
+/// The version that containerd writes by default, which is the newest that it knows. Of an unknown
+/// containerd it is that of 2.0, which all later ones read.
 fn default_version(release: Option<(u32, u32)>) -> i64 {
-    if release.is_some_and(|release| release < (2, 0)) { 2 } else { 3 }
+    match release {
+        Some(release) if release < (2, 0) => 2,
+        Some(release) if release >= (2, 3) => 4,
+        _ => 3,
+    }
 }
 
 /// Name of the first runtime in a plugin's section that is Cuddy, by its type or its shim's path.

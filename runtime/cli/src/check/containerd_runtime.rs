@@ -27,11 +27,11 @@ type Release = (u32, u32);
 
 /// Keys of a runtime, with the first version that knows each (0.0: all that Cuddy is made for)
 /// and, for one that is gone, the first that does not.
-const KEYS: [(&str, Release, Option<Release>); 17] = [
+const KEYS: [(&str, Release, Option<Release>); 18] = [
     ("runtime_type", (0, 0), None),
     ("runtime_path", (0, 0), None),
-    ("runtime_engine", (0, 0), None),
-    ("runtime_root", (0, 0), None),
+    ("runtime_engine", (0, 0), Some((2, 0))),
+    ("runtime_root", (0, 0), Some((2, 0))),
     ("options", (0, 0), None),
     ("pod_annotations", (0, 0), None),
     ("container_annotations", (0, 0), None),
@@ -45,6 +45,7 @@ const KEYS: [(&str, Release, Option<Release>); 17] = [
     ("sandboxer", (2, 0), None),
     ("io_type", (2, 0), None),
     ("cgroup_writable", (2, 1), None),
+    ("disable_pause_image_pull", (2, 4), None),
 ];
 
 /// Something that is not as it should be.

@@ -99,7 +99,9 @@ fn the_snippet_fits_the_file_and_makes_it_right() {
 
 #[test]
 fn without_a_file_the_snippet_is_a_whole_file() {
-    for (release, version) in [((1, 7), "version = 2"), ((2, 2), "version = 3")] {
+    for (release, version) in
+        [((1, 7), "version = 2"), ((2, 2), "version = 3"), ((2, 4), "version = 4")]
+    {
         let action = judge(&[], release).action.unwrap();
         let (_, file) = action.split_once('\n').unwrap();
         assert!(file.starts_with(version), "{file}");
@@ -115,6 +117,15 @@ fn where_drop_ins_are_imported_the_snippet_is_one() {
     assert!(first.contains("conf.d/cuddy.toml"), "{first}");
     let fixed = judge(&[("config.toml", root), ("conf.d/cuddy.toml", file)], (2, 2));
     assert_eq!(fixed.status, Status::Ok, "{fixed:?}");
+}
+
+#[test]
+fn the_drop_ins_of_version_3_fit_a_main_file_of_version_4() {
+    let main = "version = 4\nimports = ['conf.d/*.toml']\n\
+        [plugins.'io.containerd.server.v1.grpc']\naddress = '/run/containerd/containerd.sock'\n";
+    let check = judge(&[("config.toml", main), ("conf.d/cuddy.toml", V3)], (2, 4));
+    assert_eq!(check.status, Status::Ok, "{check:?}");
+    assert!(check.found.ends_with("conf.d/cuddy.toml"), "{}", check.found);
 }
 
 #[test]

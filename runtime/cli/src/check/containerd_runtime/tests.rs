@@ -21,19 +21,37 @@ fn changed(from: &str, to: &str, release: Release) -> Check {
 
 #[test]
 fn the_drop_ins_are_as_they_should_be_for_their_versions() {
-    for release in [(1, 6), (1, 7), (2, 0), (2, 1), (2, 2), (2, 3)] {
+    for release in [(1, 6), (1, 7), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)] {
         let check = judge_text(DROP_IN_V2, release);
         assert_eq!(check.status, Status::Ok, "{release:?}: {check:?}");
     }
-    for release in [(2, 0), (2, 1), (2, 2), (2, 3)] {
+    for release in [(2, 0), (2, 1), (2, 2), (2, 3), (2, 4)] {
         let check = judge_text(DROP_IN_V3, release);
         assert_eq!(check, Check::ok(TOPIC, "cuddy as it should be"), "{release:?}");
     }
-    for release in [(2, 1), (2, 2), (2, 3)] {
+    for release in [(2, 1), (2, 2), (2, 3), (2, 4)] {
         let both = [file("a", DROP_IN_V3), file("b", DROP_IN_SHIM)];
         let check = check(&both, Some(release)).unwrap();
         assert_eq!(check, Check::ok(TOPIC, "cuddy and cuddy-sandbox as it should be"));
     }
+}
+
+/// What the comment in the drop-in says.
+#[test]
+fn the_pause_image_can_be_left_out_from_2_4_on() {
+    const LINE: &str = "#   disable_pause_image_pull = true";
+    assert!(DROP_IN_SHIM.contains(LINE));
+    let text = DROP_IN_SHIM.replace(LINE, "disable_pause_image_pull = true");
+    assert_eq!(judge_text(&text, (2, 4)).status, Status::Ok);
+    let older = judge_text(&text, (2, 3));
+    assert!(older.found.contains("2.3 ignores \"disable_pause_image_pull\""), "{older:?}");
+}
+
+#[test]
+fn keys_that_containerd_2_dropped_are_named() {
+    let check =
+        changed("privileged_without", "runtime_root = \"/x\"\n  privileged_without", (2, 1));
+    assert!(check.found.contains("2.1 ignores \"runtime_root\""), "{check:?}");
 }
 
 #[test]
