@@ -70,9 +70,9 @@ e2e() {
     make --no-print-directory payload && gather_tests e2e && gather_tests agent ||
         { status=1; return; }
     strip -o "$payload/tests/cuddy-agent" "$(dirname "$release")/debug/cuddy-agent"
-    mkdir "$payload/images" "$payload/containerd"
+    mkdir "$payload/images"
     cp "$(tests/lab/images.sh | tail -n 1)"/{busybox,pause}.tar "$payload/images/"
-    cp -r "$(tests/lab/containerds.sh | tail -n 1)"/* "$payload/containerd/"
+    tests/lab/containerds.sh "$payload/containerd" || { status=1; return; }
     images
     local seed
     seed=$(tests/lab/seed.sh | tail -n 1)

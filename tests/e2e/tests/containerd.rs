@@ -46,7 +46,7 @@ fn containers_live_their_life_under_every_version() {
 
 /// The daemon of 2.0 and later asks the shim about itself.
 fn information(daemon: &Containerd) {
-    if daemon.major() < 2 {
+    if daemon.release() < (2, 0) {
         return;
     }
     let info = daemon.ctr(&["plugins", "inspect-runtime", "--runtime", RUNTIME]).ok();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
-use harness::containerd::versions;
+use harness::containerd::{newest, versions};
 use harness::cri::{
     Container, ContainerSpec, Controller, Cri, Daemon, Pod, PodSpec, SandboxService,
 };
@@ -19,12 +19,6 @@ fn everywhere(scenario: impl Fn(&Daemon, &Cri, Controller)) {
             daemon.settled();
         }
     }
-}
-
-/// A daemon of the newest version.
-fn newest() -> Daemon {
-    let daemons = versions().into_iter().filter(|programs| programs.starts_with("/opt"));
-    Daemon::new(&daemons.max().unwrap())
 }
 
 fn run(cri: &Cri, controller: Controller, name: &str) -> Pod {
@@ -130,7 +124,7 @@ fn exec_one(cri: &Cri, container: &Container, worker: i32, n: i32) {
 
 #[test]
 fn processes_join_containers_by_the_hundred() {
-    let daemon = newest();
+    let daemon = Daemon::new(&newest());
     for controller in daemon.controllers() {
         let cri = &daemon.cri();
         let pod = run(cri, *controller, "execs");
@@ -216,7 +210,7 @@ fn usage(daemon: &Daemon, container: &Container) -> Usage {
 
 #[test]
 fn sandbox_service_measures_the_pod_and_makes_it_once() {
-    let daemon = newest();
+    let daemon = Daemon::new(&newest());
     let cri = &daemon.cri();
     let pod = run(cri, Controller::Shim, "measured");
     let service = SandboxService::of(&daemon, &pod);

@@ -2,6 +2,7 @@
 //! configuration, state and socket in a temporary directory.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -27,22 +28,45 @@ pub struct Containerd {
     process: Option<Child>,
 }
 
-/// Directories with the programs of a version: all that were brought along, and the host's own.
+/// Directories with the programs of a version: all that were brought along, oldest first, and the
+/// host's own at the end.
 ///
 /// # Panics
 /// When none was brought along.
 pub fn versions() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries.map(|entry| entry.path()).collect();
-    assert!(!found.is_empty(), "no version of containerd in {VERSIONS}");
+    let mut found = brought();
     found.push("/usr/bin".into());
-    found.sort();
     found
 }
 
+/// The directory with the programs of the newest version that was brought along. The host's own is
+/// older.
+///
+/// # Panics
+/// When none was brought along.
+pub fn newest() -> PathBuf {
+    brought().pop().unwrap()
+}
+
+/// What `tests/lab/containerds.sh` put into the payload, oldest first.
+fn brought() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).collect();
+    assert!(!found.is_empty(), "no version of containerd in {VERSIONS}");
+    found.sort_by_key(|path| numbers(path.file_name().unwrap().to_str().unwrap()));
+    found
+}
+
+/// Major and minor number of a version such as 1.6.20 or 2.4.0-beta.0.
+fn numbers(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 /// The runtime as kubelet would use it.
-fn runtime(major: u32) -> String {
-    let cri = if major < 2 { "io.containerd.grpc.v1.cri" } else { "io.containerd.cri.v1.runtime" };
+fn runtime(release: (u32, u32)) -> String {
+    let cri =
+        if release < (2, 0) { "io.containerd.grpc.v1.cri" } else { "io.containerd.cri.v1.runtime" };
     format!("[plugins.'{cri}'.containerd.runtimes.cuddy]\nruntime_type = '{RUNTIME}'\n")
 }
 
@@ -52,17 +76,20 @@ impl Containerd {
     /// # Panics
     /// When that fails.
     pub fn new(programs: &Path) -> Self {
-        let daemon = Self::configured(programs, |_, major| runtime(major));
+        let daemon = Self::configured(programs, |_, release| runtime(release));
         daemon.ctr(&["images", "import", ARCHIVE]).ok();
         daemon
     }
 
     /// Starts the daemon of the version in `programs`; `plugins` makes the configuration of its
-    /// plug-ins from its directory and major version.
+    /// plug-ins from its directory and the first two numbers of its version.
     ///
     /// # Panics
     /// When that fails.
-    pub(crate) fn configured(programs: &Path, plugins: impl FnOnce(&Path, u32) -> String) -> Self {
+    pub(crate) fn configured(
+        programs: &Path,
+        plugins: impl FnOnce(&Path, (u32, u32)) -> String,
+    ) -> Self {
         let output = Command::new(programs.join("containerd")).arg("--version").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let version = String::from_utf8(output.stdout).unwrap();
@@ -70,7 +97,7 @@ impl Containerd {
         let version = version.split_whitespace().nth(2).unwrap().trim_start_matches('v').to_owned();
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = Self { programs: programs.to_owned(), version, dir, process: None };
-        let plugins = plugins(daemon.dir.path(), daemon.major());
+        let plugins = plugins(daemon.dir.path(), daemon.release());
         std::fs::write(daemon.path("config.toml"), daemon.configuration() + &plugins).unwrap();
         daemon.start();
         daemon
@@ -81,9 +108,12 @@ impl Containerd {
         &self.version
     }
 
-    /// The number before the first dot.
-    pub fn major(&self) -> u32 {
-        self.version.split('.').next().unwrap().parse().unwrap()
+    /// The first two numbers of its version, such as (1, 6).
+    ///
+    /// # Panics
+    /// When the version is not of that form.
+    pub fn release(&self) -> (u32, u32) {
+        numbers(&self.version)
     }
 
     /// A file in its directory.
@@ -91,16 +121,27 @@ impl Containerd {
         self.dir.path().join(name)
     }
 
-    /// Paths of its own.
+    /// Paths of its own, in the newest form of a configuration that the version knows, and the
+    /// files in `conf.d`, as packages have it.
     fn configuration(&self) -> String {
         let dir = self.dir.path().display();
-        let version = if self.major() < 2 { 2 } else { 3 };
+        let release = self.release();
+        let version = 2 + i32::from(release >= (2, 0)) + i32::from(release >= (2, 3));
+        let sockets = if version < 4 {
+            format!("[grpc]\naddress = '{dir}/containerd.sock'\n")
+        } else {
+            let server = "plugins.'io.containerd.server.v1";
+            format!(
+                "[{server}.grpc']\naddress = '{dir}/containerd.sock'\n\
+                 [{server}.ttrpc']\naddress = '{dir}/containerd.sock.ttrpc'\n"
+            )
+        };
         format!(
             "version = {version}\n\
              root = '{dir}/root'\n\
              state = '{dir}/state'\n\
-             [grpc]\n\
-             address = '{dir}/containerd.sock'\n\
+             imports = ['{dir}/conf.d/*.toml']\n\
+             {sockets}\
              [plugins.'io.containerd.internal.v1.opt']\n\
              path = '{dir}/opt'\n\
              [plugins.'io.containerd.nri.v1.nri']\n\
@@ -113,6 +154,9 @@ impl Containerd {
     /// # Panics
     /// When it does not.
     pub fn start(&mut self) {
+        // A test that goes through all versions takes minutes, and a lab that is silent is ended: so
+        // past what the test runner keeps back.
+        let _gone = writeln!(std::io::stderr(), "containerd {} starts", self.version);
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(self.programs.join("containerd"));
         command.arg("--config").arg(self.path("config.toml"));

@@ -37,7 +37,7 @@ use api::image_service_client::ImageServiceClient;
 use api::runtime_service_client::RuntimeServiceClient;
 
 pub use daemon::{Controller, Daemon, PAUSE};
-pub use network::{NETWORK_V4, NETWORK_V6, conflist};
+pub use network::{NETWORK_V4, NETWORK_V6, conflist, template};
 pub use service::SandboxService;
 pub use spec::{ContainerSpec, PodSpec};
 
@@ -163,6 +163,26 @@ impl Cri {
             Ok(result) => result.map(tonic::Response::into_inner),
             Err(_) => Err(Status::deadline_exceeded("the client's own limit")),
         }
+    }
+
+    /// All messages of a call that answers with a stream, to its end.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn collect<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
+    ) -> Result<Vec<T>, Status> {
+        let mut stream = self.wait(call)?;
+        let mut messages = Vec::new();
+        let read = async {
+            while let Some(message) = stream.message().await? {
+                messages.push(message);
+            }
+            Ok(tonic::Response::new(()))
+        };
+        self.wait(read)?;
+        Ok(messages)
     }
 
     /// RunPodSandbox.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::containerd::versions;
+use harness::containerd::{newest, versions};
 use harness::cri::api::NamespaceMode;
 use harness::cri::{Container, ContainerSpec, Controller, Daemon, Pod, PodSpec};
 use harness::{eventually, host};
@@ -100,12 +100,6 @@ fn silence() -> u64 {
     10 + 4 * boot_seconds()
 }
 
-/// The daemon of the newest version that was brought along.
-fn newest() -> Daemon {
-    let programs = versions().into_iter().filter(|programs| programs.starts_with("/opt"));
-    Daemon::new(&programs.max().unwrap())
-}
-
 /// Runs a test with each controller of a daemon.
 fn each_controller(daemon: &Daemon, test: impl Fn(&Daemon, Controller)) {
     for controller in daemon.controllers() {
@@ -145,7 +139,7 @@ fn killed_shim_ends_its_pod_under_every_version() {
 
 #[test]
 fn machine_that_stands_still_ends_its_pod() {
-    each_controller(&newest(), |daemon, controller| {
+    each_controller(&Daemon::new(&newest()), |daemon, controller| {
         let running = pod(daemon, controller);
         let limit = silence();
         let vmm = host::vmms()[0].to_string();
@@ -157,7 +151,7 @@ fn machine_that_stands_still_ends_its_pod() {
 
 #[test]
 fn agent_that_hangs_in_a_healthy_machine_ends_its_pod() {
-    each_controller(&newest(), |daemon, controller| {
+    each_controller(&Daemon::new(&newest()), |daemon, controller| {
         let running = armed_pod(daemon, controller, &poke(HANG));
         let limit = silence();
         failed(daemon, &running, limit, "the guest's agent has not answered");
@@ -167,7 +161,7 @@ fn agent_that_hangs_in_a_healthy_machine_ends_its_pod() {
 
 #[test]
 fn killed_agent_ends_its_pod() {
-    each_controller(&newest(), |daemon, controller| {
+    each_controller(&Daemon::new(&newest()), |daemon, controller| {
         let running = armed_pod(daemon, controller, &poke(CRASH));
         failed(daemon, &running, 10, "Attempted to kill init");
         cleaned(daemon, &running);
@@ -176,7 +170,7 @@ fn killed_agent_ends_its_pod() {
 
 #[test]
 fn panic_ends_its_own_pod_and_no_other() {
-    each_controller(&newest(), |daemon, controller| {
+    each_controller(&Daemon::new(&newest()), |daemon, controller| {
         let other = pod(daemon, controller);
         let running = armed_pod(daemon, controller, "echo c >/proc/sysrq-trigger");
         failed(daemon, &running, 10, "sysrq triggered crash");

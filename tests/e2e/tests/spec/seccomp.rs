@@ -1,6 +1,6 @@
 //! Profiles of system calls as kubelet asks for them.
 
-use harness::containerd::versions;
+use harness::containerd::newest;
 use harness::cri::api::security_profile::ProfileType;
 use harness::cri::{ContainerSpec, Daemon, PodSpec, conflist};
 
@@ -17,8 +17,7 @@ fn profile_that_kubelet_asks_for_is_in_force() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("profile.json");
     std::fs::write(&file, PROFILE).unwrap();
-    let newest = versions().into_iter().filter(|path| path.starts_with("/opt")).max().unwrap();
-    let daemon = Daemon::with(&newest, conflist, "");
+    let daemon = Daemon::with(&newest(), conflist, "");
     let cri = daemon.cri();
     let pod = cri.run_pod(PodSpec::new("seccomp"));
     let refused = |name: &str, text: &str| {

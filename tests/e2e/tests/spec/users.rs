@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::containerd::versions;
+use harness::containerd::newest;
 use harness::cri::{ContainerSpec, Cri, Daemon, Pod, PodSpec, api, conflist};
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::host;
@@ -151,8 +151,7 @@ fn own_layer(layers: &Path) {
 
 #[test]
 fn pods_have_users_of_their_own() {
-    let newest = versions().into_iter().filter(|path| path.starts_with("/opt")).max().unwrap();
-    let daemon = Daemon::with(&newest, conflist, FEATURES);
+    let daemon = Daemon::with(&newest(), conflist, FEATURES);
     assert!(offered(&daemon, "cuddy-features"));
     own_layer(&daemon.path(LAYERS));
     for handler in ["cuddy-features", "cuddy-sandbox"] {

@@ -15,6 +15,9 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
 /// What `lab-registry` serves.
 const REGISTRY: &str = "http://127.0.0.1:5000";
 
+/// File of the network's template in the daemon's directory.
+const TEMPLATE: &str = "network.template";
+
 /// Where Debian has the plug-ins.
 const PLUGINS: &str = "/usr/lib/cni";
 
@@ -73,21 +76,42 @@ impl Daemon {
     /// # Panics
     /// When that fails.
     pub fn with(programs: &Path, network: impl Fn(&Path) -> String, more: &str) -> Self {
-        let containerd = Containerd::configured(programs, |dir, major| {
-            seed(&dir.join("root"));
-            let plugins = dir.join("net.d");
-            std::fs::create_dir(&plugins).unwrap();
-            let text = network(&dir.join("addresses"));
-            std::fs::write(plugins.join("10-cuddy.conflist"), text).unwrap();
-            mirror(&dir.join("certs.d"));
-            configuration(dir, major) + more
-        });
-        let cri = Cri::connect(&containerd.path("containerd.sock"));
-        let daemon = Self { containerd, cri };
+        let file =
+            |dir: &Path| (dir.join("net.d/10-cuddy.conflist"), network(&dir.join("addresses")));
+        let daemon = Self::start(programs, file, more);
         daemon.await_network();
         daemon.import("busybox");
         daemon.import("pause");
         daemon
+    }
+
+    /// [`Self::new`] without a network, but with the template of one, which the daemon fills in
+    /// when kubelet tells it the pods' addresses; the argument is as in [`Self::with`].
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn with_template(programs: &Path, template: impl Fn(&Path) -> String) -> Self {
+        let file = |dir: &Path| (dir.join(TEMPLATE), template(&dir.join("addresses")));
+        let daemon = Self::start(programs, file, "");
+        eventually("the runtime is ready", || daemon.is("RuntimeReady"));
+        daemon.import("busybox");
+        daemon.import("pause");
+        daemon
+    }
+
+    /// Starts the daemon; `file` makes path and content of what describes its network.
+    fn start(programs: &Path, file: impl FnOnce(&Path) -> (PathBuf, String), more: &str) -> Self {
+        let containerd = Containerd::configured(programs, |dir, release| {
+            seed(&dir.join("root"));
+            std::fs::create_dir(dir.join("net.d")).unwrap();
+            let (path, text) = file(dir);
+            std::fs::write(path, text).unwrap();
+            mirror(&dir.join("certs.d"));
+            drop_ins(&dir.join("conf.d"), release);
+            configuration(dir, release) + more
+        });
+        let cri = Cri::connect(&containerd.path("containerd.sock"));
+        Self { containerd, cri }
     }
 
     /// The client.
@@ -100,14 +124,14 @@ impl Daemon {
         self.containerd.version()
     }
 
-    /// The number before the first dot.
-    pub fn major(&self) -> u32 {
-        self.containerd.major()
+    /// The first two numbers of its version, such as (1, 6).
+    pub fn release(&self) -> (u32, u32) {
+        self.containerd.release()
     }
 
     /// The controllers it has.
     pub fn controllers(&self) -> &'static [Controller] {
-        if self.major() < 2 {
+        if self.release() < (2, 0) {
             &[Controller::Podsandbox]
         } else {
             &[Controller::Podsandbox, Controller::Shim]
@@ -153,14 +177,28 @@ impl Daemon {
         }
     }
 
-    fn await_network(&self) {
-        let ready = || {
-            let mut service = self.cri.runtime_service();
-            let status = self.cri.wait(service.status(api::StatusRequest { verbose: false }));
-            let conditions = status.ok().and_then(|status| status.status);
-            conditions.is_some_and(|status| status.conditions.iter().all(|one| one.status))
-        };
-        eventually("runtime and network are ready", ready);
+    /// Waits until runtime and network are ready.
+    ///
+    /// # Panics
+    /// When they do not become so.
+    pub fn await_network(&self) {
+        eventually("runtime and network are ready", || {
+            let conditions = self.conditions();
+            !conditions.is_empty() && conditions.iter().all(|one| one.status)
+        });
+    }
+
+    /// Whether a condition of the node holds, such as `NetworkReady`. It does not while the daemon
+    /// does not answer.
+    pub fn is(&self, condition: &str) -> bool {
+        self.conditions().iter().any(|one| one.r#type == condition && one.status)
+    }
+
+    /// The conditions that Status tells; none while it does not answer.
+    fn conditions(&self) -> Vec<api::RuntimeCondition> {
+        let mut service = self.cri.runtime_service();
+        let status = self.cri.wait(service.status(api::StatusRequest { verbose: false }));
+        status.ok().and_then(|status| status.status).map_or_else(Vec::new, |one| one.conditions)
     }
 
     /// Ends the daemon by force, as a crash would; pods stay.
@@ -290,10 +328,11 @@ fn seed(root: &Path) {
     assert!(done.status.success() || output.contains("no seed"), "{done:?}");
 }
 
-/// Everything of CRI that a node's administrator sets, in the form of the major version.
-fn configuration(dir: &Path, major: u32) -> String {
+/// Everything of CRI that a node's administrator sets, in the form of the version.
+fn configuration(dir: &Path, release: (u32, u32)) -> String {
     let dir = dir.display();
-    let (images, runtime, sandbox) = if major < 2 {
+    let old = release < (2, 0);
+    let (images, runtime, sandbox) = if old {
         let plugin = "plugins.'io.containerd.grpc.v1.cri'";
         (plugin, plugin, format!("[{plugin}]\nsandbox_image = '{PAUSE}'\n"))
     } else {
@@ -301,25 +340,37 @@ fn configuration(dir: &Path, major: u32) -> String {
         let sandbox = format!("[{images}.pinned_images]\nsandbox = '{PAUSE}'\n");
         (images, "plugins.'io.containerd.cri.v1.runtime'", sandbox)
     };
-    let programs = if major < 2 {
-        format!("bin_dir = '{PLUGINS}'")
-    } else {
-        format!("bin_dirs = ['{PLUGINS}']")
-    };
-    let drop_ins = if major < 2 {
+    let programs =
+        if old { format!("bin_dir = '{PLUGINS}'") } else { format!("bin_dirs = ['{PLUGINS}']") };
+    // These versions do not merge files.
+    let runtimes = if old {
         // The lab has no systemd.
-        DROP_IN_V2.replace("SystemdCgroup = true", "SystemdCgroup = false")
+        let text = DROP_IN_V2.replace("SystemdCgroup = true", "SystemdCgroup = false");
+        text.replace("version = 2\n", "")
     } else {
-        format!("{DROP_IN_V3}{DROP_IN_SHIM}")
+        String::new()
     };
-    let drop_ins = drop_ins.lines().filter(|line| !line.starts_with("version"));
-    let drop_ins = drop_ins.collect::<Vec<_>>().join("\n");
     format!(
         "{sandbox}\
          [{images}.registry]\nconfig_path = '{dir}/certs.d'\n\
          [{runtime}.cni]\n{programs}\nconf_dir = '{dir}/net.d'\n\
-         [{runtime}.containerd]\ndefault_runtime_name = 'cuddy'\n{drop_ins}\n"
+         conf_template = '{dir}/{TEMPLATE}'\n\
+         [{runtime}.containerd]\ndefault_runtime_name = 'cuddy'\n{runtimes}\n"
     )
+}
+
+/// Installs the drop-ins where the version merges them.
+fn drop_ins(directory: &Path, release: (u32, u32)) {
+    if release >= (2, 0) {
+        std::fs::create_dir(directory).unwrap();
+        std::fs::write(directory.join("cuddy.toml"), DROP_IN_V3).unwrap();
+        let mut shim = DROP_IN_SHIM.to_owned();
+        if release >= (2, 4) {
+            let key = "disable_pause_image_pull = true";
+            shim = shim.replace(&format!("#   {key}"), key);
+        }
+        std::fs::write(directory.join("cuddy-sandbox.toml"), shim).unwrap();
+    }
 }
 
 /// Sends every pull to the lab's registry, whatever registry the image's name has.

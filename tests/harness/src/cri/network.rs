@@ -41,3 +41,23 @@ pub fn conflist(data: &Path) -> String {
     })
     .to_string()
 }
+
+/// Bridge with the addresses that kubelet tells the daemon, in the form of containerd's templates.
+pub fn template(data: &Path) -> String {
+    let bridge = serde_json::json!({
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": true,
+        "ipMasq": true,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": data,
+            "ranges": "RANGES",
+            "routes": [{ "dst": "0.0.0.0/0" }],
+        },
+    });
+    let ranges = "[{{range $n, $range := .PodCIDRRanges}}{{if $n}}, {{end}}\
+                  [{ \"subnet\": \"{{$range}}\" }]{{end}}]";
+    let plugins = bridge.to_string().replace("\"RANGES\"", ranges);
+    format!("{{\"cniVersion\": \"1.0.0\", \"name\": \"cuddy\", \"plugins\": [{plugins}]}}")
+}

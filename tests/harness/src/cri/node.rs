@@ -3,19 +3,13 @@
 //!
 //! With CUDDY_TEST_HANDLER=runc they show what a runtime without machines does.
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use super::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec};
-use crate::containerd::versions;
+use crate::containerd::newest;
 
 /// A daemon for all tests of a program that need no other.
 static NEWEST: LazyLock<Daemon> = LazyLock::new(|| Daemon::new(&newest()));
-
-/// The newest version's programs. The host's own is the oldest but one.
-fn newest() -> PathBuf {
-    versions().into_iter().filter(|path| path.starts_with("/opt")).max().unwrap()
-}
 
 /// The handlers of a daemon under which a test is to hold.
 pub fn handlers(daemon: &Daemon) -> Vec<String> {
