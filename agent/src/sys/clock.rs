@@ -10,6 +10,9 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// Looks that one request takes: the quickest counts.
 const LOOKS: usize = 3;
 
+/// An offset of more nanoseconds than this comes from a jump and says nothing of the clock's rate.
+const LARGEST_LESSON: i64 = 5_000_000;
+
 /// `PTP_MAX_SAMPLES` of linux/ptp_clock.h.
 const MAX_LOOKS: usize = 25;
 
@@ -103,7 +106,9 @@ fn request(modes: libc::c_uint, offset: i64, uncertainty: i64) -> libc::timex {
         | libc::ADJ_OFFSET
         | libc::ADJ_MAXERROR
         | libc::ADJ_ESTERROR;
-    request.status = libc::STA_PLL | libc::STA_NANO;
+    let jumped = offset.saturating_abs() > LARGEST_LESSON;
+    let rate = if jumped { libc::STA_FREQHOLD } else { 0 };
+    request.status = libc::STA_PLL | libc::STA_NANO | rate;
     request.offset = offset;
     request.maxerror = uncertainty / 1000 + 1;
     request.esterror = request.maxerror;
