@@ -125,6 +125,11 @@ impl Driver {
 
     /// All steps up to `DRIVER_OK`, with the offered features that `mask` allows.
     pub(crate) fn negotiate(&mut self, mask: u64) {
+        self.negotiate_queues(mask, u32::MAX);
+    }
+
+    /// As [`Driver::negotiate`], but sets up the first `count` queues only.
+    pub(crate) fn negotiate_queues(&mut self, mask: u64, count: u32) {
         self.write(0x70, 0);
         self.write(0x70, 1);
         self.write(0x70, 3);
@@ -132,13 +137,13 @@ impl Driver {
         self.accept(features);
         self.write(0x70, 11);
         assert_eq!(self.status(), 11, "features refused");
-        self.set_up_queues();
+        self.set_up_queues(count);
         self.write(0x70, 15);
     }
 
-    pub(crate) fn set_up_queues(&mut self) {
+    pub(crate) fn set_up_queues(&mut self, count: u32) {
         self.rings.clear();
-        for index in 0.. {
+        for index in 0..count {
             self.write(0x30, index);
             let size = self.read(0x34);
             if size == 0 {

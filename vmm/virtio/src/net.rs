@@ -96,7 +96,8 @@ pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceErro
     let description =
         Description { device_id: bits::DEVICE_ID, features, queue_sizes, config: space };
     let receivers = taps.iter().map(|_| Receiver::default()).collect();
-    let backend = NetBackend { taps, vhost, receivers, mtu, offloads: 0, budget: Budget::new() };
+    let (roles, budget) = (Vec::new(), Budget::new());
+    let backend = NetBackend { taps, vhost, receivers, roles, mtu, offloads: 0, budget };
     Worker::spawn(spawner, ThreadKind::Net, description, backend)
 }
 
@@ -121,11 +122,30 @@ fn offered(tap: &Tap, pairs: usize) -> io::Result<u64> {
     Ok(features)
 }
 
+/// What a queue is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Brings packets of a pair's tap to the guest.
+    Receive(usize),
+    /// Takes the guest's packets to a pair's tap.
+    Transmit(usize),
+    /// Takes commands.
+    Control,
+}
+
+/// The roles of a device's queues in their order (§5.1.2), for a driver that uses `pairs` pairs.
+fn roles(pairs: usize) -> Vec<Role> {
+    let data = (0..pairs).flat_map(|pair| [Role::Receive(pair), Role::Transmit(pair)]);
+    data.chain([Role::Control]).collect()
+}
+
 struct NetBackend {
     taps: Vec<Tap>,
     /// The host's kernel, if it serves the data queues.
     vhost: Vec<Vhost>,
     receivers: Vec<Receiver>,
+    /// What the queue at each position is for, since the driver is ready.
+    roles: Vec<Role>,
     mtu: u16,
     /// Offloads of the tap as they are.
     offloads: u32,
@@ -137,7 +157,13 @@ impl Backend for NetBackend {
         2
     }
 
+    /// The attack: a driver that sets up queues of pairs that it does not know of.
+    fn queues(&self, features: u64) -> usize {
+        2 * self.pairs(features) + 1
+    }
+
     fn start(&mut self, active: &mut Active) -> Result<(), WorkerError> {
+        self.roles = roles(self.pairs(active.features));
         self.set_offloads(active.features & GUEST_OFFLOADS)
             .map_err(WorkerError::host("set offloads of tap"))?;
         self.hand_over(active).map_err(WorkerError::host("set up vhost"))?;
@@ -146,19 +172,19 @@ impl Backend for NetBackend {
     }
 
     fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
-        if queue == self.control_queue(active.features) {
-            return self.control(active, queue);
-        }
-        if queue.is_multiple_of(2) {
-            self.receive(active, queue / 2)
-        } else {
-            self.send(active, queue)
+        match self.roles.get(queue) {
+            Some(&Role::Receive(pair)) => self.receive(active, queue, pair),
+            Some(&Role::Transmit(pair)) => self.send(active, queue, pair),
+            Some(Role::Control) => self.control(active, queue),
+            None => Ok(()),
         }
     }
 
     fn ready(&mut self, active: &mut Active, token: u64, _: u32) -> Result<(), WorkerError> {
         match usize::try_from(token - FIRST_TOKEN) {
-            Ok(pair) if self.taps.get(pair).is_some_and(Tap::in_use) => self.receive(active, pair),
+            Ok(pair) if self.taps.get(pair).is_some_and(Tap::in_use) => {
+                self.receive(active, 2 * pair, pair)
+            }
             _ => Ok(()),
         }
     }
@@ -170,9 +196,9 @@ impl Backend for NetBackend {
 }
 
 impl NetBackend {
-    /// Position of the control queue: behind all pairs for drivers that know of pairs.
-    fn control_queue(&self, features: u64) -> usize {
-        if features & F_MQ != 0 { 2 * self.taps.len() } else { 2 }
+    /// Pairs of queues that a driver with `features` knows of.
+    fn pairs(&self, features: u64) -> usize {
+        if features & F_MQ != 0 { self.taps.len() } else { 1 }
     }
 
     fn set_offloads(&mut self, features: u64) -> io::Result<()> {
@@ -187,12 +213,9 @@ impl NetBackend {
 
     /// Gives the queues of all pairs that the driver has set up to the host's kernel.
     fn hand_over(&self, active: &Active) -> io::Result<()> {
-        let control = self.control_queue(active.features);
-        for (pair, server) in self.vhost.iter().enumerate() {
+        let pairs = self.pairs(active.features);
+        for (pair, server) in self.vhost.iter().enumerate().take(pairs) {
             let Some(queues) = active.queues.get(2 * pair..2 * pair + 2) else { break };
-            if 2 * pair == control {
-                break;
-            }
             active.hand_over(2 * pair)?;
             let line = active.hand_over(2 * pair + 1)?;
             server.set_up(&active.memory, active.features, queues, line)?;
@@ -203,7 +226,8 @@ impl NetBackend {
     /// Has the host spread packets over the first `pairs` pairs, of which the driver must have
     /// set up the queues.
     fn use_pairs(&mut self, active: &Active, pairs: usize) -> io::Result<()> {
-        if pairs == 0 || pairs > self.taps.len() || 2 * pairs > active.queues.len() {
+        let known = self.pairs(active.features);
+        if pairs == 0 || pairs > known || 2 * pairs > active.queues.len() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let changed = |(pair, tap): (usize, &Tap)| tap.in_use() != (pair < pairs);
@@ -227,14 +251,17 @@ impl NetBackend {
         Ok(())
     }
 
-    fn receive(&mut self, active: &mut Active, pair: usize) -> Result<(), WorkerError> {
-        let terms = Terms::new(active.features, self.mtu);
-        self.receivers[pair].receive(active, 2 * pair, &mut self.taps[pair], terms)
+    fn receive(&mut self, a: &mut Active, queue: usize, pair: usize) -> Result<(), WorkerError> {
+        let terms = Terms::new(a.features, self.mtu);
+        match (self.receivers.get_mut(pair), self.taps.get_mut(pair)) {
+            (Some(receiver), Some(tap)) => receiver.receive(a, queue, tap, terms),
+            _ => Ok(()),
+        }
     }
 
-    fn send(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
-        let tap = &mut self.taps[queue / 2];
-        active.drain(queue, |memory, chain| {
+    fn send(&mut self, a: &mut Active, queue: usize, pair: usize) -> Result<(), WorkerError> {
+        let Some(tap) = self.taps.get_mut(pair) else { return Ok(()) };
+        a.drain(queue, |memory, chain| {
             send_packet(tap, memory, chain);
             0
         })

@@ -78,7 +78,7 @@ fn status_bits_come_in_order() {
 fn agreed_features_stay() {
     let mut driver = agreed();
     driver.accept(0);
-    driver.set_up_queues();
+    driver.set_up_queues(u32::MAX);
     driver.write(0x70, 15);
     assert_eq!(driver.status(), 15);
 }

@@ -291,8 +291,22 @@ fn pairs_are_used_as_the_driver_says() {
 fn a_driver_that_knows_of_one_pair_has_its_control_queue_third() {
     let (device, _wires) = device_with(2, CALLS);
     let mut driver = Driver::new(device);
-    driver.negotiate(!F_MQ);
+    driver.negotiate_queues(!F_MQ, 3);
     assert_eq!(command(&mut driver, 2, &[4, 0, 1, 0]), control::ERROR);
+    assert_eq!(command(&mut driver, 2, &[5, 0, 2, 0, 0, 0, 0, 0, 0, 0]), control::OK);
+}
+
+#[test]
+fn queues_of_pairs_that_the_driver_does_not_know_of_are_refused() {
+    let (device, _wires) = device_with(2, CALLS);
+    let mut driver = Driver::new(device);
+    for count in [4, 5] {
+        driver.negotiate_queues(!F_MQ, count);
+        // The position behind the last pair, where no tap is.
+        driver.write(0x50, 4);
+        driver.failed();
+    }
+    driver.negotiate_queues(!F_MQ, 3);
     assert_eq!(command(&mut driver, 2, &[5, 0, 2, 0, 0, 0, 0, 0, 0, 0]), control::OK);
 }
 

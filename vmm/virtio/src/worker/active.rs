@@ -27,6 +27,14 @@ const EVENTS: usize = 32;
 /// Why a device can't go on. The driver sees `DEVICE_NEEDS_RESET`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkerError {
+    /// The driver set up queues that its features don't have.
+    #[error("{count} queues set up, but the accepted features have {most} at most")]
+    Queues {
+        /// How many are set up.
+        count: usize,
+        /// How many there can be.
+        most: usize,
+    },
     /// The driver corrupted a queue.
     #[error("queue {index}: {source}")]
     Queue {
@@ -61,6 +69,11 @@ impl WorkerError {
 pub(crate) trait Backend: Send + 'static {
     /// How many of the first queues a driver must have set up, at least.
     fn needs(&self) -> usize {
+        usize::MAX
+    }
+
+    /// How many queues a driver that accepted `features` can have, at most.
+    fn queues(&self, _features: u64) -> usize {
         usize::MAX
     }
 
@@ -266,6 +279,10 @@ fn report(served: Result<(), WorkerError>, failed: FailureReport) {
 }
 
 fn run<B: Backend>(backend: &mut B, active: &mut Active, stop: &Stop) -> Result<(), WorkerError> {
+    let (count, most) = (active.queues.len(), backend.queues(active.features));
+    if count > most {
+        return Err(WorkerError::Queues { count, most });
+    }
     active
         .watch(stop.event.as_raw_fd(), EventSet::IN, STOP_TOKEN)
         .map_err(WorkerError::host("watch stop event"))?;
