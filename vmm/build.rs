@@ -1,8 +1,8 @@
 //! Compiles the seccomp filters in `seccomp/*.json` to BPF, one per kind of thread.
 //!
-//! A filter is what its own file and `any-thread.json` allow. The control thread makes the
-//! device workers, and a new thread inherits its maker's filter, so that the control thread's
-//! filter allows what any worker may do as well.
+//! A filter is what its own file and `any-thread.json` allow. A new thread inherits its maker's
+//! filter. The control thread's filter therefore allows what the workers do that it makes. The
+//! share's and the socket device's workers are made at boot only, before that filter is in place.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,11 +21,14 @@ const FILTERS: &[(&str, &[&str])] = &[
     ("FS", &["any-thread", "worker", "fs"]),
     ("CONSOLE", &["any-thread", "worker", "console"]),
     ("NET", &["any-thread", "worker", "net"]),
-    (
-        "CONTROL",
-        &["any-thread", "control", "worker", "rng", "block", "vsock", "fs", "console", "net"],
-    ),
+    ("CONTROL", &["any-thread", "control", "worker", "rng", "block", "console", "net"]),
 ];
+
+/// Stands in a rule for the number of the process that installs the filter.
+const OWN_PROCESS: &str = "own process";
+
+/// What a compiled filter has in its place; no argument of any other rule.
+const PLACEHOLDER: u32 = 0x7e57_91d0;
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=seccomp");
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
         write_program(&mut source, name, &program)?;
     }
     write_program(&mut source, "NO_CLONE3", &no_clone3()?)?;
+    writeln!(source, "pub(super) const OWN_PROCESS: u32 = {PLACEHOLDER};")?;
     let directory = std::env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
     std::fs::write(PathBuf::from(directory).join("filters.rs"), source)?;
     Ok(())
@@ -98,8 +102,15 @@ fn program(filter: &Value) -> Result<Vec<Line>> {
 
 /// The rules of one file, each of which must say why it is there.
 fn read(path: &Path) -> Result<Vec<Value>> {
-    let rules: Vec<Value> = serde_json::from_slice(&std::fs::read(path)?)?;
-    for rule in &rules {
+    let mut rules: Vec<Value> = serde_json::from_slice(&std::fs::read(path)?)?;
+    for rule in &mut rules {
+        let arguments = rule.get_mut("args").and_then(Value::as_array_mut);
+        for argument in arguments.into_iter().flatten() {
+            ensure!(argument["val"] != PLACEHOLDER, "{PLACEHOLDER} stands for {OWN_PROCESS:?}");
+            if argument["val"] == OWN_PROCESS {
+                argument["val"] = PLACEHOLDER.into();
+            }
+        }
         let reason = rule["comment"].as_str().unwrap_or_default();
         ensure!(!reason.is_empty(), "rule for {} has no comment", rule["syscall"]);
     }

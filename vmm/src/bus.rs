@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vmm_api::MachineEnd;
 
 /// Something with registers. Accesses come from all vCPUs, with any offset inside the range
-/// and any length from 1 to 8, and must not panic.
+/// and any length from 1 byte to a page, which string instructions bring, and must not panic.
 pub(crate) trait Registers: Send + Sync {
     /// Reads at `offset`; `data` is filled with ones if nothing else is known.
     fn read(&self, offset: u64, data: &mut [u8]);

@@ -9,15 +9,20 @@
 //!                                       /proc/self  this process's own directory, read-only:
 //!                                                   the file server opens inodes by it
 //! host network, IPC, UTS, cgroup      empty namespaces of its own
-//! root's capabilities                 those that serving the share needs; none without one
+//! root's capabilities and groups      what serving the share needs, for the thread that serves it;
+//!                                     none for any other
+//! any file that a descriptor leads to what is below the share (Landlock)
 //! may gain privileges by exec         may not (no_new_privs), and seccomp has no exec
 //! ```
 //!
-//! User and PID namespaces are not made here: see `docs/decisions/jail.md`.
+//! The shim starts the process in a PID namespace of its own. There is no user namespace: see
+//! `docs/decisions/jail.md`.
+
+mod landlock;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, StatVfsMountFlags, mkdirat, statvfs};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, mkdirat, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -25,18 +30,32 @@ use rustix::mount::{
     move_mount, open_tree, unmount,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
+use virtio::worker::ThreadKind as WorkerKind;
+
+use crate::seccomp::{self, ThreadKind};
 
 /// A step into the jail that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("jail: {action}")]
-pub(crate) struct JailError {
-    action: &'static str,
-    source: Errno,
+pub(crate) enum JailError {
+    /// The kernel refused.
+    #[error("jail: {action}")]
+    Step {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: Errno,
+    },
+    /// Landlock refused.
+    #[error("jail: restrict files and signals by Landlock")]
+    Landlock(#[from] ::landlock::RulesetError),
+    /// The host has no seccomp filters.
+    #[error("jail: restrict system calls")]
+    Seccomp(#[from] seccompiler::Error),
 }
 
 fn step(action: &'static str) -> impl Fn(Errno) -> JailError {
-    move |source| JailError { action, source }
+    move |source| JailError::Step { action, source }
 }
 
 /// Capabilities that serving a share takes, for a server that acts for all users of a guest.
@@ -55,6 +74,15 @@ const SHARE_CAPABILITIES: &[(CapabilitySet, &str)] = &[
     (CapabilitySet::SETFCAP, "file capabilities, which package managers set"),
 ];
 
+/// No way leads to capabilities, and none of this can be changed. What a change of user does to
+/// them stays as it is: the share's server acts as the guest's users by it.
+const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
+    .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
+    .union(CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED)
+    .union(CapabilitiesSecureBits::KEEP_CAPS_LOCKED)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
+
 /// Descriptors that a VMM without a share can need: 64 devices with a few each.
 const MAX_FILES: u64 = 1024;
 
@@ -71,16 +99,49 @@ pub(crate) const SHARE: &str = "/share";
 /// # Errors
 /// [`JailError`]; the process is then in no defined state and must end.
 pub(crate) fn enter(share: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
+    limit_resources(share.is_some())?;
+    confine(share)
+}
+
+/// All of the jail but the limits, which only a process with `CAP_SYS_RESOURCE` can raise.
+fn confine(share: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
     let root = empty_tree()?;
     let content = share.map(Content::new).transpose()?;
-    limit_resources(share.is_some())?;
     leave_namespaces()?;
     change_root(&root, content)?;
     rustix::process::umask(Mode::empty());
+    drop_groups()?;
     drop_capabilities(share.is_some())?;
     rustix::thread::set_no_new_privs(true).map_err(step("forbid new privileges"))?;
+    let content = share.map(|_| Ok((place(SHARE)?, place("/proc/self")?))).transpose();
+    landlock::restrict(content.map_err(step("open the jail's directories"))?)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("forbid core dumps and tracing"))
+}
+
+/// Restricts the calling thread of a jailed process to what its kind does, for good. Only the
+/// share's server keeps capabilities.
+///
+/// # Errors
+/// [`JailError`]; the thread must not serve anybody then.
+pub(crate) fn restrict_thread(kind: ThreadKind) -> Result<(), JailError> {
+    if kind != ThreadKind::Worker(WorkerKind::Fs) {
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        rustix::thread::set_capabilities(None, sets).map_err(step("drop capabilities"))?;
+    }
+    Ok(seccomp::install(kind)?)
+}
+
+/// A place to make a rule about.
+fn place(path: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Leaves the groups that the shim was started with. The attack: files of a group that its user
+/// has nothing to do with.
+fn drop_groups() -> Result<(), JailError> {
+    rustix::thread::set_thread_groups(&[]).map_err(step("leave the shim's groups"))
 }
 
 /// Copies of the host's mounts that go into the jail.
@@ -199,6 +260,8 @@ fn drop_capabilities(share: bool) -> Result<(), JailError> {
         SHARE_CAPABILITIES.iter().for_each(|(capability, _)| kept |= *capability);
     }
     rustix::thread::clear_ambient_capability_set().map_err(step("drop ambient capabilities"))?;
+    rustix::thread::set_capabilities_secure_bits(SECURE_BITS)
+        .map_err(step("forbid ways to capabilities"))?;
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         // The kernel answers EINVAL for the first capability that it does not know.
@@ -218,7 +281,53 @@ fn drop_capabilities(share: bool) -> Result<(), JailError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
     use super::*;
+
+    /// What a taken-over server of the share could do in the jail, in a process of its own.
+    #[allow(unsafe_code, reason = "only a process with one thread can enter the jail")]
+    fn in_the_jail(share: &File, attempt: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child uses no lock that another thread may hold, but the allocator's, which
+        // the C library takes care of.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let done = match confine(Some(share.as_fd())) {
+                Ok(()) => i32::from(attempt()),
+                Err(_) => 2,
+            };
+            // SAFETY: ends the child without running what belongs to the test's process.
+            unsafe { libc::_exit(done) };
+        }
+        let child = rustix::process::Pid::from_raw(child);
+        let ended = rustix::process::waitpid(child, rustix::process::WaitOptions::empty());
+        let code = ended.unwrap().unwrap().1.exit_status();
+        assert!(code < Some(2), "the jail could not be entered (are you root?): {code:?}");
+        code == Some(1)
+    }
+
+    #[test]
+    fn an_image_that_is_open_for_reading_can_not_be_opened_for_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (share, image) = (dir.path().join("share"), dir.path().join("image"));
+        std::fs::create_dir(&share).unwrap();
+        std::fs::write(share.join("file"), "").unwrap();
+        std::fs::write(&image, "image").unwrap();
+        let (share, image) = (File::open(&share).unwrap(), File::open(&image).unwrap());
+        let again = |file: &File, flags| {
+            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::open(link, flags, Mode::empty())
+        };
+        assert!(!in_the_jail(&share, || again(&image, OFlags::RDWR).is_ok()));
+        let works = || {
+            let root = File::from(place(SHARE).unwrap());
+            let file = rustix::fs::openat(&root, "file", OFlags::PATH, Mode::empty()).unwrap();
+            again(&File::from(file), OFlags::RDWR).is_ok()
+        };
+        assert!(in_the_jail(&share, works), "what is in the share can be written");
+    }
 
     #[test]
     fn no_capability_reaches_beyond_files() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, fstat};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap, GuestRegionMmap};
 use vmm_api::MemoryMib;
 
 use crate::arch::x86_64::layout;
@@ -43,6 +43,9 @@ pub(crate) enum MemoryError {
     /// The descriptor could not be mapped.
     #[error("map memory descriptor; is it open for reading and writing?")]
     Map(#[source] vm_memory::mmap::FromRangesError),
+    /// The mapping can't be kept out of core files.
+    #[error("keep the guest's memory out of core files")]
+    Dumps(#[source] rustix::io::Errno),
 }
 
 /// Maps the guest's memory, shared with the client. Touches none of it.
@@ -70,7 +73,19 @@ pub(crate) fn map(file: OwnedFd, size: MemoryMib) -> Result<GuestMemoryMmap, Mem
         offset += length;
     }
     // With a file vm-memory maps MAP_SHARED | MAP_NORESERVE.
-    GuestMemoryMmap::from_ranges_with_files(ranges).map_err(MemoryError::Map)
+    let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(MemoryError::Map)?;
+    memory.iter().try_for_each(keep_from_dumps).map_err(MemoryError::Dumps)?;
+    Ok(memory)
+}
+
+/// Keeps a region out of core files. That the process is not dumpable is not enough: the kernel
+/// forgets it when the share's server acts as another user, and a core file that goes to a program
+/// has no limit of size.
+#[allow(unsafe_code, reason = "madvise takes the address of a mapping")]
+fn keep_from_dumps(region: &GuestRegionMmap) -> Result<(), rustix::io::Errno> {
+    let advice = rustix::mm::Advice::LinuxDontDump;
+    // SAFETY: these are the bytes of a mapping, and the advice changes nothing that is in them.
+    unsafe { rustix::mm::madvise(region.as_ptr().cast(), region.size(), advice) }
 }
 
 /// The host's memory in MiB.
@@ -88,7 +103,7 @@ fn check_host(size: MemoryMib, host: u64) -> Result<(), MemoryError> {
 mod tests {
     use std::os::fd::AsFd;
 
-    use vm_memory::{Bytes, GuestMemory};
+    use vm_memory::Bytes;
 
     use super::*;
 
@@ -117,6 +132,17 @@ mod tests {
         let mut bytes = [0; 4];
         rustix::io::pread(&copy, &mut bytes, 3 << 30).unwrap();
         assert_eq!(&bytes, b"high");
+    }
+
+    #[test]
+    fn no_region_is_in_a_core_file() {
+        let memory = map(file(64 << 20), mib(64)).unwrap();
+        let region = memory.iter().next().unwrap();
+        let start = format!("{:x}-", region.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let flags = lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
     }
 
     #[test]

@@ -27,8 +27,9 @@ use vmm_api::MachineEnd;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::bus::Bus;
+use crate::jail;
 use crate::notice::{Notice, NoticeSender};
-use crate::seccomp::{self, ThreadKind};
+use crate::seccomp::ThreadKind;
 use gate::{Gate, Phase};
 use run_page::RunPage;
 
@@ -53,7 +54,7 @@ pub(crate) struct Vcpus {
 
 #[derive(Debug)]
 struct VcpuThread {
-    run_page: RunPage,
+    run_page: Arc<RunPage>,
     handle: JoinHandle<()>,
 }
 
@@ -71,9 +72,10 @@ impl Vcpus {
         let gate = Arc::new(Gate::new(vcpus.len()));
         let mut threads = Vec::new();
         for (index, fd) in vcpus.into_iter().enumerate() {
-            let run_page = RunPage::map(&fd)?;
+            let run_page = Arc::new(RunPage::map(&fd)?);
             let vcpu = Vcpu {
                 fd,
+                run_page: Arc::clone(&run_page),
                 buses: buses.clone(),
                 gate: Arc::clone(&gate),
                 notices: notices.clone(),
@@ -124,6 +126,7 @@ extern "C" fn kicked(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_vo
 /// One vCPU as its thread owns it.
 struct Vcpu {
     fd: VcpuFd,
+    run_page: Arc<RunPage>,
     buses: Buses,
     gate: Arc<Gate>,
     notices: NoticeSender,
@@ -131,7 +134,7 @@ struct Vcpu {
 
 impl Vcpu {
     fn main(mut self) {
-        if let Err(error) = seccomp::install(ThreadKind::Vcpu) {
+        if let Err(error) = jail::restrict_thread(ThreadKind::Vcpu) {
             let reason = format!("restrict vCPU thread: {error}");
             self.notices.send(Notice::End(MachineEnd::Failed { reason }));
         } else if let Some(end) = self.serve() {
@@ -147,7 +150,7 @@ impl Vcpu {
             if let ControlFlow::Break(end) = self.run_until_kicked() {
                 return Some(end);
             }
-            self.fd.set_kvm_immediate_exit(0);
+            self.run_page.forget_exit();
         }
         None
     }

@@ -32,16 +32,15 @@ pub(super) fn kind(error: &BuildError) -> ErrorKind {
         | BuildError::Boot(_) => ErrorKind::Invalid,
         BuildError::Memory(error) => memory_kind(error),
         BuildError::Device { source, .. } => machine_kind(source),
-        BuildError::Kvm(_)
-        | BuildError::Jail(_)
-        | BuildError::Threads(_)
-        | BuildError::Seccomp(_) => ErrorKind::Host,
+        BuildError::Kvm(_) | BuildError::Jail(_) | BuildError::Threads(_) => ErrorKind::Host,
     }
 }
 
 fn memory_kind(error: &MemoryError) -> ErrorKind {
     match error {
-        MemoryError::LargerThanHost { .. } | MemoryError::Map(_) => ErrorKind::Host,
+        MemoryError::LargerThanHost { .. } | MemoryError::Map(_) | MemoryError::Dumps(_) => {
+            ErrorKind::Host
+        }
         MemoryError::Size { .. } | MemoryError::Kind | MemoryError::Examine(_) => {
             ErrorKind::Invalid
         }

@@ -23,7 +23,7 @@ use crate::jail::{self, JailError};
 use crate::kvm::{self, KvmError, operation};
 use crate::memory::{self, MemoryError};
 use crate::notice::NoticeSender;
-use crate::seccomp::{self, ThreadKind};
+use crate::seccomp::ThreadKind;
 use crate::vcpu::{Buses, Vcpus};
 use crate::windows::Windows;
 
@@ -65,9 +65,6 @@ pub(crate) enum BuildError {
     /// The host refuses threads or descriptors.
     #[error("start threads")]
     Threads(#[source] io::Error),
-    /// The host has no seccomp filters.
-    #[error("restrict the control thread")]
-    Seccomp(#[source] seccompiler::Error),
 }
 
 /// A machine with all that can be made before the jail.
@@ -127,7 +124,7 @@ impl Prepared {
         }
         let vcpus = Vcpus::start(self.vcpus, &buses, notices).map_err(BuildError::Threads)?;
         let spawner = Spawner::new(|kind| {
-            seccomp::install(ThreadKind::Worker(kind)).map_err(io::Error::other)
+            jail::restrict_thread(ThreadKind::Worker(kind)).map_err(io::Error::other)
         });
         let machine = Machine::new(vcpus, windows, spawner, notices.clone());
         for (index, device) in self.devices.into_iter().enumerate() {
@@ -135,7 +132,7 @@ impl Prepared {
                 .attach(device, &mut self.descriptors)
                 .map_err(|source| BuildError::Device { index, source })?;
         }
-        seccomp::install(ThreadKind::Control).map_err(BuildError::Seccomp)?;
+        jail::restrict_thread(ThreadKind::Control)?;
         Ok(machine)
     }
 }

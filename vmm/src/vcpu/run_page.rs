@@ -38,16 +38,24 @@ impl RunPage {
         NonNull::new(page.cast()).map(Self).ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// Makes the vCPU's next entry into the guest fail with `EINTR`, until the vCPU's thread
-    /// resets the flag.
+    /// Makes the vCPU's next entry into the guest fail with `EINTR`, until
+    /// [`RunPage::forget_exit`].
     pub(super) fn request_exit(&self) {
+        self.immediate_exit().store(1, Ordering::SeqCst);
+    }
+
+    /// Lets the vCPU enter the guest again.
+    pub(super) fn forget_exit(&self) {
+        self.immediate_exit().store(0, Ordering::SeqCst);
+    }
+
+    fn immediate_exit(&self) -> &AtomicU8 {
         let offset = std::mem::offset_of!(kvm_run, immediate_exit);
         // SAFETY: the field lies within the page.
         let flag = unsafe { self.0.add(offset) };
-        // SAFETY: one byte is always aligned; the page stays mapped as long as `self`, and
-        // whoever else writes to it writes a single byte, too.
-        let flag = unsafe { AtomicU8::from_ptr(flag.as_ptr()) };
-        flag.store(1, Ordering::SeqCst);
+        // SAFETY: one byte is always aligned; the page stays mapped as long as `self`; all of this
+        // process writes to it by this function, and the kernel only reads it.
+        unsafe { AtomicU8::from_ptr(flag.as_ptr()) }
     }
 }
 

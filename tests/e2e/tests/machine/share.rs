@@ -114,8 +114,18 @@ fn jail_has_the_share_and_nothing_else(vmm: &Vmm) {
     };
     assert_eq!(names(format!("/proc/{pid}/root")), ["proc", "share"]);
     assert_eq!(names(format!("/proc/{pid}/root/proc")), ["self"]);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
-    // chown, dac_override, fowner, fsetid, setgid, setuid, mknod, setfcap
-    assert_eq!(effective, "00000000880000db");
+    for thread in names(format!("/proc/{pid}/task")) {
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).unwrap();
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let name = field("Name:");
+        // KVM's own thread inside the kernel is listed as one of the process.
+        if name.starts_with("kvm-") {
+            continue;
+        }
+        // chown, dac_override, fowner, fsetid, setgid, setuid, mknod, setfcap
+        let server = name.starts_with("vio-fs");
+        let kept = if server { "00000000880000db" } else { "0000000000000000" };
+        assert_eq!((field("CapEff:"), field("CapPrm:")), (kept, kept), "{name}");
+        assert_eq!(field("Groups:"), "", "{name}");
+    }
 }
