@@ -14,8 +14,9 @@ use crate::guest::Guest;
 use crate::live::Live;
 
 /// Connections at one time; further ones wait to be accepted. Each costs two buffers here and in
-/// the guest.
-const MAX_CONNECTIONS: usize = 256;
+/// the guest. The machine's socket device has 256 in all: the others are left to the agent's own
+/// connections, streams and probes.
+const MAX_CONNECTIONS: usize = 192;
 
 /// Bytes in flight per direction.
 const BUFFER: usize = 32 << 10;
