@@ -52,10 +52,9 @@ impl Ways<'_> {
                 (0x35, Loaded::Known(value)) => next += jump(*value >= k),
                 (0x15, Loaded::Argument(name)) => {
                     let known = met.iter().find(|(before, _)| before == name);
-                    if known.is_none_or(|(_, value)| *value == k) {
-                        let met = [met, &[(name.clone(), k)]].concat();
-                        self.follow(next + jump(true), loaded.clone(), &met);
-                    }
+                    let possible = known.is_none_or(|(_, value)| *value == k);
+                    let met = [met, &[(name.clone(), k)]].concat();
+                    possible.then(|| self.follow(next + jump(true), loaded.clone(), &met));
                     next += jump(false);
                 }
                 _ => panic!("instruction {code:#x}"),
