@@ -15,8 +15,7 @@
 //! may gain privileges by exec         may not (no_new_privs), and seccomp has no exec
 //! ```
 //!
-//! The shim starts the process in a PID namespace of its own. There is no user namespace: see
-//! `docs/decisions/jail.md`.
+//! User and PID namespaces are not made here: see `docs/decisions/jail.md`.
 
 mod landlock;
 

@@ -90,7 +90,7 @@ pub(crate) fn create_vm(
 
 /// Leaves the guest no performance counters, which tell of what else runs on a core: CPUID can't
 /// take those of AMD's processors away. A KVM that has none to give, or is older than Linux 5.18,
-/// lacks the call; `cuddy check` tells them apart.
+/// lacks the call.
 fn take_counters(vm: &VmFd) -> Result<(), KvmError> {
     if vm.check_extension_raw(kvm_bindings::KVM_CAP_PMU_CAPABILITY.into()) <= 0 {
         return Ok(());
