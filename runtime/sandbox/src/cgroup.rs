@@ -15,7 +15,14 @@ pub const ROOT: &str = "/sys/fs/cgroup";
 pub struct Cgroup {
     path: PathBuf,
     home: PathBuf,
+    /// What had been killed in it for want of memory before.
+    kills: u64,
+    /// Memory in MiB that what runs in it may take.
+    needs_mib: u64,
 }
+
+/// What to do about a pod's cgroup that is smaller than the pod's machine.
+const WAY_OUT: &str = "is the overhead missing that its RuntimeClass has in deploy/?";
 
 /// The directory below [`ROOT`] for a `cgroupsPath` (pure): a path, or systemd's
 /// `slice:prefix:name`, which stands for a scope in nested slices.
@@ -74,12 +81,62 @@ impl Cgroup {
         let own = std::fs::read_to_string("/proc/self/cgroup")
             .map_err(|error| Error::failed("reading /proc/self/cgroup", &error))?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        Ok(Some(Self { path: root.join(path), home: root.join(own) }))
+        Ok(Some(Self::at(root.join(path), root.join(own))))
+    }
+
+    /// The cgroup with this directory, for a process that came from `home`.
+    pub(crate) fn at(path: PathBuf, home: PathBuf) -> Self {
+        let kills = events(&path, "oom_kill");
+        Self { path, home, kills, needs_mib: 0 }
     }
 
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the kernel killed something in it for since this value was made, in plain words: the
+    /// limit that was met. None if it killed nothing.
+    pub fn out_of_memory(&self) -> Option<String> {
+        if events(&self.path, "oom_kill") <= self.kills {
+            return None;
+        }
+        let limited = |path: &&Path| events(path, "oom") > 0 && limit(path).is_some();
+        let ancestors = self.path.ancestors().take_while(|path| *path != Path::new(ROOT));
+        let Some(path) = ancestors.into_iter().find(limited) else {
+            return Some("the host has none left".to_owned());
+        };
+        let mib = limit(path).unwrap_or_default() >> 20;
+        let missing = match self.needs_mib > mib {
+            true => format!(", and the pod's machine may take {} MiB: {WAY_OUT}", self.needs_mib),
+            false => String::new(),
+        };
+        Some(format!("{} has a limit of {mib} MiB (memory.max){missing}", path.display()))
+    }
+
+    /// Takes note of the memory in MiB that a machine may take with what belongs to it. It is
+    /// refused where there is less room than `least`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with both numbers.
+    pub fn make_room(&mut self, needs_mib: u64, least: u64) -> Result<(), Error> {
+        self.needs_mib = needs_mib;
+        let limits = self.path.ancestors().take_while(|path| *path != Path::new(ROOT));
+        let limits = limits.filter_map(|path| Some((limit(path)? >> 20, path)));
+        let Some((room, path)) = limits.min() else { return Ok(()) };
+        if room >= needs_mib {
+            return Ok(());
+        }
+        let text = format!(
+            "the pod's cgroup {} has room for {room} MiB (memory.max), and the pod's machine may \
+             take {needs_mib} MiB: {WAY_OUT}",
+            path.display()
+        );
+        if room < least {
+            return Err(Error::Invalid(text));
+        }
+        log::warn!("{text}");
+        Ok(())
     }
 
     /// Makes the directory.
@@ -114,6 +171,19 @@ impl Cgroup {
         }
         remove(&self.path)
     }
+}
+
+/// A count of `memory.events` (kernel's `admin-guide/cgroup-v2`), which has those of all cgroups
+/// below; zero where there is none.
+fn events(path: &Path, key: &str) -> u64 {
+    let text = std::fs::read_to_string(path.join("memory.events")).unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(name, _)| *name == key).and_then(|(_, count)| count.parse().ok()).unwrap_or(0)
+}
+
+/// The limit of memory that a cgroup has of its own, in bytes.
+pub(crate) fn limit(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path.join("memory.max")).ok()?.trim().parse().ok()
 }
 
 /// Removes a cgroup that has no process any more.
@@ -154,6 +224,46 @@ mod tests {
         assert_eq!(path(":crio:abc").unwrap(), "system.slice/crio-abc.scope");
         assert_eq!(path("-.slice::abc").unwrap(), "abc.scope");
         assert_eq!(path("a.slice:x:b.slice").unwrap(), "a.slice/b.slice");
+    }
+
+    /// A pod's cgroup with this limit in bytes, and the one of its machine below it.
+    fn pod(limit: &str) -> (tempfile::TempDir, Cgroup) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pod/machine");
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.with_file_name("memory.max"), format!("{limit}\n")).unwrap();
+        std::fs::write(path.join("memory.max"), "max\n").unwrap();
+        let home = dir.path().to_owned();
+        (dir, Cgroup::at(path, home))
+    }
+
+    #[test]
+    fn pod_without_room_for_its_machine_is_refused_with_both_numbers() {
+        for (limit, fits) in [("max", true), ("50331648", false), ("134217728", true)] {
+            let (_dir, mut cgroup) = pod(limit);
+            let made = cgroup.make_room(188, 64);
+            assert_eq!(made.is_ok(), fits, "{limit}");
+            if let Err(error) = made {
+                let text = error.to_string();
+                assert!(text.contains("48 MiB") && text.contains("188 MiB"), "{text}");
+                assert!(text.contains("RuntimeClass") && text.contains("/pod "), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn kill_is_told_with_the_limit_that_was_met_and_once() {
+        let (dir, mut cgroup) = pod("134217728");
+        cgroup.make_room(268, 64).unwrap();
+        assert_eq!(cgroup.out_of_memory(), None);
+        let events = "oom 1\noom_kill 1\n";
+        std::fs::write(dir.path().join("pod/memory.events"), events).unwrap();
+        std::fs::write(cgroup.path().join("memory.events"), "oom 0\noom_kill 1\n").unwrap();
+        let told = cgroup.out_of_memory().unwrap();
+        assert!(told.contains("/pod has a limit of 128 MiB") && told.contains("268 MiB"), "{told}");
+        // What was killed before is no news to the next machine.
+        let next = Cgroup::at(cgroup.path().to_owned(), dir.path().to_owned());
+        assert_eq!(next.out_of_memory(), None);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
+use crate::text::printable;
+
 /// Largest file in bytes. A full one is kept as `.1` and a new one begun, so that a guest that
 /// prints for ever takes twice this on the host and no more.
 const MAX_FILE: u64 = 128 << 10;
@@ -23,6 +25,9 @@ const TAIL: usize = 8 << 10;
 
 /// Lines shown in an error message.
 const LINES: usize = 5;
+
+/// Most bytes shown of each.
+const MAX_LINE: usize = 200;
 
 /// What the kernel's first line about a fatal error of its own holds; the lines after it are
 /// a trace that is longer than an error message may be.
@@ -103,10 +108,7 @@ impl Console {
     fn lines(&self) -> Vec<String> {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&tail);
-        let clean = |line: &str| -> String {
-            line.trim().chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect()
-        };
-        text.lines().map(clean).filter(|line| !line.is_empty()).collect()
+        text.lines().map(|line| printable(line, MAX_LINE)).filter(|line| !line.is_empty()).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::process_id::ProcessId;
 use crate::request::{CreateRequest, StdioPaths, Target};
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
-use crate::usage::Files;
+use crate::usage::Usage;
 use crate::{Error, ExecId};
 
 /// The signal that nobody can ignore.
@@ -78,6 +78,8 @@ pub(crate) struct Process {
     pub(crate) oci: Option<serde_json::Value>,
     /// Dropped when the process is deleted, which ends all copying.
     pub(crate) streams: Streams,
+    /// Whoever asked for it has gone: nobody will delete it.
+    pub(crate) unwanted: bool,
     /// Terminal size (columns, rows) that was asked for before start.
     pub(crate) size: Option<(u32, u32)>,
     /// How it ended in the guest, known before the last of its output is delivered.
@@ -89,7 +91,16 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(stdio: StdioPaths, streams: Streams) -> Self {
         let (ended, exit) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { state: ProcessState::Created, stdio, oci: None, streams, size: None, ended, exit }
+        Self {
+            state: ProcessState::Created,
+            stdio,
+            oci: None,
+            streams,
+            unwanted: false,
+            size: None,
+            ended,
+            exit,
+        }
     }
 
     /// Whether it may be started now.
@@ -188,10 +199,12 @@ pub(crate) struct Container {
     pub(crate) paused: bool,
     pub(crate) deleting: bool,
     pub(crate) rootfs: Option<Rootfs>,
+    /// Limit of its memory in bytes.
+    pub(crate) memory_limit: Option<u64>,
     /// What the host runs at its start and end.
     pub(crate) hooks: Option<Hooks>,
     /// Metrics as they were at exit.
-    pub(crate) last_stats: Option<Files>,
+    pub(crate) last_stats: Option<Usage>,
     /// OOM kills that were reported.
     pub(crate) oom_kills: u64,
     /// How init ended, while its execs' ends are still to be reported.
@@ -212,6 +225,7 @@ impl Container {
             paused: false,
             deleting: false,
             rootfs: None,
+            memory_limit: None,
             hooks: None,
             last_stats: None,
             oom_kills: 0,

@@ -34,9 +34,16 @@ pub enum Error {
     /// The machine is over.
     #[error("the sandbox's machine has ended: {0}")]
     MachineEnded(String),
-    /// A deadline passed.
+    /// The time that the caller gave has passed.
     #[error("{0}")]
     Deadline(String),
+    /// The connection to the guest broke, and with it the answer is lost.
+    #[error("{0}")]
+    Disconnected(String),
+    /// What serves the request is not there: the machine ended meanwhile or is not heard of, or the
+    /// host lacks something. Another attempt may find it.
+    #[error("{0}")]
+    Unavailable(String),
     /// Not offered.
     #[error("{0} is not implemented")]
     Unimplemented(&'static str),
@@ -49,6 +56,11 @@ impl Error {
     /// Wraps a failure with what was being done and its whole chain of causes.
     pub fn failed(doing: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Failed(format!("{doing}: {}", chain(error)))
+    }
+
+    /// The machine, which was needed, is over for this reason.
+    pub fn machine_over(reason: &str) -> Self {
+        Self::Unavailable(format!("the machine ended: {reason}"))
     }
 
     /// An unknown container.
@@ -70,7 +82,7 @@ impl From<IdError> for Error {
 
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
-        Self::Invalid(chain(&error))
+        Self::Unavailable(chain(&error))
     }
 }
 

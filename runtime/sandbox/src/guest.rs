@@ -21,11 +21,13 @@ use agent_api::{container, health, process, sandbox, types};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;
-use ttrpc::context::{self, Context};
+use ttrpc::context::Context;
 use ttrpc::{Code, Error as RpcError};
 
+use crate::patience::Patience;
 use crate::request::Target;
-use crate::usage::Files;
+use crate::text::guest_text;
+use crate::usage::Usage;
 use crate::{ContainerId, Error};
 use dial::dial;
 
@@ -38,12 +40,16 @@ const WORK: Duration = Duration::from_secs(60);
 /// Deadline of a call that only asks.
 const ASK: Duration = Duration::from_secs(10);
 
+/// Largest exit status, by wait(2).
+const MAX_STATUS: u32 = 255;
+
 /// A connection to the agent; cheap to clone.
 #[derive(Clone)]
 pub struct Guest {
     vsock: PathBuf,
     client: Client,
     streams: Arc<AtomicU64>,
+    patience: Patience,
 }
 
 impl std::fmt::Debug for Guest {
@@ -53,16 +59,17 @@ impl std::fmt::Debug for Guest {
 }
 
 impl Guest {
-    /// Connects to the agent behind the socket `vsock`.
+    /// Connects to the agent behind the socket `vsock`, whose machine is waited for with `patience`.
     ///
     /// # Errors
-    /// [`Error::Failed`] when nobody answers.
-    pub async fn connect(vsock: &Path) -> Result<Self, Error> {
-        let stream = dial(vsock, agent_api::RPC_PORT).await?;
+    /// [`Error::Unavailable`] when nobody answers.
+    pub async fn connect(vsock: &Path, patience: Patience) -> Result<Self, Error> {
+        let stream = dial(vsock, agent_api::RPC_PORT, &patience).await?;
         Ok(Self {
             vsock: vsock.to_owned(),
             client: wire::client(stream),
             streams: Arc::new(AtomicU64::new(1)),
+            patience,
         })
     }
 
@@ -74,11 +81,13 @@ impl Guest {
     /// Opens the guest's end of the stream `id`.
     ///
     /// # Errors
-    /// [`Error::Failed`] when the guest does not take it.
+    /// [`Error::Unavailable`] when the guest does not take it.
     pub async fn stream(&self, id: u64) -> Result<UnixStream, Error> {
-        let mut stream = dial(&self.vsock, agent_api::STREAM_PORT).await?;
+        let mut stream = dial(&self.vsock, agent_api::STREAM_PORT, &self.patience).await?;
         let sent = stream.write_all(&id.to_le_bytes()).await;
-        sent.map_err(|error| Error::failed("opening a process's stream", &error))?;
+        sent.map_err(|error| {
+            Error::Unavailable(format!("opening a process's stream in the guest: {error}"))
+        })?;
         Ok(stream)
     }
 
@@ -88,14 +97,14 @@ impl Guest {
     /// What the agent answered.
     pub async fn configure(&self, request: &sandbox::ConfigureRequest) -> Result<(), Error> {
         let client = SandboxClient::new(self.client.clone());
-        let answer = client.configure(within(WORK), request).await;
-        answer.map(drop).map_err(|error| explain("configuring the guest", error))
+        let call = client.configure(Context::default(), request);
+        self.call(WORK, "configuring the guest", call).await.map(drop)
     }
 
     /// Asks the agent whether it lives; waits for as long as the connection lasts.
     ///
     /// # Errors
-    /// [`Error::Failed`] when the connection is broken.
+    /// [`Error::Disconnected`] when the connection is broken.
     pub async fn check(&self) -> Result<(), Error> {
         let client = HealthClient::new(self.client.clone());
         let answer = client.check(Context::default(), &health::CheckRequest::new()).await;
@@ -108,8 +117,9 @@ impl Guest {
     /// What the agent answered; the connection usually breaks first.
     pub async fn shutdown(&self, limit: Duration) -> Result<(), Error> {
         let client = SandboxClient::new(self.client.clone());
-        let answer = client.shutdown(within(limit), &types::Empty::new()).await;
-        answer.map(drop).map_err(|error| explain("shutting the guest down", error))
+        let empty = types::Empty::new();
+        let call = client.shutdown(Context::default(), &empty);
+        self.call(limit, "shutting the guest down", call).await.map(drop)
     }
 
     /// Prepares a container, whose own hooks in the guest may take `hooks` in all.
@@ -129,8 +139,8 @@ impl Guest {
             streams: Some(ids.into()).into(),
             ..Default::default()
         };
-        let answer = self.containers().create(within(WORK + hooks), &request).await;
-        answer.map(drop).map_err(|error| explain("creating the container in the guest", error))
+        let call = async { self.containers().create(Context::default(), &request).await };
+        self.call(WORK + hooks, "creating the container in the guest", call).await.map(drop)
     }
 
     /// Frees a container; one that the guest does not have is free.
@@ -138,11 +148,13 @@ impl Guest {
     /// # Errors
     /// What the agent answered.
     pub async fn delete(&self, id: &ContainerId) -> Result<(), Error> {
-        let answer = match self.containers().delete(within(WORK), &named(id)).await {
-            Err(RpcError::RpcStatus(status)) if status.code() == Code::NOT_FOUND => return Ok(()),
-            answer => answer,
+        let call = async {
+            match self.containers().delete(Context::default(), &named(id)).await {
+                Err(RpcError::RpcStatus(status)) if status.code() == Code::NOT_FOUND => Ok(()),
+                answer => answer.map(drop),
+            }
         };
-        answer.map(drop).map_err(|error| explain("deleting the container in the guest", error))
+        self.call(WORK, "deleting the container in the guest", call).await
     }
 
     /// Lets all processes of a container stand still.
@@ -150,8 +162,8 @@ impl Guest {
     /// # Errors
     /// What the agent answered.
     pub async fn pause(&self, id: &ContainerId) -> Result<(), Error> {
-        let answer = self.containers().pause(within(WORK), &named(id)).await;
-        answer.map(drop).map_err(|error| explain("pausing the container", error))
+        let call = async { self.containers().pause(Context::default(), &named(id)).await };
+        self.call(WORK, "pausing the container", call).await.map(drop)
     }
 
     /// Lets them go on.
@@ -159,8 +171,8 @@ impl Guest {
     /// # Errors
     /// What the agent answered.
     pub async fn resume(&self, id: &ContainerId) -> Result<(), Error> {
-        let answer = self.containers().resume(within(WORK), &named(id)).await;
-        answer.map(drop).map_err(|error| explain("resuming the container", error))
+        let call = async { self.containers().resume(Context::default(), &named(id)).await };
+        self.call(WORK, "resuming the container", call).await.map(drop)
     }
 
     /// Applies OCI resources.
@@ -177,30 +189,29 @@ impl Guest {
             resources_json: resources.to_string().into_bytes(),
             ..Default::default()
         };
-        let answer = self.containers().update(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("updating the container's resources", error))
+        let call = async { self.containers().update(Context::default(), &request).await };
+        self.call(WORK, "updating the container's resources", call).await.map(drop)
     }
 
-    /// Reads a container's cgroup files.
+    /// Reads what a container uses.
     ///
     /// # Errors
     /// What the agent answered.
-    pub async fn stats(&self, id: &ContainerId) -> Result<Files, Error> {
-        self.files(&named(id)).await
+    pub async fn stats(&self, id: &ContainerId) -> Result<Usage, Error> {
+        self.usage(&named(id)).await
     }
 
-    /// Reads the cgroup files of all containers together.
+    /// Reads what all containers together use.
     ///
     /// # Errors
     /// What the agent answered.
-    pub async fn pod_stats(&self) -> Result<Files, Error> {
-        self.files(&RpcContainer::default()).await
+    pub async fn pod_stats(&self) -> Result<Usage, Error> {
+        self.usage(&RpcContainer::default()).await
     }
 
-    async fn files(&self, of: &RpcContainer) -> Result<Files, Error> {
-        let answer = self.containers().stats(within(ASK), of).await;
-        let answer = answer.map_err(|error| explain("reading metrics", error))?;
-        Ok(answer.files)
+    async fn usage(&self, of: &RpcContainer) -> Result<Usage, Error> {
+        let call = async { self.containers().stats(Context::default(), of).await };
+        Ok(Usage::from(&self.call(ASK, "reading metrics", call).await?.files))
     }
 
     /// Blocks until more than `seen` processes of a container were killed for want of memory;
@@ -233,8 +244,8 @@ impl Guest {
             streams: Some(ids.into()).into(),
             ..Default::default()
         };
-        let answer = self.processes().exec(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("registering the process in the guest", error))
+        let call = async { self.processes().exec(Context::default(), &request).await };
+        self.call(WORK, "registering the process in the guest", call).await.map(drop)
     }
 
     /// Starts a process.
@@ -242,8 +253,8 @@ impl Guest {
     /// # Errors
     /// What the agent answered, for instance that there is no such executable.
     pub async fn start(&self, target: &Target) -> Result<(), Error> {
-        let answer = self.processes().start(within(WORK), &process_id(target)).await;
-        answer.map(drop).map_err(|error| explain("starting the process in the guest", error))
+        let call = async { self.processes().start(Context::default(), &process_id(target)).await };
+        self.call(WORK, "starting the process in the guest", call).await.map(drop)
     }
 
     /// Signals a process, or with `all` every process of its container.
@@ -258,22 +269,24 @@ impl Guest {
             all,
             ..Default::default()
         };
-        match self.processes().signal(within(WORK), &request).await {
-            Ok(_) => Ok(()),
-            Err(RpcError::RpcStatus(status)) if status.code() == Code::NOT_FOUND => {
-                Err(Error::Exited(target.name().to_owned()))
+        let call = async {
+            match self.processes().signal(Context::default(), &request).await {
+                Err(RpcError::RpcStatus(status)) if status.code() == Code::NOT_FOUND => Ok(false),
+                answer => answer.map(|_| true),
             }
-            Err(error) => Err(explain("signalling the process", error)),
-        }
+        };
+        let found = self.call(WORK, "signalling the process", call).await?;
+        if found { Ok(()) } else { Err(Error::Exited(target.name().to_owned())) }
     }
 
     /// Blocks until a process has exited; returns its exit status.
     ///
     /// # Errors
-    /// What the agent answered, or that the connection broke.
-    pub async fn wait(&self, target: &Target) -> Result<u32, RpcError> {
-        let answer = self.processes().wait(Context::default(), &process_id(target)).await?;
-        Ok(answer.exit_status)
+    /// What the agent answered, or [`Error::Disconnected`].
+    pub async fn wait(&self, target: &Target) -> Result<u32, Error> {
+        let answer = self.processes().wait(Context::default(), &process_id(target)).await;
+        let answer = answer.map_err(|error| explain("waiting for the process", error))?;
+        Ok(answer.exit_status.min(MAX_STATUS))
     }
 
     /// Sets the size of a process's terminal.
@@ -288,8 +301,8 @@ impl Guest {
             rows: size.1,
             ..Default::default()
         };
-        let answer = self.processes().resize_pty(within(ASK), &request).await;
-        answer.map(drop).map_err(|error| explain("resizing the terminal", error))
+        let call = async { self.processes().resize_pty(Context::default(), &request).await };
+        self.call(ASK, "resizing the terminal", call).await.map(drop)
     }
 
     /// Forgets an exec.
@@ -297,8 +310,25 @@ impl Guest {
     /// # Errors
     /// What the agent answered.
     pub async fn delete_process(&self, target: &Target) -> Result<(), Error> {
-        let answer = self.processes().delete(within(WORK), &process_id(target)).await;
-        answer.map(drop).map_err(|error| explain("deleting the process in the guest", error))
+        let call = async { self.processes().delete(Context::default(), &process_id(target)).await };
+        self.call(WORK, "deleting the process in the guest", call).await.map(drop)
+    }
+
+    /// Waits for the answer to a call, no longer than `limit` of the time that the guest had.
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        doing: &str,
+        call: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, Error> {
+        let spent = self.patience.limit(limit, call).await;
+        let late = spent.in_words();
+        match spent.outcome {
+            Some(answer) => answer.map_err(|error| explain(doing, error)),
+            None => {
+                Err(Error::Unavailable(format!("{doing}: the guest has not answered for {late}")))
+            }
+        }
     }
 
     fn containers(&self) -> ContainerClient {
@@ -308,10 +338,6 @@ impl Guest {
     fn processes(&self) -> ProcessClient {
         ProcessClient::new(self.client.clone())
     }
-}
-
-fn within(limit: Duration) -> Context {
-    context::with_duration(limit)
 }
 
 fn named(id: &ContainerId) -> RpcContainer {
@@ -327,17 +353,23 @@ fn process_id(target: &Target) -> ProcessId {
     ProcessId { container_id, exec_id: exec_id(target), ..Default::default() }
 }
 
-/// The agent's answer as an error of the sandbox. The agent's "not found" means that the two
+/// What became of a call, as an error of the sandbox. The agent's "not found" means that the two
 /// sides disagree, which must not reach a caller as "your container is gone".
 fn explain(doing: &str, error: RpcError) -> Error {
-    let RpcError::RpcStatus(status) = error else {
-        return Error::failed(doing, &error);
+    let status = match error {
+        RpcError::RpcStatus(status) => status,
+        // The answer is none of the protocol's.
+        RpcError::Others(text) => return Error::Failed(format!("{doing}: {}", guest_text(&text))),
+        broken => {
+            let text = format!("{doing}: the connection to the guest broke: {broken}");
+            return Error::Disconnected(text);
+        }
     };
-    let text = format!("{doing}: {}", status.message());
+    let text = format!("{doing}: {}", guest_text(status.message()));
     match status.code() {
         Code::INVALID_ARGUMENT => Error::Invalid(text),
         Code::FAILED_PRECONDITION => Error::State(text),
-        Code::DEADLINE_EXCEEDED => Error::Deadline(text),
+        Code::DEADLINE_EXCEEDED => Error::Unavailable(text),
         _ => Error::Failed(text),
     }
 }

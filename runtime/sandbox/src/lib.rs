@@ -20,6 +20,7 @@ mod live;
 pub mod machine;
 pub mod mounts;
 mod network;
+pub mod patience;
 pub mod pod;
 pub mod process_id;
 pub mod request;
@@ -31,6 +32,7 @@ pub mod spec;
 pub mod stdio;
 pub mod storage;
 pub mod store;
+mod text;
 pub mod usage;
 
 pub use config::{Config, ConfigError};

@@ -7,19 +7,26 @@ mod launch;
 mod memory;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use vmm_api::{DeviceConfig, MachineConfig, MachineEnd, Reply, Request, Window};
+use vmm_api::{Channel, DeviceConfig, MachineConfig, MachineEnd, Reply, Request, Window};
 
 use crate::Error;
 use crate::console::Console;
-use crate::spawn::Watched;
+use crate::patience::Patience;
+use crate::spawn::{ChildEnd, Watched};
+use crate::text::guest_text;
+use control::{Control, Driver};
 
 pub(crate) use launch::SHARE_TAG;
-pub use launch::{Launch, launch};
+pub use launch::{Boot, Launch, launch};
 pub use memory::guest_memory;
+
+/// The signal that the host's OOM killer sends.
+const SIGKILL: i32 = 9;
 
 /// Deadline of a request to the VMM.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -42,6 +49,19 @@ pub struct End {
     pub end: MachineEnd,
     /// The whole story in one line: reason, what became of the process, last console lines.
     pub reason: String,
+    /// Whether this process wanted it.
+    pub by_us: bool,
+    /// What became of the VMM's process, if that is known.
+    pub exit: Option<ChildEnd>,
+}
+
+impl End {
+    /// Whether the VMM was killed, and not by this process.
+    pub fn killed_by_others(&self) -> bool {
+        !self.by_us
+            && self.end == MachineEnd::Killed
+            && self.exit == Some(ChildEnd::Signal(SIGKILL))
+    }
 }
 
 #[derive(Debug)]
@@ -60,9 +80,58 @@ pub struct Machine {
     life: watch::Receiver<Life>,
     console: Console,
     process: Arc<Watched>,
+    /// Whether this process has told the machine to end.
+    told: Arc<AtomicBool>,
+    patience: Patience,
+    /// Time that it has had until its guest was ready.
+    booted_in: OnceLock<Duration>,
 }
 
 impl Machine {
+    /// This process's end of the way to a VMM.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when it can't be watched.
+    pub(crate) fn channel(channel: Channel) -> Result<Control, Error> {
+        Control::new(channel).map_err(|e| Error::failed("making the control socket", &e))
+    }
+
+    /// The machine of the VMM that is `process` and has the other end of `control`.
+    pub(crate) fn of(
+        process: Arc<Watched>,
+        control: Control,
+        shape: MachineConfig,
+        console: Console,
+    ) -> Self {
+        let (orders, orders_rx) = mpsc::channel(16);
+        let (life_tx, life) = watch::channel(Life::default());
+        let told = Arc::<AtomicBool>::default();
+        let driver = Driver {
+            control,
+            process: process.clone(),
+            orders: orders_rx,
+            life: life_tx,
+            console: console.clone(),
+            told: told.clone(),
+        };
+        tokio::spawn(driver.run());
+        let pid = process.pid();
+        let patience = Patience::with(vec![pid, std::process::id()]);
+        let booted_in = OnceLock::new();
+        Self { pid, shape, orders, life, console, process, told, patience, booted_in }
+    }
+
+    /// Boots it; returns once its first vCPU runs.
+    ///
+    /// # Errors
+    /// [`Error::MachineEnded`], or the VMM's reason.
+    pub async fn boot(&self, boot: Boot) -> Result<(), Error> {
+        match self.request(Request::Boot(boot.config), boot.fds).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected("booting the machine", other)),
+        }
+    }
+
     /// Process id of the VMM.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -78,24 +147,34 @@ impl Machine {
         &self.console
     }
 
+    /// With what patience it is waited for.
+    pub fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
     /// Waits until the guest's agent serves; returns the microseconds it took.
     ///
     /// # Errors
-    /// [`Error::MachineEnded`] when the machine ends before, [`Error::Deadline`] after `limit`;
-    /// both with the last console lines.
+    /// [`Error::MachineEnded`] when the machine ends before, [`Error::Unavailable`] when it has had
+    /// `limit`; both with the last console lines.
     pub async fn ready(&self, limit: Duration) -> Result<u64, Error> {
         let mut life = self.life.clone();
         let known = life.wait_for(|life| life.ready_us.is_some() || life.end.is_some());
-        match tokio::time::timeout(limit, known).await {
-            Ok(Ok(life)) => match (&life.end, life.ready_us) {
-                (None, Some(took)) => Ok(took),
+        let spent = self.patience.limit(limit, known).await;
+        let (words, counted) = (spent.in_words(), spent.counted);
+        match spent.outcome {
+            Some(Ok(life)) => match (&life.end, life.ready_us) {
+                (None, Some(took)) => {
+                    // It is asked for once.
+                    let _again = self.booted_in.set(counted);
+                    Ok(took)
+                }
                 (Some(end), _) => Err(Error::MachineEnded(end.reason.clone())),
                 (None, None) => Err(Error::MachineEnded("unknown".into())),
             },
-            Ok(Err(_)) => Err(Error::MachineEnded("its owner is gone".into())),
-            Err(_) => Err(Error::Deadline(format!(
-                "the guest was not ready within {} s; last console lines: {}",
-                limit.as_secs(),
+            Some(Err(_)) => Err(Error::MachineEnded("its owner is gone".into())),
+            None => Err(Error::Unavailable(format!(
+                "the guest was not ready within {words}; last console lines: {}",
                 self.console.last_lines()
             ))),
         }
@@ -107,6 +186,12 @@ impl Machine {
         self.life.borrow().boot_us
     }
 
+    /// The same, without what the machine waited for a CPU.
+    pub fn booted_in(&self) -> Duration {
+        let boot = Duration::from_micros(self.boot_us().unwrap_or_default());
+        self.booted_in.get().map_or(boot, |counted| boot.min(*counted))
+    }
+
     /// Waits until the machine is over.
     pub async fn ended(&self) -> End {
         let mut life = self.life.clone();
@@ -114,7 +199,12 @@ impl Machine {
             Ok(life) => life.end.clone(),
             Err(_) => None,
         };
-        end.unwrap_or_else(|| End { end: MachineEnd::Killed, reason: "unknown".into() })
+        end.unwrap_or_else(|| End {
+            end: MachineEnd::Killed,
+            reason: "unknown".into(),
+            by_us: false,
+            exit: None,
+        })
     }
 
     /// Puts a device into a window.
@@ -141,11 +231,13 @@ impl Machine {
     /// # Errors
     /// [`Error::MachineEnded`] when it is over already.
     pub async fn stop(&self) -> Result<(), Error> {
+        self.told.store(true, Ordering::Relaxed);
         self.done("stopping the machine", Request::Stop).await
     }
 
     /// Ends the VMM's process by force: it does not do what it is told.
     pub fn kill(&self) {
+        self.told.store(true, Ordering::Relaxed);
         self.process.kill();
     }
 
@@ -161,10 +253,12 @@ impl Machine {
         if self.orders.send(Order { request, fds, reply }).await.is_err() {
             return Err(Error::MachineEnded(self.ended().await.reason));
         }
-        match tokio::time::timeout(ANSWER, answer).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(Error::MachineEnded(self.ended().await.reason)),
-            Err(_) => Err(Error::Deadline("the VMM does not answer".into())),
+        let spent = self.patience.limit(ANSWER, answer).await;
+        let late = spent.in_words();
+        match spent.outcome {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(_)) => Err(Error::MachineEnded(self.ended().await.reason)),
+            None => Err(Error::Unavailable(format!("the VMM has not answered for {late}"))),
         }
     }
 }
@@ -173,7 +267,7 @@ fn unexpected(doing: &str, reply: Reply) -> Error {
     use vmm_api::ErrorKind;
     match reply {
         Reply::Failed(error) => {
-            let text = format!("{doing}: {error}");
+            let text = format!("{doing}: {}", guest_text(&error.message));
             match error.kind {
                 ErrorKind::Invalid => Error::Invalid(text),
                 ErrorKind::State => Error::State(text),

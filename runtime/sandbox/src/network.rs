@@ -58,6 +58,17 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) struct Pending(Option<JoinHandle<Result<Option<Prepared>, Error>>>);
 
+impl Pending {
+    /// Waits until nothing is made any more: only then what was made can be undone.
+    pub(crate) async fn over(self) {
+        if let Some(work) = self.0
+            && let Err(error) = work.await
+        {
+            log::warn!("preparing the pod's network: {error}");
+        }
+    }
+}
+
 /// Begins to prepare the network namespace at `path` for a machine with so many CPUs; without one
 /// the guest has only its loopback.
 pub(crate) fn begin(path: Option<&Path>, state: &StateDir, cpus: u32) -> Pending {
@@ -111,10 +122,11 @@ impl Pending {
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is no namespace; otherwise what the host or VMM refused.
-    pub(crate) async fn attach(self, machine: &Machine) -> Result<Option<Attached>, Error> {
-        let Some(work) = self.0 else { return Ok(None) };
-        let prepared = work
-            .await
+    pub(crate) async fn attach(&mut self, machine: &Machine) -> Result<Option<Attached>, Error> {
+        let Some(work) = &mut self.0 else { return Ok(None) };
+        let prepared = work.await;
+        self.0 = None;
+        let prepared = prepared
             .unwrap_or_else(|error| Err(Error::failed("preparing the pod's network", &error)))?;
         let Some(prepared) = prepared else { return Ok(None) };
         let Prepared { network, watch, listeners, parameters, plan, mut ports, queues } = prepared;

@@ -18,9 +18,11 @@ mod delete;
 mod exec;
 mod exit;
 mod heartbeat;
+mod last_word;
 mod pod;
 mod power_off;
 mod signal;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,14 +35,13 @@ use crate::container::{Container, ProcessView};
 use crate::events::{Event, EventKind, Exit};
 use crate::live::Live;
 use crate::network::Joined;
+use crate::process_id::ProcessId;
 use crate::request::{CreateRequest, ExecRequest, Target};
 use crate::storage::Volumes;
 use crate::store::StateDir;
-use crate::usage::Files;
+use crate::usage::Usage;
 use crate::{ContainerId, Error, ExecId, Namespace, SandboxId};
-
-/// A piece of work for the owner.
-type Step = Box<dyn FnOnce(&mut Owner) + Send>;
+use steps::{Step, Steps};
 
 /// Where a caller waits for an answer.
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -54,11 +55,24 @@ struct Booted {
     network: Joined,
 }
 
+/// Where the outcome of a boot is told.
+type Outcome = watch::Receiver<Option<Result<Booted, Error>>>;
+
+/// Waits for a boot that somebody began.
+async fn booted(mut boot: Outcome) -> Result<Booted, Error> {
+    let outcome = boot.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+    outcome.unwrap_or_else(|| Err(Error::Failed("the boot was abandoned".into())))
+}
+
 /// Where the machine is in its life; each state holds what exists in it.
 #[derive(Debug)]
 enum Phase {
     New,
-    Booting(watch::Receiver<Option<Result<Booted, Error>>>),
+    Booting {
+        boot: Outcome,
+        /// Ends the boot when it is dropped.
+        _wanted: oneshot::Sender<()>,
+    },
     Running(Booted),
     /// The pod was killed; the guest flushes what it has to.
     Ending {
@@ -115,30 +129,14 @@ pub(crate) struct Owner {
     score: Option<i32>,
     /// Why the machine is being ended, where that is not its own doing.
     blame: Option<String>,
+    /// Takes a process id for a container.
+    take_id: fn() -> std::io::Result<ProcessId>,
     /// The caller wants no more of it once its last container is gone.
     close_when_empty: bool,
-    /// The guest may hold what is worth more than a quick end: it has had a disk to write to, or
-    /// did not let go of a container.
+    /// The guest may hold what is worth more than a quick end: it did not let go of a container.
     careful: bool,
     closing: bool,
     closed: watch::Sender<bool>,
-}
-
-/// The way to the owner.
-#[derive(Clone)]
-struct Steps(mpsc::UnboundedSender<Step>);
-
-impl std::fmt::Debug for Steps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Steps")
-    }
-}
-
-impl Steps {
-    fn send(&self, step: impl FnOnce(&mut Owner) + Send + 'static) {
-        // The owner outlives all but the end of the process.
-        let _gone = self.0.send(Box::new(step));
-    }
 }
 
 /// Handle of a sandbox; cheap to clone.
@@ -153,7 +151,7 @@ impl Sandbox {
     /// `state`. Events go to `events`; those that find it full are lost.
     pub fn start(identity: Identity, state: StateDir, events: mpsc::Sender<Event>) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Step>();
-        let steps = Steps(sender);
+        let steps = Steps::to(sender);
         let (closed_tx, closed) = watch::channel(false);
         let mut owner = Owner {
             identity,
@@ -166,6 +164,7 @@ impl Sandbox {
             files: Vec::new(),
             score: None,
             blame: None,
+            take_id: ProcessId::new,
             close_when_empty: false,
             careful: false,
             closing: false,
@@ -306,20 +305,20 @@ impl Sandbox {
         self.ask(|owner, reply| owner.update(id, resources, reply)).await
     }
 
-    /// A container's cgroup files; after its end as they were then.
+    /// What a container uses; after its end as it was then.
     ///
     /// # Errors
     /// The guest's reason.
-    pub async fn stats(&self, id: ContainerId) -> Result<Files, Error> {
+    pub async fn stats(&self, id: ContainerId) -> Result<Usage, Error> {
         self.ask(|owner, reply| owner.stats(id, reply)).await
     }
 
-    /// The cgroup files of all containers together.
+    /// What all containers together use.
     ///
     /// # Errors
     /// [`Error::State`] before the machine is up, [`Error::MachineEnded`] after its end, or the
     /// guest's reason.
-    pub async fn pod_stats(&self) -> Result<Files, Error> {
+    pub async fn pod_stats(&self) -> Result<Usage, Error> {
         self.ask(|owner, reply| owner.pod_stats(reply)).await
     }
 
@@ -363,7 +362,7 @@ impl Owner {
             Phase::Running(booted) => Ok(booted.clone()),
             Phase::Ended { reason } => Err(Error::MachineEnded(reason.clone())),
             Phase::Ending { .. } => Err(Error::MachineEnded("the sandbox is being stopped".into())),
-            Phase::New | Phase::Booting(_) => Err(Error::State("the machine is not up".into())),
+            Phase::New | Phase::Booting { .. } => Err(Error::State("the machine is not up".into())),
         }
     }
 
@@ -393,5 +392,7 @@ impl Owner {
     }
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,10 @@ const CRI_O: [&str; 2] = ["pod-linux-resources.crio.io", "io.kubernetes.cri-o.Po
 /// and what the host's kernel keeps for them. See deploy/README.md.
 pub const OVERHEAD_MIB: u64 = 12;
 
+/// Memory in MiB below which no machine with its shim fits, even if it runs nothing: see "Memory"
+/// in docs/performance.md.
+pub const LEAST_MIB: u64 = 64;
+
 /// CPU time that the RuntimeClass's overhead has, in thousandths of a CPU.
 pub const OVERHEAD_MILLI_CPUS: u64 = 1;
 

@@ -30,6 +30,9 @@ use target::Output;
 /// same. Copying goes on even then, until the process is deleted.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// How long the rest of a process's output may take when the process is deleted.
+const LAST_CALL: Duration = Duration::from_secs(10);
+
 /// Longest time that a process's end may be held back by output that does move.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -51,6 +54,8 @@ pub struct Streams {
     /// Outputs that nothing is written to, open as long as their process runs.
     silent: Vec<Sink>,
     flow: watch::Receiver<Flow>,
+    /// Says that the process is being deleted.
+    last_call: watch::Sender<bool>,
 }
 
 /// Whose streams they are, for loggers.
@@ -78,6 +83,7 @@ impl Streams {
             outputs: JoinSet::new(),
             silent: Vec::new(),
             flow,
+            last_call: watch::Sender::new(false),
         }
     }
 
@@ -115,7 +121,8 @@ impl Streams {
             *id = guest.next_stream();
             let stream = guest.stream(*id).await?;
             flow_tx.send_modify(|flow| flow.open += 1);
-            streams.outputs.spawn(copy::output(stream, sink, flow_tx.clone()));
+            let last_call = streams.last_call.subscribe();
+            streams.outputs.spawn(copy::output(stream, sink, flow_tx.clone(), last_call));
         }
         Ok((streams, ids))
     }
@@ -157,6 +164,13 @@ impl Streams {
         *self = with;
     }
 
+    /// The process is being deleted: output that nobody can read any more ends. Returns what tells
+    /// when the rest has been delivered.
+    pub fn last_call(&mut self) -> Drain {
+        self.last_call.send_replace(true);
+        self.drain()
+    }
+
     /// What tells when all output has been delivered.
     pub fn drain(&self) -> Drain {
         Drain(self.flow.clone())
@@ -168,6 +182,13 @@ impl Streams {
 pub struct Drain(watch::Receiver<Flow>);
 
 impl Drain {
+    /// As [`Self::done`] before the process is deleted, which is not held back for long.
+    pub async fn last(self) {
+        if tokio::time::timeout(LAST_CALL, self.done()).await.is_err() {
+            log::warn!("a process is deleted before all its output was read");
+        }
+    }
+
     /// Returns when all output was written, has not moved for ten seconds, or has no end.
     pub async fn done(mut self) {
         let (since, first) = (Instant::now(), self.0.borrow().bytes);

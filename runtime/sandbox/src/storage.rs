@@ -32,6 +32,9 @@ use disk::Disk;
 use later_mounts::Follower;
 use pod_volumes::Place;
 
+/// The part of a path that all of kubelet's `emptyDir` volumes have.
+const EMPTY_DIR: &str = "/kubernetes.io~empty-dir/";
+
 /// Whose storage it is, and where it goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site<'a> {
@@ -119,6 +122,11 @@ impl Rootfs {
     }
 }
 
+/// Whether a path is that of one of kubelet's `emptyDir` volumes, or below it (pure).
+fn is_empty_dir(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.contains(EMPTY_DIR))
+}
+
 fn mount_all(
     mounts: &[Mount],
     root: &Path,
@@ -138,4 +146,9 @@ fn mount_all(
         share.attach_inside(tree, root, &mount.target).map_err(failed)?;
     }
     Ok(())
+}
+/// Gives a guest a disk for good.
+#[cfg(test)]
+pub(crate) async fn attach_disk(file: std::fs::File, read_only: bool, live: &Live) {
+    Disk::attach(file, read_only, &GuestMount::default(), live).await.unwrap();
 }

@@ -16,6 +16,7 @@ pub(crate) fn code(error: &Error) -> Code {
         // No call to it will ever succeed again.
         Error::MachineEnded(_) => Code::NOT_FOUND,
         Error::Deadline(_) => Code::DEADLINE_EXCEEDED,
+        Error::Disconnected(_) | Error::Unavailable(_) => Code::UNAVAILABLE,
         Error::Unimplemented(_) => Code::UNIMPLEMENTED,
         Error::Failed(_) => Code::INTERNAL,
     }
@@ -44,6 +45,8 @@ mod tests {
             Error::State("s".into()),
             Error::Invalid("i".into()),
             Error::Deadline("d".into()),
+            Error::Disconnected("c".into()),
+            Error::Unavailable("v".into()),
             Error::Failed("f".into()),
             Error::Unimplemented("u"),
         ];

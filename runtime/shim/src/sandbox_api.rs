@@ -209,8 +209,8 @@ impl SandboxRpc for SandboxService {
         request: SandboxMetricsRequest,
     ) -> RpcResult<SandboxMetricsResponse> {
         self.view(&request.sandbox_id).await?;
-        let files = self.sandbox.pod_stats().await.map_err(status)?;
-        let metrics = metrics::metrics(&files);
+        let usage = self.sandbox.pod_stats().await.map_err(status)?;
+        let metrics = metrics::metrics(&usage);
         let any = convert::any("io.containerd.cgroups.v2.Metrics", &metrics).map_err(status)?;
         let mut response = SandboxMetricsResponse::default();
         let metric = response.metrics.mut_or_insert_default();

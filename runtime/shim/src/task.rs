@@ -151,8 +151,8 @@ impl Task for TaskService {
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> RpcResult<StatsResponse> {
-        let files = self.sandbox.stats(container(&request.id)?).await.map_err(status)?;
-        let metrics = metrics::metrics(&files);
+        let usage = self.sandbox.stats(container(&request.id)?).await.map_err(status)?;
+        let metrics = metrics::metrics(&usage);
         let any = convert::any("io.containerd.cgroups.v2.Metrics", &metrics).map_err(status)?;
         Ok(StatsResponse { stats: MessageField::some(any), ..StatsResponse::default() })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::patience::Patience;
 use crate::{Error, socket};
 
 /// How long the guest may take to accept.
@@ -16,11 +17,19 @@ const ACCEPT: Duration = Duration::from_secs(10);
 const MAX_GREETING: usize = 32;
 
 /// Connects to a vsock port of the guest.
-pub(super) async fn dial(vsock: &Path, port: u32) -> Result<UnixStream, Error> {
+pub(super) async fn dial(
+    vsock: &Path,
+    port: u32,
+    patience: &Patience,
+) -> Result<UnixStream, Error> {
     let doing = format!("connecting to port {port} of the guest");
-    match tokio::time::timeout(ACCEPT, greet(vsock, port)).await {
-        Ok(connected) => connected.map_err(|error| Error::failed(&doing, &error)),
-        Err(_) => Err(Error::Deadline(format!("{doing}: no answer"))),
+    let spent = patience.limit(ACCEPT, greet(vsock, port)).await;
+    let late = spent.in_words();
+    match spent.outcome {
+        Some(connected) => {
+            connected.map_err(|error| Error::Unavailable(format!("{doing}: {error}")))
+        }
+        None => Err(Error::Unavailable(format!("{doing}: no answer for {late}"))),
     }
 }
 
@@ -66,7 +75,7 @@ mod tests {
             assert_eq!(&line, b"CONNECT 1025\n");
             stream.write_all(answer).await.unwrap();
         });
-        let dialled = dial(&path, 1025).await;
+        let dialled = dial(&path, 1025, &Patience::with(Vec::new())).await;
         server.await.unwrap();
         dialled
     }

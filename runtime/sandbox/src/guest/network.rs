@@ -7,8 +7,9 @@ use agent_api::network::ApplyRequest;
 use agent_api::network_ttrpc::NetworkClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use ttrpc::context::Context;
 
-use super::{Guest, WORK, dial::dial, explain, within};
+use super::{Guest, WORK, dial::dial};
 use crate::Error;
 
 /// How long the guest may take to reach its own loopback.
@@ -20,8 +21,9 @@ impl Guest {
     /// # Errors
     /// What the agent answered.
     pub async fn apply_network(&self, request: &ApplyRequest) -> Result<(), Error> {
-        let answer = NetworkClient::new(self.client.clone()).apply(within(WORK), request).await;
-        answer.map(drop).map_err(|error| explain("configuring the guest's network", error))
+        let client = NetworkClient::new(self.client.clone());
+        let call = client.apply(Context::default(), request);
+        self.call(WORK, "configuring the guest's network", call).await.map(drop)
     }
 
     /// Connects to a TCP port of the guest's loopback, by IPv4 or IPv6 first.
@@ -29,7 +31,7 @@ impl Guest {
     /// # Errors
     /// [`Error::Failed`] with the guest's reason, mostly that nobody listens there.
     pub async fn forward(&self, port: u16, v6_first: bool) -> Result<UnixStream, Error> {
-        let mut stream = dial(&self.vsock, agent_api::FORWARD_PORT).await?;
+        let mut stream = dial(&self.vsock, agent_api::FORWARD_PORT, &self.patience).await?;
         let [low, high] = port.to_le_bytes();
         let request = [low, high, if v6_first { 6 } else { 4 }, 0];
         let answer = async {
@@ -38,11 +40,11 @@ impl Guest {
         };
         let failed =
             |error| Error::failed(&format!("connecting to port {port} of the pod"), &error);
-        match tokio::time::timeout(CONNECT, answer).await {
-            Ok(Ok(0)) => Ok(stream),
-            Ok(Ok(errno)) => Err(failed(io::Error::from_raw_os_error(errno.into()))),
-            Ok(Err(error)) => Err(failed(error)),
-            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        match self.patience.limit(CONNECT, answer).await.outcome {
+            Some(Ok(0)) => Ok(stream),
+            Some(Ok(errno)) => Err(failed(io::Error::from_raw_os_error(errno.into()))),
+            Some(Err(error)) => Err(failed(error)),
+            None => Err(failed(io::ErrorKind::TimedOut.into())),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use agent_api::storage;
 use agent_api::storage_ttrpc::StorageClient;
+use ttrpc::context::Context;
 use vmm_api::Window;
 
-use super::{Guest, WORK, explain, within};
+use super::{Guest, WORK};
 use crate::Error;
 
 /// A filesystem to mount in the guest.
@@ -54,8 +55,9 @@ impl Guest {
             directories: directories(mount),
             ..Default::default()
         };
-        let answer = StorageClient::new(self.client.clone()).attach(within(WORK), &request).await;
-        let disk = answer.map_err(|error| explain("attaching a disk in the guest", error))?;
+        let client = StorageClient::new(self.client.clone());
+        let call = client.attach(Context::default(), &request);
+        let disk = self.call(WORK, "attaching a disk in the guest", call).await?;
         Ok(GuestDisk { node: disk.device, numbers: (disk.major, disk.minor) })
     }
 
@@ -69,8 +71,9 @@ impl Guest {
             mount_point: mount_point.to_owned(),
             ..Default::default()
         };
-        let answer = StorageClient::new(self.client.clone()).detach(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("detaching a disk in the guest", error))
+        let client = StorageClient::new(self.client.clone());
+        let call = client.detach(Context::default(), &request);
+        self.call(WORK, "detaching a disk in the guest", call).await.map(drop)
     }
 
     /// Mounts a filesystem without a disk; one that is mounted there already stays.
@@ -85,8 +88,9 @@ impl Guest {
             directories: directories(mount),
             ..Default::default()
         };
-        let answer = StorageClient::new(self.client.clone()).mount(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("mounting in the guest", error))
+        let client = StorageClient::new(self.client.clone());
+        let call = client.mount(Context::default(), &request);
+        self.call(WORK, "mounting in the guest", call).await.map(drop)
     }
 
     /// Unmounts what [`Self::mount`] made.
@@ -96,8 +100,9 @@ impl Guest {
     pub async fn unmount(&self, mount_point: &str) -> Result<(), Error> {
         let mount_point = mount_point.to_owned();
         let request = storage::UnmountRequest { mount_point, ..Default::default() };
-        let answer = StorageClient::new(self.client.clone()).unmount(within(WORK), &request).await;
-        answer.map(drop).map_err(|error| explain("unmounting in the guest", error))
+        let client = StorageClient::new(self.client.clone());
+        let call = client.unmount(Context::default(), &request);
+        self.call(WORK, "unmounting in the guest", call).await.map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -16,6 +17,7 @@ use vmm_api::{
 use super::{End, Life, Order};
 use crate::console::Console;
 use crate::spawn::{self, Watched};
+use crate::text::guest_text;
 
 /// How long a VMM may take to end its machine once it was asked to. A worker that is stuck in
 /// the host's storage can keep it from ever doing so.
@@ -39,7 +41,7 @@ impl AsFd for Socket {
 }
 
 /// The control socket as a tokio resource.
-pub(super) struct Control(AsyncFd<Socket>);
+pub(crate) struct Control(AsyncFd<Socket>);
 
 impl Control {
     pub(super) fn new(channel: Channel) -> std::io::Result<Self> {
@@ -80,6 +82,8 @@ pub(super) struct Driver {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) life: watch::Sender<Life>,
     pub(super) console: Console,
+    /// Whether this process has told the machine to end.
+    pub(super) told: Arc<AtomicBool>,
 }
 
 impl Driver {
@@ -90,13 +94,15 @@ impl Driver {
         // The closed socket ends a VMM that still lives.
         drop(self.control);
         let mut exit = tokio::time::timeout(LAST_BREATH, self.process.wait()).await;
-        if exit.is_err() {
+        let silent = exit.is_err();
+        if silent {
             self.process.kill();
             exit = tokio::time::timeout(LAST_BREATH, self.process.wait()).await;
         }
         let undying = exit.is_err();
         self.console.complete().await;
-        let exit = match exit {
+        let by_us = silent || self.told.load(Ordering::Relaxed);
+        let ended = match &exit {
             Ok(Ok(exit)) => format!("its process {exit}"),
             Ok(Err(error)) => format!("its process can't be waited for: {error}"),
             Err(_) => format!(
@@ -105,14 +111,14 @@ impl Driver {
                 self.process.pid()
             ),
         };
-        let end = match said {
-            Some(end) if !undying => End { reason: story(&end, None, &self.console), end },
-            said => {
-                let end = said.unwrap_or(MachineEnd::Killed);
-                End { reason: story(&end, Some(&exit), &self.console), end }
-            }
+        let exit = exit.ok().and_then(Result::ok);
+        let (end, shown) = match said {
+            Some(end) if !undying => (end, None),
+            said => (said.unwrap_or(MachineEnd::Killed), Some(ended.as_str())),
         };
-        log::info!("machine over: {}; {exit}", end.reason);
+        let reason = story(&end, shown, &self.console);
+        log::info!("machine over: {reason}; {ended}");
+        let end = End { end, reason, by_us, exit };
         self.life.send_modify(|life| life.end = Some(end));
         if undying && let Ok(exit) = self.process.wait().await {
             log::info!("the VMM that did not end {exit}");
@@ -212,7 +218,8 @@ async fn passed(moment: Option<Instant>) {
 }
 
 fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
-    let mut text = end.to_string();
+    // A VMM that its guest has taken over words its end as it likes.
+    let mut text = guest_text(&end.to_string());
     if let Some(exit) = exit {
         text = format!("{text} ({exit})");
     }
@@ -252,7 +259,8 @@ mod tests {
         let (life, told) = watch::channel(Life::default());
         let control = Control::new(ours).unwrap();
         let process = Arc::new(Watched::new(child).unwrap());
-        let driver = Driver { control, process, orders, life, console };
+        let by_us = Arc::default();
+        let driver = Driver { control, process, orders, life, console, told: by_us };
         Deaf { asking, told, theirs, pid, driver: tokio::spawn(driver.run()), _dir: dir }
     }
 

@@ -12,13 +12,14 @@ const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);
 /// Refuses a root image that is no EROFS: the guest would panic over it, with a worse message.
 ///
 /// # Errors
-/// [`Error::Invalid`] with its name.
+/// [`Error::Unavailable`] with its name.
 pub(super) fn check_erofs(image: &File, path: &Path) -> Result<(), Error> {
     let mut magic = [0; 4];
     let read = image.read_exact_at(&mut magic, EROFS_MAGIC.0);
     if read.is_err() || magic != EROFS_MAGIC.1 {
         let path = path.display();
-        return Err(Error::Invalid(format!("the guest root image {path} is not an EROFS image")));
+        let text = format!("the guest root image {path} is not an EROFS image");
+        return Err(Error::Unavailable(text));
     }
     Ok(())
 }

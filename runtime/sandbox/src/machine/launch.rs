@@ -6,15 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
-use vmm_api::{
-    BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Reply, Request,
-};
+use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig};
 
-use super::control::{Control, Driver};
+use super::Machine;
 use super::image::check_erofs;
 use super::memory::guest_memory;
-use super::{Life, Machine, unexpected};
 use crate::cgroup::{self, Cgroup};
 use crate::console::Console;
 use crate::journal::Entry;
@@ -55,31 +51,29 @@ impl Slots {
     }
 }
 
-/// Starts a VMM and boots its machine; returns once its first vCPU runs.
+/// What a machine boots from, as its VMM is told.
+#[derive(Debug)]
+pub struct Boot {
+    pub(super) config: BootConfig,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+/// Starts a VMM, whose machine is to be booted by [`Machine::boot`].
 ///
 /// # Errors
-/// [`Error::Invalid`] for a kernel, image or binary that can't be used, by name;
+/// [`Error::Unavailable`] for a kernel, image or binary that is not there, by name;
 /// [`Error::Failed`] for what the host refuses. Nothing is left running then.
-pub async fn launch(launch: Launch<'_>) -> Result<Machine, Error> {
+pub fn launch(launch: Launch<'_>) -> Result<(Machine, Boot), Error> {
     let (console, output) = Console::start(&launch.state.console())
         .map_err(|error| Error::failed("opening the console log", &error))?;
     let mut slots = Slots::default();
-    let boot = describe(&launch, &mut slots, &output)?;
+    let config = describe(&launch, &mut slots, &output)?;
     let (ours, theirs) =
         Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
-    let control = Control::new(ours).map_err(|e| Error::failed("making the control socket", &e))?;
+    let channel = Machine::channel(ours)?;
     let process = Arc::new(start(&launch, theirs.into(), output)?);
-    let (orders, orders_rx) = mpsc::channel(16);
-    let (life_tx, life) = watch::channel(Life::default());
-    let pid = process.pid();
-    let (shape, shown) = (launch.shape.clone(), console.clone());
-    let machine = Machine { pid, shape, orders, life, console: shown, process: process.clone() };
-    let driver = Driver { control, process, orders: orders_rx, life: life_tx, console };
-    tokio::spawn(driver.run());
-    match machine.request(Request::Boot(boot), slots.0).await? {
-        Reply::Done => Ok(machine),
-        other => Err(unexpected("booting the machine", other)),
-    }
+    let machine = Machine::of(process, channel, launch.shape.clone(), console);
+    Ok((machine, Boot { config, fds: slots.0 }))
 }
 
 fn describe(
@@ -121,7 +115,7 @@ fn describe(
 
 fn open(what: &str, path: &Path) -> Result<File, Error> {
     File::open(path)
-        .map_err(|error| Error::Invalid(format!("opening the {what} {}: {error}", path.display())))
+        .map_err(|e| Error::Unavailable(format!("opening the {what} {}: {e}", path.display())))
 }
 
 fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watched, Error> {

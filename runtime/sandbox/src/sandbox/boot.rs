@@ -1,5 +1,6 @@
 //! Booting the machine: everything from a pod's description to a guest that serves.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -7,15 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use vmm_api::MachineConfig;
 
-use super::{Booted, Owner, Phase, heartbeat};
+use super::{Booted, Outcome, Owner, Phase, heartbeat, last_word};
 use crate::cgroup::Cgroup;
 use crate::guest::Guest;
 use crate::live::Live;
-use crate::machine::{self, Launch};
+use crate::machine::{self, Boot, Launch, Machine};
 use crate::mounts::Share;
-use crate::network::Joined;
+use crate::network::{Joined, Pending};
 use crate::sizing::{self, Limits};
 use crate::store::StateDir;
 use crate::{Config, Error, Pod, cgroup, network};
@@ -23,25 +25,14 @@ use crate::{Config, Error, Pod, cgroup, network};
 /// Longest hostname in bytes (`HOST_NAME_MAX`, sethostname(2)).
 const MAX_HOSTNAME: usize = 64;
 
-/// Waits for a boot that somebody began.
-pub(super) async fn booted(
-    mut boot: watch::Receiver<Option<Result<Booted, Error>>>,
-) -> Result<Booted, Error> {
-    let outcome = boot.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-    outcome.unwrap_or_else(|| Err(Error::Failed("the boot was abandoned".into())))
-}
-
 impl Owner {
     /// The machine's boot, begun now for `pod` if nobody did before.
     ///
     /// # Errors
     /// When the machine is over, or its configuration can't be used.
-    pub(super) fn boot(
-        &mut self,
-        pod: Pod,
-    ) -> Result<watch::Receiver<Option<Result<Booted, Error>>>, Error> {
+    pub(super) fn boot(&mut self, pod: Pod) -> Result<Outcome, Error> {
         match &self.phase {
-            Phase::Booting(boot) => return Ok(boot.clone()),
+            Phase::Booting { boot, .. } => return Ok(boot.clone()),
             Phase::Running(booted) => {
                 return Ok(watch::channel(Some(Ok(booted.clone()))).1);
             }
@@ -50,32 +41,47 @@ impl Owner {
         }
         let config = Config::load()?;
         let shape = sizing::machine(&config, limits(&pod, &config), sizing::Host::read()?)?;
-        self.cgroup = pod.cgroup.as_deref().map(Cgroup::new).transpose()?.flatten();
-        let (sender, boot) = watch::channel(None);
-        self.phase = Phase::Booting(boot.clone());
-        let (state, cgroup) = (self.state.clone(), self.cgroup.clone());
+        let mut cgroup = pod.cgroup.as_deref().map(Cgroup::new).transpose()?.flatten();
+        if let Some(cgroup) = &mut cgroup {
+            let needs = u64::from(shape.memory().get()) + sizing::OVERHEAD_MIB;
+            cgroup.make_room(needs, sizing::LEAST_MIB)?;
+        }
+        self.cgroup.clone_from(&cgroup);
+        let state = self.state.clone();
         let name = self.identity.id.clone();
         let patience = config.guest_timeout;
-        let work = async move {
-            let oom_score_adj = pod.oom_score_adj.unwrap_or(0);
-            let cgroup = cgroup.as_ref();
-            let outcome = match make_share(&state) {
-                Ok(share) => {
-                    let (config, state) = (&config, &state);
-                    let launch = Launch { config, shape, state, share, cgroup, oom_score_adj };
-                    bring_up(launch, &pod, name.as_str()).await
-                }
-                Err(error) => Err(error),
+        let work = async move |unwanted: oneshot::Receiver<()>| {
+            let mut network = network::begin(pod.network.as_deref(), &state, shape.vcpus().into());
+            let launch = Start { config: &config, shape, state: &state, cgroup: cgroup.as_ref() };
+            let outcome = tokio::select! {
+                outcome = bring_up(launch, &pod, name.as_str(), &mut network) => outcome,
+                _ = unwanted => Err(Error::Unavailable("the sandbox is shutting down".into())),
             };
-            if outcome.is_err()
-                && let Err(error) = state.destroy_machine()
-            {
-                log::warn!("cleaning up after a failed boot: {error}");
+            if outcome.is_err() {
+                network.over().await;
+                undo(&state, cgroup);
             }
             outcome
         };
-        self.run(work, move |owner, outcome| owner.boot_done(outcome, &sender, patience));
-        Ok(boot)
+        Ok(self.begin_boot(work, patience))
+    }
+
+    /// Boots by `work`, which gives up, with all undone, when what it is given ends.
+    pub(super) fn begin_boot<W>(
+        &mut self,
+        work: impl FnOnce(oneshot::Receiver<()>) -> W,
+        patience: Duration,
+    ) -> Outcome
+    where
+        W: Future<Output = Result<Booted, Error>> + Send + 'static,
+    {
+        let (sender, boot) = watch::channel(None);
+        let (wanted, unwanted) = oneshot::channel();
+        self.phase = Phase::Booting { boot: boot.clone(), _wanted: wanted };
+        self.run(work(unwanted), move |owner, outcome| {
+            owner.boot_done(outcome, &sender, patience);
+        });
+        boot
     }
 
     fn boot_done(
@@ -85,6 +91,8 @@ impl Owner {
         patience: Duration,
     ) {
         match &outcome {
+            // The sandbox's end waits for the machine, to end it.
+            Ok(_) if self.closing => {}
             Ok(booted) => {
                 self.phase = Phase::Running(booted.clone());
                 let machine = booted.live.machine.clone();
@@ -98,7 +106,9 @@ impl Owner {
             // All is undone: a later create may try again, and shutdown finds nothing to end.
             Err(error) => {
                 log::error!("boot failed: {error}");
-                self.phase = Phase::New;
+                if !self.closing {
+                    self.phase = Phase::New;
+                }
             }
         }
         waiting.send_replace(Some(outcome));
@@ -120,29 +130,98 @@ fn make_share(state: &StateDir) -> Result<Arc<Share>, Error> {
     Ok(Arc::new(made.map_err(failed)?))
 }
 
-async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, Error> {
+/// Takes back what a boot that failed has made.
+fn undo(state: &StateDir, cgroup: Option<Cgroup>) {
+    if let Err(error) = state.destroy_machine() {
+        log::warn!("cleaning up after a failed boot: {error}");
+    }
+    // This process goes back to where it came from: the next boot remembers that place as its home.
+    if let Some(Err(error)) = cgroup.map(|cgroup| cgroup.dissolve()) {
+        log::warn!("cleaning up after a failed boot: leaving the pod's cgroup: {error}");
+    }
+}
+
+/// What a boot starts from.
+struct Start<'a> {
+    config: &'a Config,
+    shape: MachineConfig,
+    state: &'a StateDir,
+    cgroup: Option<&'a Cgroup>,
+}
+
+async fn bring_up(
+    start: Start<'_>,
+    pod: &Pod,
+    name: &str,
+    network: &mut Pending,
+) -> Result<Booted, Error> {
+    let Start { config, shape, state, cgroup } = start;
     let hostname = hostname(pod, name)?;
-    let state: StateDir = launch.state.clone();
-    let limit = launch.config.boot_timeout;
-    let vcpus = launch.shape.vcpus().into();
-    let share = Arc::clone(&launch.share);
+    let share = make_share(state)?;
+    let limit = config.boot_timeout;
+    let vcpus = shape.vcpus().into();
     state.step("boot");
-    let network = network::begin(pod.network.as_deref(), &state, vcpus);
-    let machine = Arc::new(machine::launch(launch).await?);
-    share.seal().map_err(|error| Error::failed("leaving the host's mounts", &error))?;
+    let oom_score_adj = pod.oom_score_adj.unwrap_or(0);
+    let launch = Launch { config, shape, state, share: Arc::clone(&share), cgroup, oom_score_adj };
+    let (machine, boot) = machine::launch(launch)?;
+    let configuration = configuration(hostname, vcpus)?;
+    let to_do =
+        ToDo { boot: Some(boot), limit, state, sysctls: pod.sysctls.clone(), configuration };
+    reach(Arc::new(machine), share, to_do, (network, cgroup)).await
+}
+
+/// What there is to do with a machine until it serves.
+pub(super) struct ToDo<'a> {
+    /// What it boots from, if it does not run yet.
+    pub(super) boot: Option<Boot>,
+    /// How long the guest may take until its agent serves.
+    pub(super) limit: Duration,
+    pub(super) state: &'a StateDir,
+    /// Kernel parameters that the pod wants.
+    pub(super) sysctls: BTreeMap<String, String>,
+    pub(super) configuration: ConfigureRequest,
+}
+
+/// Brings a machine to where its guest serves. What fails when the machine ends is told by the
+/// machine's end; it is in `cgroup`.
+pub(super) async fn reach(
+    machine: Arc<Machine>,
+    share: Arc<Share>,
+    to_do: ToDo<'_>,
+    (network, cgroup): (&mut Pending, Option<&Cgroup>),
+) -> Result<Booted, Error> {
+    let error = match settle(&machine, share, to_do, network).await {
+        Ok(booted) => return Ok(booted),
+        Err(error) => error,
+    };
+    match last_word::last_word(&machine, &error).await {
+        Some(end) => Err(Error::machine_over(&last_word::reason(&end, None, cgroup))),
+        None => Err(error),
+    }
+}
+
+async fn settle(
+    machine: &Arc<Machine>,
+    share: Arc<Share>,
+    to_do: ToDo<'_>,
+    network: &mut Pending,
+) -> Result<Booted, Error> {
+    let ToDo { boot, limit, state, mut sysctls, mut configuration } = to_do;
+    if let Some(boot) = boot {
+        machine.boot(boot).await?;
+        share.seal().map_err(|error| Error::failed("leaving the host's mounts", &error))?;
+    }
     let ready = async {
         let took = machine.ready(limit).await?;
         state.step(&format!("ready {}", machine.boot_us().unwrap_or_default()));
         Ok(took)
     };
-    let (took, network) = tokio::try_join!(ready, network.attach(&machine))?;
+    let (took, network) = tokio::try_join!(ready, network.attach(machine))?;
     log::info!("machine {} ready after {took} us", machine.pid());
     if let Err(error) = std::fs::write(state.ready(), format!("{took}\n")) {
         log::warn!("writing {}: {error}", state.ready().display());
     }
-    let guest = Guest::connect(&state.vsock()).await?;
-    let mut configuration = configuration(hostname, vcpus)?;
-    let mut sysctls = pod.sysctls.clone();
+    let guest = Guest::connect(&state.vsock(), machine.patience().clone()).await?;
     // Those of the network name interfaces, which are there only after `connect`.
     let own = match &network {
         Some(_) => network::Own::take(&mut sysctls),
@@ -151,7 +230,7 @@ async fn bring_up(launch: Launch<'_>, pod: &Pod, name: &str) -> Result<Booted, E
     configuration.sysctls.extend(sysctls);
     guest.configure(&configuration).await?;
     state.step("configured");
-    let live = Live { machine, guest, share };
+    let live = Live { machine: Arc::clone(machine), guest, share, writes: Arc::default() };
     let mut joined = Joined::default();
     if let Some(network) = network {
         joined = network.connect(&live, own).await?;

@@ -6,9 +6,10 @@ use vmm_api::MachineConfig;
 use super::{Owner, Reply, answer};
 use crate::container::ProcessState;
 use crate::events::EventKind;
+use crate::live::Live;
 use crate::request::Target;
 use crate::sizing::Limits;
-use crate::usage::Files;
+use crate::usage::Usage;
 use crate::{ContainerId, Error, spec};
 
 impl Owner {
@@ -21,6 +22,7 @@ impl Owner {
             Err(error) => return answer(reply, Err(error)),
         };
         let asked = id.clone();
+        let machine = booted.live.machine.clone();
         let work = async move {
             if pause {
                 booted.live.guest.pause(&asked).await
@@ -28,7 +30,7 @@ impl Owner {
                 booted.live.guest.resume(&asked).await
             }
         };
-        self.run(work, move |owner, outcome| {
+        self.run_with(&machine, work, move |owner, outcome| {
             if outcome.is_ok() {
                 owner.set_paused(&id, pause);
             }
@@ -55,42 +57,66 @@ impl Owner {
     }
 
     pub(super) fn update(&mut self, id: ContainerId, mut resources: Value, reply: Reply<()>) {
-        let accepted = self.container(&id).map(|container| container.is_pod());
-        let booted = match accepted.and_then(|pod| Ok((pod, self.booted()?))) {
-            // The pod's limits are its cgroup's on the host, which its owner sets.
-            Ok((true, _)) => return answer(reply, Ok(())),
-            Ok((false, booted)) => booted,
+        let accepted = self.accept_update(&id, &mut resources);
+        let (live, limit) = match accepted {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return answer(reply, Ok(())),
             Err(error) => return answer(reply, Err(error)),
         };
-        let Value::Object(map) = &mut resources else {
-            return answer(reply, Err(Error::Invalid("resources are not a JSON object".into())));
+        let (guest, asked) = (live.guest, id.clone());
+        let work = async move { guest.update(&asked, &resources).await };
+        self.run_with(&live.machine, work, move |owner, outcome| {
+            if outcome.is_ok()
+                && let Ok(container) = owner.container(&id)
+            {
+                container.memory_limit = limit.or(container.memory_limit);
+            }
+            answer(reply, outcome);
+        });
+    }
+
+    /// Makes `resources` the guest's; where to apply them, and what limit of memory there is then.
+    /// None for the pod itself: its limits are its cgroup's on the host, which its owner sets.
+    fn accept_update(
+        &mut self,
+        id: &ContainerId,
+        resources: &mut Value,
+    ) -> Result<Option<(Live, Option<u64>)>, Error> {
+        let container = self.container(id)?;
+        let (is_pod, current) = (container.is_pod(), container.memory_limit);
+        let live = self.booted()?.live;
+        let Value::Object(map) = &mut *resources else {
+            return Err(Error::Invalid("resources are not a JSON object".into()));
         };
         let mut notes = Vec::new();
         spec::translate_resources(map, &mut notes);
+        // The rules of devices are those of creation, which have the guest's numbers.
+        map.remove("devices");
         notes.iter().for_each(|note| log::info!("container {id}: {note}"));
-        let beyond = beyond(&resources, booted.live.machine.shape());
-        beyond.iter().for_each(|limit| log::warn!("container {id}: {limit}"));
-        let work = async move { booted.live.guest.update(&id, &resources).await };
-        self.run(work, |_, outcome| answer(reply, outcome));
+        if let Some(reason) = beyond(resources, current, live.machine.shape()) {
+            return Err(Error::State(format!("container {id} stays as it is: {reason}")));
+        }
+        Ok(Some((live, memory_limit(Some(resources)))).filter(|_| !is_pod))
     }
 
-    pub(super) fn pod_stats(&self, reply: Reply<Files>) {
+    pub(super) fn pod_stats(&self, reply: Reply<Usage>) {
         let booted = match self.booted() {
             Ok(booted) => booted,
             Err(error) => return answer(reply, Err(error)),
         };
-        let work = async move { booted.live.guest.pod_stats().await };
-        self.run(work, |_, outcome| answer(reply, outcome));
+        let guest = booted.live.guest;
+        let work = async move { guest.pod_stats().await };
+        self.run_with(&booted.live.machine, work, |_, outcome| answer(reply, outcome));
     }
 
-    pub(super) fn stats(&mut self, id: ContainerId, reply: Reply<Files>) {
+    pub(super) fn stats(&mut self, id: ContainerId, reply: Reply<Usage>) {
         let container = match self.container(&id) {
             Ok(container) => container,
             Err(error) => return answer(reply, Err(error)),
         };
         if container.is_pod() {
             // What runs in the pod is told of its containers.
-            return answer(reply, Ok(Files::default()));
+            return answer(reply, Ok(Usage::default()));
         }
         let target = Target { container: id.clone(), exec: None };
         let stopped = container.init.may_signal(&target).is_err();
@@ -100,30 +126,50 @@ impl Owner {
             (true, last, _) => answer(reply, Ok(last.unwrap_or_default())),
             (false, _, Err(error)) => answer(reply, Err(error)),
             (false, _, Ok(booted)) => {
-                let work = async move { booted.live.guest.stats(&id).await };
-                self.run(work, |_, outcome| answer(reply, outcome));
+                let guest = booted.live.guest;
+                let work = async move { guest.stats(&id).await };
+                self.run_with(&booted.live.machine, work, |_, outcome| answer(reply, outcome));
             }
         }
     }
 }
 
-/// What of new limits has no effect because the machine, whose size does not change, is smaller.
-fn beyond(resources: &Value, machine: &MachineConfig) -> Vec<String> {
+/// Why limits can't be what they shall become in a machine whose size does not change, if they
+/// can't: one would be larger than the machine, or give back memory that a machine keeps. `current`
+/// is the limit of memory so far, in bytes.
+fn beyond(resources: &Value, current: Option<u64>, machine: &MachineConfig) -> Option<String> {
+    const WAY_OUT: &str = "make the pod anew with these limits";
     let limits = Limits::from_spec(&json!({ "linux": { "resources": resources } }));
-    let mut beyond = Vec::new();
     let memory = machine.memory();
     if let Some(bytes) = limits.memory_bytes.filter(|&bytes| bytes > memory.bytes()) {
         let (limit, memory) = (bytes >> 20, memory.get());
-        beyond.push(format!("a limit of {limit} MiB in a machine that stays at {memory} MiB"));
+        return Some(format!(
+            "a memory limit of {limit} MiB is more than the pod's machine has, which stays at \
+             {memory} MiB; {WAY_OUT}"
+        ));
+    }
+    if let Some((bytes, current)) = limits.memory_bytes.zip(current).filter(|(new, old)| new < old)
+    {
+        let (limit, current) = (bytes >> 20, current >> 20);
+        return Some(format!(
+            "a memory limit of {limit} MiB is less than the {current} MiB that it has, and a machine \
+             gives no memory back to its host; {WAY_OUT}"
+        ));
     }
     let vcpus = machine.vcpus().get();
     let period = limits.cpu_period_us.unwrap_or(100_000);
     let most = period.saturating_mul(vcpus.into());
-    if let Some(quota) = limits.cpu_quota_us.filter(|&quota| quota > most) {
-        let limit = quota.div_ceil(period);
-        beyond.push(format!("a limit of {limit} CPUs in a machine that stays at {vcpus}"));
-    }
-    beyond
+    let quota = limits.cpu_quota_us.filter(|&quota| quota > most)?;
+    let limit = quota.div_ceil(period);
+    Some(format!(
+        "a limit of {limit} CPUs is more than the pod's machine has, which stays at {vcpus}; \
+         {WAY_OUT}"
+    ))
+}
+
+/// The limit of memory in OCI resources, in bytes.
+pub(super) fn memory_limit(resources: Option<&Value>) -> Option<u64> {
+    Limits::from_spec(&json!({ "linux": { "resources": resources } })).memory_bytes
 }
 
 #[cfg(test)]
@@ -143,12 +189,15 @@ mod tests {
         let machine = MachineConfig::try_from(raw).unwrap();
         let update = |mib: u64, quota: i64| {
             let cpu = json!({"quota": quota, "period": 50_000});
-            beyond(&json!({"memory": {"limit": mib << 20}, "cpu": cpu}), &machine)
+            beyond(&json!({"memory": {"limit": mib << 20}, "cpu": cpu}), Some(64 << 20), &machine)
         };
-        assert!(update(256, 100_000).is_empty());
-        assert!(update(64, -1).is_empty());
-        let named = update(1024, 150_000);
-        assert!(named[0].contains("1024 MiB") && named[0].contains("256 MiB"), "{named:?}");
-        assert!(named[1].contains("3 CPUs") && named[1].contains("stays at 2"), "{named:?}");
+        assert_eq!(update(256, 100_000), None);
+        assert_eq!(update(64, -1), None);
+        let named = update(1024, -1).unwrap();
+        assert!(named.contains("1024 MiB") && named.contains("256 MiB"), "{named}");
+        let named = update(64, 150_000).unwrap();
+        assert!(named.contains("3 CPUs") && named.contains("stays at 2"), "{named}");
+        let named = update(32, -1).unwrap();
+        assert!(named.contains("32 MiB") && named.contains("64 MiB"), "{named}");
     }
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
 
+use super::control;
 use super::delete::take_from_guest;
-use super::{Booted, Owner, Reply, Slot, answer, boot};
+use super::{Booted, Outcome, Owner, Reply, Slot, answer};
 use crate::container::{Container, Role};
 use crate::events::EventKind;
 use crate::hooks::{Hooks, Moment};
@@ -32,6 +32,7 @@ struct Work {
     owner: stdio::Owner,
     hooks: Option<Hooks>,
     shares_memory: bool,
+    memory_limit: Option<u64>,
 }
 
 struct Made {
@@ -39,6 +40,7 @@ struct Made {
     rootfs: Rootfs,
     hooks: Option<Hooks>,
     streams: Streams,
+    memory_limit: Option<u64>,
 }
 
 impl Owner {
@@ -59,14 +61,14 @@ impl Owner {
             Ok((work, boot)) => {
                 self.containers.insert(id, Slot::Reserved);
                 let request = work.request.clone();
-                let work = async move {
-                    let booted = boot::booted(boot).await?;
-                    make(work, booted).await
-                };
-                self.run(work, move |owner, outcome| {
-                    owner.protect(score);
-                    owner.created(request, outcome, reply);
-                });
+                self.run_booted(
+                    boot,
+                    |booted| make(work, booted),
+                    move |owner, outcome| {
+                        owner.protect(score);
+                        owner.created(request, outcome, reply);
+                    },
+                );
             }
         }
     }
@@ -87,36 +89,46 @@ impl Owner {
         request: CreateRequest,
         mut host_spec: Value,
         pod: Pod,
-    ) -> Result<(Work, Boot), Error> {
+    ) -> Result<(Work, Outcome), Error> {
         let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
         let hooks = Hooks::from_spec(&host_spec, request.id.as_str(), &request.bundle)?;
         let shares_memory = storage::is_shared(&host_spec);
+        let memory_limit = control::memory_limit(host_spec.pointer("/linux/resources"));
         for note in namespaces::translate(&mut host_spec, |pid| self.holder(pid)) {
             log::info!("container {}: {note}", request.id);
         }
         pod::add_files(&mut host_spec, &self.files);
         let boot = self.boot(pod)?;
-        self.careful |= plan.is_written_by_guest();
         let owner = self.stdio_owner(&request.id);
         let state = self.state.clone();
-        let work = Work { request, host_spec, plan, state, owner, hooks, shares_memory };
+        let work =
+            Work { request, host_spec, plan, state, owner, hooks, shares_memory, memory_limit };
         Ok((work, boot))
     }
 
     fn created(&mut self, request: CreateRequest, outcome: Result<Made, Error>, reply: Reply<u32>) {
         let id = request.id.clone();
         let hooks = outcome.as_ref().ok().and_then(|made| made.hooks.clone());
-        let made = outcome.and_then(|made| self.still_up(made));
-        let marked = made.and_then(|made| Ok((self.mark(made.booted.live.machine.pid())?, made)));
-        let ((pid, mark), made) = match marked {
-            Ok((_, made)) if reply.is_closed() => return self.unwanted(id, made),
-            Ok(marked) => marked,
+        let made = match outcome.and_then(|made| self.still_up(made)) {
+            Ok(made) if reply.is_closed() => {
+                log::warn!("whoever asked for container {id} has gone: it is removed");
+                return self.unmake(id, made, None);
+            }
+            Ok(made) => made,
             Err(error) => return self.not_created(id, error, hooks, reply),
+        };
+        let (pid, mark) = match self.mark(made.booted.live.machine.pid()) {
+            Ok(marked) => marked,
+            Err(error) => {
+                log::error!("creating container {id}: {error}");
+                return self.unmake(id, made, Some((reply, error)));
+            }
         };
         let mut container = Container::new(Role::Guest, &request, pid, made.streams);
         container.mark = mark;
         container.rootfs = Some(made.rootfs);
         container.hooks = made.hooks;
+        container.memory_limit = made.memory_limit;
         self.present(request, container, reply);
         self.watch_oom(&id, &made.booted.live.guest);
         self.watch_exit(Target { container: id, exec: None }, &made.booted.live.guest);
@@ -146,9 +158,7 @@ impl Owner {
     pub(super) fn still_up<T>(&self, made: T) -> Result<T, Error> {
         match self.booted() {
             Ok(_) => Ok(made),
-            Err(Error::MachineEnded(reason)) => {
-                Err(Error::Failed(format!("the machine ended: {reason}")))
-            }
+            Err(Error::MachineEnded(reason)) => Err(Error::machine_over(&reason)),
             Err(error) => Err(error),
         }
     }
@@ -160,7 +170,7 @@ impl Owner {
             return Ok((machine, None));
         }
         let mark =
-            ProcessId::new().map_err(|error| Error::failed("taking a process id", &error))?;
+            (self.take_id)().map_err(|error| Error::failed("taking a process id", &error))?;
         Ok((mark.id(), Some(mark)))
     }
 
@@ -178,13 +188,12 @@ impl Owner {
         answer(reply, Ok(pid));
     }
 
-    /// Removes a container that nobody waits for any more: whoever asked for it has gone and will
-    /// not know that it exists.
-    fn unwanted(&mut self, id: ContainerId, made: Made) {
-        log::warn!("whoever asked for container {id} has gone: it is removed");
+    /// Removes a container that was made for nothing, before whoever asked for it is told why.
+    /// Nobody to be told: they have gone, and will not know that it exists.
+    fn unmake(&mut self, id: ContainerId, made: Made, told: Option<(Reply<u32>, Error)>) {
         let (state, removed) = (self.state.clone(), id.clone());
         let work = async move {
-            let Made { booted, rootfs, hooks, streams } = made;
+            let Made { booted, rootfs, hooks, streams, .. } = made;
             drop(streams);
             let let_go = take_from_guest(&removed, Some(rootfs), &booted.live).await;
             tell_the_end(hooks).await;
@@ -196,6 +205,9 @@ impl Owner {
                 left.iter().for_each(|left| log::warn!("removing container {id}: {left}"));
             }
             owner.containers.remove(&id);
+            if let Some((reply, error)) = told {
+                answer(reply, Err(error));
+            }
             owner.close_if_done();
         });
     }
@@ -215,11 +227,9 @@ impl Owner {
     }
 }
 
-type Boot = watch::Receiver<Option<Result<Booted, Error>>>;
-
 /// Makes the container in the guest; undoes everything on failure.
 async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
-    let Work { request, host_spec, plan, state, owner, hooks, shares_memory } = work;
+    let Work { request, host_spec, plan, state, owner, hooks, shares_memory, memory_limit } = work;
     let id = request.id;
     let (mut rootfs, mut hooked, mut asked) = (None, false, false);
     let streams = async {
@@ -252,7 +262,7 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     }
     .await;
     match (streams, rootfs) {
-        (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, hooks, streams }),
+        (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, hooks, streams, memory_limit }),
         (Err(error), rootfs) => {
             let left = match rootfs {
                 // What it could not make in time it may still be making.

@@ -21,20 +21,32 @@ impl Owner {
     fn delete_exec(&mut self, target: Target, reply: Reply<(u32, Exit)>) {
         let accepted = self.container(&target.container).and_then(|container| {
             let pid = container.pid;
-            let exit = container.process(&target)?.may_delete(target.name())?;
-            if let Some(exec) = &target.exec {
-                container.execs.remove(exec);
-            }
-            Ok((pid, exit.unwrap_or_else(never_started)))
+            let process = container.process(&target)?;
+            let exit = process.may_delete(target.name())?;
+            Ok(((pid, exit.unwrap_or_else(never_started)), process.streams.last_call()))
         });
-        // The guest forgets on its own time: the caller has all it needs.
-        if accepted.is_ok()
-            && let Ok(booted) = self.booted()
+        let (deleted, output) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        self.run(output.last(), move |owner, ()| {
+            owner.forget_exec(target);
+            answer(reply, Ok(deleted));
+        });
+    }
+
+    /// Forgets an exec that has ended.
+    pub(super) fn forget_exec(&mut self, target: Target) {
+        if let Ok(container) = self.container(&target.container)
+            && let Some(exec) = &target.exec
         {
+            container.execs.remove(exec);
+        }
+        // The guest forgets on its own time: the caller has all it needs.
+        if let Ok(booted) = self.booted() {
             let work = async move { booted.live.guest.delete_process(&target).await };
             self.run(work, |_, outcome| note(outcome));
         }
-        answer(reply, accepted);
     }
 
     fn delete_container(&mut self, id: ContainerId, reply: Reply<(u32, Exit)>) {
@@ -45,9 +57,10 @@ impl Owner {
             }
             container.deleting = true;
             let (rootfs, hooks) = (container.rootfs.take(), container.hooks.take());
-            Ok((exit.unwrap_or_else(never_started), rootfs, hooks))
+            let output = container.init.streams.last_call();
+            Ok((exit.unwrap_or_else(never_started), output, rootfs, hooks))
         });
-        let (exit, rootfs, hooks) = match accepted {
+        let (exit, output, rootfs, hooks) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => return answer(reply, Err(error)),
         };
@@ -56,6 +69,7 @@ impl Owner {
         let booted = booted.filter(|_| rootfs.is_some());
         let (state, asked) = (self.state.clone(), id.clone());
         let work = async move {
+            output.last().await;
             let let_go = match booted {
                 Some(booted) => take_from_guest(&asked, rootfs, &booted.live).await,
                 None => Ok(()),

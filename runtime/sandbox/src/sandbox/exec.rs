@@ -54,6 +54,7 @@ impl Owner {
         let container = self.container(&target.container).ok();
         let hooks = container.and_then(|container| container.hooks.clone());
         let hooks = hooks.filter(|_| target.exec.is_none());
+        let machine = booted.live.machine.clone();
         let work = async move {
             let mut streams = None;
             if let Some((process, stdio)) = start {
@@ -70,7 +71,7 @@ impl Owner {
             }
             Ok(streams)
         };
-        self.run(work, move |owner, outcome| {
+        self.run_with(&machine, work, move |owner, outcome| {
             let outcome = outcome.and_then(|streams| owner.start_streams(&target, streams));
             owner.started(target, outcome, reply);
         });
@@ -151,6 +152,9 @@ impl Owner {
         }
         if unwanted {
             log::warn!("whoever asked for exec {:?} has gone: it is killed", target.name());
+            if let Ok(process) = self.process(&target) {
+                process.unwanted = true;
+            }
         }
         if let Some(signal) = unwanted.then_some(SIGKILL).or(signal) {
             self.send_signal(target.clone(), signal);

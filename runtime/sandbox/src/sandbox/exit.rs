@@ -9,8 +9,8 @@ use crate::container::{Container, ProcessState, SIGKILL};
 use crate::events::{EventKind, Exit};
 use crate::guest::Guest;
 use crate::request::Target;
-use crate::usage::{self, Files};
-use crate::{ContainerId, ExecId, stdio};
+use crate::usage::Usage;
+use crate::{ContainerId, Error, ExecId, stdio};
 
 /// How long the ends of execs may come after that of their container's init.
 const EXECS: Duration = Duration::from_secs(5);
@@ -26,19 +26,19 @@ impl Owner {
         let (guest, asked) = (guest.clone(), target.clone());
         let work = async move { end_of(&asked, &guest, drain, &ended).await };
         self.run(work, move |owner, end| match end {
-            Ok((exit, files)) => owner.exited(&target, exit, files),
-            Err(reason) => owner.guest_lost(&reason),
+            Ok((exit, usage)) => owner.exited(&target, exit, usage),
+            Err(error) => owner.guest_lost(&error.to_string()),
         });
     }
 
     /// Records the end of a process. The second time it does nothing.
-    pub(super) fn exited(&mut self, target: &Target, exit: Exit, files: Option<Files>) {
-        if let Some(files) = &files {
-            self.oom_killed(&target.container, usage::oom_kills(files));
+    pub(super) fn exited(&mut self, target: &Target, exit: Exit, usage: Option<Usage>) {
+        if let Some(usage) = &usage {
+            self.oom_killed(&target.container, usage.memory_events.oom_kill);
         }
         let Ok(container) = self.container(&target.container) else { return };
-        if files.is_some() {
-            container.last_stats = files;
+        if usage.is_some() {
+            container.last_stats = usage;
         }
         let Ok(process) = container.process(target) else { return };
         match &mut process.state {
@@ -93,12 +93,17 @@ impl Owner {
         let pid = container.pid;
         let Ok(process) = container.process(target) else { return };
         let exit = process.stop(exit);
+        let unwanted = process.unwanted;
         if target.exec.is_none() {
             container.init_exit = None;
         }
         let pending = container.init_exit.filter(|_| !execs_run(container));
         let exec = target.exec.clone();
         self.publish(&target.container, EventKind::Exited { exec, pid, exit });
+        if unwanted {
+            log::debug!("exec {:?} is forgotten", target.name());
+            self.forget_exec(target.clone());
+        }
         if let Some(exit) = pending {
             self.tell(&Target { container: target.container.clone(), exec: None }, exit);
         }
@@ -120,25 +125,25 @@ async fn end_of(
     guest: &Guest,
     drain: stdio::Drain,
     ended: &watch::Sender<Option<Exit>>,
-) -> Result<(Exit, Option<Files>), String> {
+) -> Result<(Exit, Option<Usage>), Error> {
     let status = match guest.wait(target).await {
         Ok(status) => status,
-        Err(ttrpc::Error::RpcStatus(status)) => {
-            log::error!("waiting for {:?}: {}", target.name(), status.message());
+        Err(error @ Error::Disconnected(_)) => return Err(error),
+        Err(error) => {
+            log::error!("process {:?}: {error}", target.name());
             UNKNOWN
         }
-        Err(error) => return Err(error.to_string()),
     };
     let exit = Exit { status, at: SystemTime::now() };
     ended.send_replace(Some(exit));
-    let mut files = None;
+    let mut usage = None;
     if target.exec.is_none() {
         // Without a pid namespace of its own the container's other processes live on.
         if let Err(error) = guest.signal(target, SIGKILL, true).await {
             log::debug!("{error}");
         }
-        files = guest.stats(&target.container).await.ok();
+        usage = guest.stats(&target.container).await.ok();
     }
     drain.done().await;
-    Ok((exit, files))
+    Ok((exit, usage))
 }

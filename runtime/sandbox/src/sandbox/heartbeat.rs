@@ -1,19 +1,16 @@
 //! Finding out that a guest has stopped: its agent is asked again and again whether it lives.
 //! One question waits for its answer at a time, however late it comes within the limit, so that a
-//! guest that is only slow is not taken for dead. The other watchdog is `insist` in `signal.rs`, over
-//! a container that was killed.
+//! guest that is only slow is not taken for dead. The time that it was not let run does not count.
+//! The other watchdog is `insist` in `signal.rs`, over a container that was killed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Error;
 use crate::live::Live;
+use crate::patience::Patience;
 
 /// Pause between an answer and the next question.
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// A wait that took so much longer than it was to take says nothing of the guest: this process,
-/// or its host, stood still itself.
-const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// Longest time that a slow host earns its guest.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -21,13 +18,13 @@ const LONGEST: Duration = Duration::from_mins(1);
 /// Waits until the guest is lost, and tells why, or until the machine is over.
 pub(super) async fn watch(live: Live, least: Duration) -> Option<String> {
     let Live { machine, guest, .. } = live;
-    let boot = Duration::from_micros(machine.boot_us().unwrap_or_default());
+    let boot = machine.booted_in();
     let ask = move || {
         let guest = guest.clone();
         async move { guest.check().await }
     };
     tokio::select! {
-        reason = lost(ask, patience(least, boot)) => Some(reason),
+        reason = lost(ask, machine.patience(), patience(least, boot)) => Some(reason),
         _ = machine.ended() => None,
     }
 }
@@ -38,24 +35,19 @@ fn patience(least: Duration, boot: Duration) -> Duration {
     (boot * 4).min(LONGEST).max(least)
 }
 
-/// Returns when the guest that `ask` asks has not answered for `limit`, with the reason in plain
-/// words.
-async fn lost<A>(ask: impl Fn() -> A, limit: Duration) -> String
+/// Returns when the guest that `ask` asks has not answered for `limit` of the time that it had,
+/// with the reason in plain words.
+async fn lost<A>(ask: impl Fn() -> A, patience: &Patience, limit: Duration) -> String
 where
     A: Future<Output = Result<(), Error>>,
 {
     loop {
         tokio::time::sleep(PAUSE).await;
-        let asked = Instant::now();
-        match tokio::time::timeout(limit, ask()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) if asked.elapsed() > limit + STANDSTILL => {
-                log::warn!("this process stood still for {} s", asked.elapsed().as_secs());
-            }
-            Err(_) => {
-                return format!("the guest's agent has not answered for {} s", limit.as_secs());
-            }
+        let spent = patience.limit(limit, ask()).await;
+        match &spent.outcome {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return error.to_string(),
+            None => return format!("the guest's agent has not answered for {}", spent.in_words()),
         }
     }
 }
@@ -81,7 +73,7 @@ mod tests {
         let asked = Cell::new(0);
         let begin = tokio::time::Instant::now();
         let ask = || answer(asked.replace(asked.get() + 1));
-        let reason = lost(ask, LIMIT).await;
+        let reason = lost(ask, &Patience::with(Vec::new()), LIMIT).await;
         assert!(reason.contains("not answered for 6 s"), "{reason}");
         assert_eq!(asked.get(), 4);
         assert!(begin.elapsed() < 4 * Duration::from_secs(10));
@@ -92,13 +84,14 @@ mod tests {
         let here = std::path::Path::new("/opt/cuddy");
         let config = crate::Config::new(crate::config::RawConfig::default(), here, here).unwrap();
         // It hangs right after its answer, has no last word, and the VMM does not end by itself.
-        let told = PAUSE + config.guest_timeout + 2 * super::super::power_off::LAST_WORD;
+        let told = PAUSE + config.guest_timeout + 2 * super::super::last_word::LAST_WORD;
         assert!(told <= Duration::from_secs(9), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn broken_connection_is_told_as_such() {
-        let reason = lost(|| async { Err(Error::Failed("broken pipe".into())) }, LIMIT).await;
+        let broken = || async { Err(Error::Failed("broken pipe".into())) };
+        let reason = lost(broken, &Patience::with(Vec::new()), LIMIT).await;
         assert_eq!(reason, "broken pipe");
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use super::{Booted, Owner, Reply, Sandbox, Slot, answer, boot};
+use super::{Booted, Owner, Reply, Sandbox, Slot, answer};
 use crate::container::{Container, ProcessState, Role};
 use crate::events::{EventKind, Exit};
 use crate::pod::PodFile;
@@ -70,11 +70,8 @@ impl Owner {
         self.containers.insert(request.id.clone(), Slot::Reserved);
         let owner = self.stdio_owner(&request.id);
         let stdio = request.stdio.clone();
-        let work = async move {
-            let booted = boot::booted(boot).await?;
-            Ok((booted, Streams::silent(&stdio, &owner).await?))
-        };
-        self.run(work, move |owner, outcome| {
+        let work = async move |booted| Ok((booted, Streams::silent(&stdio, &owner).await?));
+        self.run_booted(boot, work, move |owner, outcome| {
             owner.pod_created(request, role, outcome, reply);
         });
     }
@@ -88,11 +85,14 @@ impl Owner {
     ) {
         let id = request.id.clone();
         let (booted, streams) = match outcome.and_then(|made| self.still_up(made)) {
-            // Nobody is left who could delete it.
+            // Nobody is left who could use it or end it.
             Ok(_) if reply.is_closed() => {
                 self.containers.remove(&id);
-                log::warn!("whoever asked for pod {id} has gone");
-                return self.close_if_done();
+                log::warn!("whoever asked for pod {id} has gone: its machine is ended");
+                if self.is_empty() {
+                    self.close();
+                }
+                return;
             }
             Ok(made) => made,
             Err(error) => {

@@ -1,21 +1,21 @@
 //! The machine's end: by its guest, which is asked to power off, or by force; because the sandbox
 //! is over, the pod was killed, or the guest is lost.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use vmm_api::MachineEnd;
 
-use super::{Booted, Owner, Phase};
+use super::last_word::{self, LAST_WORD};
+use super::{Booted, Owner, Phase, Slot};
 use crate::Error;
-use crate::events::Exit;
+use crate::cgroup::Cgroup;
+use crate::events::{EventKind, Exit};
 use crate::machine::{End, Machine};
 use crate::mounts::Share;
+use crate::patience::Patience;
 use crate::store::StateDir;
-
-/// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
-pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How long a guest may take to flush and power off if its agent says nothing meanwhile.
 const POWER_OFF: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ impl Owner {
     /// Lets the guest flush what it has to and ends the machine; then the pod ends with
     /// `status`, and every container that still runs as killed.
     pub(super) fn stop_machine(&mut self, status: u32) {
-        let properly = self.careful || self.runs_something();
+        let properly = self.is_worth_a_power_off();
         let phase = std::mem::replace(&mut self.phase, Phase::New);
         let Phase::Running(booted) = phase else {
             self.phase = phase;
@@ -56,23 +56,11 @@ impl Owner {
         {
             log::debug!("removing {}: {error}", socket.display());
         }
-        // A guest that runs nothing and has nothing to write is not worth a proper power-off.
-        let properly = self.careful || self.runs_something();
+        let properly = self.is_worth_a_power_off();
         let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
         let (state, cgroup) = (self.state.clone(), self.cgroup.take());
         let work = async move {
-            match phase {
-                Phase::Running(booted) => {
-                    note_closing(&state);
-                    end(booted, properly).await;
-                }
-                Phase::Ending { mut over } => {
-                    note_closing(&state);
-                    // An error means that it is over, too.
-                    let _over = over.wait_for(|over| *over).await;
-                }
-                Phase::New | Phase::Booting(_) | Phase::Ended { .. } => {}
-            }
+            end_in(phase, properly, &state).await;
             if let Some(cgroup) = cgroup
                 && let Err(error) = cgroup.dissolve()
             {
@@ -111,15 +99,61 @@ impl Owner {
     pub(super) fn machine_ended(&mut self, end: &End) {
         let Phase::Running(booted) = &self.phase else { return };
         clear(&booted.live.share);
+        let starved = end.killed_by_others()
+            && self.cgroup.as_ref().and_then(Cgroup::out_of_memory).is_some();
         // What the machine said of itself is the truth, unless it was this process that ended it.
-        let own = !matches!(end.end, MachineEnd::Stopped | MachineEnd::Killed);
-        let reason = match self.blame.take().filter(|_| !own) {
-            Some(blame) => format!("{blame}; {}", end.reason),
-            None => end.reason.clone(),
-        };
+        let reason = last_word::reason(end, self.blame.as_deref(), self.cgroup.as_ref());
         log::error!("machine ended: {reason}");
+        if starved {
+            self.tell_out_of_memory();
+        }
         self.phase = Phase::Ended { reason };
         self.end_containers(Exit::KILLED);
+    }
+}
+
+impl Owner {
+    /// A guest that runs nothing and has nothing to write is ended without its help.
+    fn is_worth_a_power_off(&self) -> bool {
+        let writes = match &self.phase {
+            Phase::Running(booted) => booted.live.writes.load(Ordering::Relaxed),
+            _ => false,
+        };
+        self.careful || writes || self.runs_something()
+    }
+
+    /// Tells of each container that runs that it ends for want of memory.
+    fn tell_out_of_memory(&self) {
+        for (id, slot) in &self.containers {
+            if let Slot::Present(container) = slot
+                && container.init.is_running()
+            {
+                self.publish(id, EventKind::OutOfMemory);
+            }
+        }
+    }
+}
+
+/// Ends what there is of a machine.
+async fn end_in(phase: Phase, properly: bool, state: &StateDir) {
+    match phase {
+        Phase::Running(booted) => {
+            note_closing(state);
+            end(booted, properly).await;
+        }
+        Phase::Ending { mut over } => {
+            note_closing(state);
+            // An error means that it is over, too.
+            let _over = over.wait_for(|over| *over).await;
+        }
+        Phase::Booting { boot, _wanted: wanted } => {
+            drop(wanted);
+            // What it has made in spite of that is ended as any machine.
+            if let Ok(booted) = super::booted(boot).await {
+                end(booted, false).await;
+            }
+        }
+        Phase::New | Phase::Ended { .. } => {}
     }
 }
 
@@ -172,7 +206,7 @@ async fn end_machine(booted: &Booted, properly: bool) {
     if properly {
         tokio::select! {
             _ = power_off => return,
-            waited = given_up(|| booted.live.guest.check()) => {
+            waited = given_up(booted.live.machine.patience(), || booted.live.guest.check()) => {
                 log::warn!("the guest did not power off within {} s", waited.as_secs());
             }
         }
@@ -185,20 +219,20 @@ async fn end_machine(booted: &Booted, properly: bool) {
 
 /// Returns when a guest that powers off is waited for no more, with how long that was: its agent
 /// is silent, or it takes too long in any case.
-async fn given_up<A>(ask: impl Fn() -> A) -> Duration
+async fn given_up<A>(patience: &Patience, ask: impl Fn() -> A) -> Duration
 where
     A: Future<Output = Result<(), Error>>,
 {
     let begin = Instant::now();
     while begin.elapsed() < FLUSH {
-        match tokio::time::timeout(POWER_OFF, ask()).await {
-            Ok(Ok(())) => tokio::time::sleep(STILL_THERE).await,
+        match patience.limit(POWER_OFF, ask()).await.outcome {
+            Some(Ok(())) => tokio::time::sleep(STILL_THERE).await,
             // The connection ends shortly before the machine.
-            Ok(Err(_)) => {
+            Some(Err(_)) => {
                 tokio::time::sleep(POWER_OFF).await;
                 break;
             }
-            Err(_) => break,
+            None => break,
         }
     }
     begin.elapsed()
@@ -210,10 +244,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn guest_that_answers_may_take_longer_to_power_off() {
-        let there = given_up(|| async { Ok(()) }).await;
+        let clock = Patience::with(Vec::new());
+        let there = given_up(&clock, || async { Ok(()) }).await;
         assert!(there >= FLUSH && there < FLUSH + 2 * STILL_THERE, "{there:?}");
-        assert_eq!(given_up(std::future::pending).await.as_secs(), POWER_OFF.as_secs());
-        let gone = given_up(|| async { Err(Error::Failed("gone".into())) }).await;
+        assert_eq!(given_up(&clock, std::future::pending).await.as_secs(), POWER_OFF.as_secs());
+        let gone = given_up(&clock, || async { Err(Error::Failed("gone".into())) }).await;
         assert_eq!(gone.as_secs(), POWER_OFF.as_secs());
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::{Booted, Owner, Reply, answer};
 use crate::Error;
 use crate::container::{ProcessState, SIGKILL};
 use crate::events::Exit;
+use crate::patience::Patience;
 use crate::request::Target;
 
 /// Largest signal number of Linux.
@@ -40,32 +40,36 @@ impl Owner {
             return answer(reply, Ok(()));
         }
         if signal == SIGKILL && target.exec.is_none() {
-            self.insist(&target);
+            self.insist(&target, &booted);
         }
-        let container = target.container.clone();
+        let asked = target.clone();
+        let machine = booted.live.machine.clone();
+        let steps = self.steps.clone();
         let work = async move {
             // A frozen process would die only when thawed.
             if resume {
-                booted.live.guest.resume(&target.container).await?;
+                booted.live.guest.resume(&asked.container).await?;
+                let container = asked.container.clone();
+                steps.send(move |owner| owner.set_paused(&container, false));
             }
-            booted.live.guest.signal(&target, signal, all).await
+            booted.live.guest.signal(&asked, signal, all).await
         };
-        self.run(work, move |owner, outcome| {
-            if resume {
-                owner.set_paused(&container, false);
-            }
-            answer(reply, outcome);
+        self.run_with(&machine, work, move |owner, outcome| {
+            // One that has ended with its machine is as dead as was asked for.
+            let gone = owner.process(&target).and_then(|process| process.may_signal(&target));
+            answer(reply, outcome.map_err(|error| gone.err().unwrap_or(error)));
         });
     }
 
     /// Ends the machine if a killed container does not end: its guest does not do what it is told,
     /// or a process of it hangs in the guest's kernel for good. The other watchdog is `heartbeat.rs`,
     /// over the guest's agent.
-    fn insist(&mut self, target: &Target) {
+    fn insist(&mut self, target: &Target, booted: &Booted) {
+        let patience = booted.live.machine.patience().clone();
         let Ok(process) = self.process(target) else { return };
         let ended = process.ended.subscribe();
         let id = target.container.clone();
-        self.run(ends(ended), move |owner, ended| {
+        self.run(ends(ended, patience), move |owner, ended| {
             if !ended {
                 let limit = KILL_LIMIT.as_secs();
                 owner.guest_lost(&format!("container {id} goes on {limit} s after SIGKILL"));
@@ -115,7 +119,7 @@ impl Owner {
     ) {
         let guest = booted.live.guest.clone();
         let work = async move { guest.resize(&target, size).await };
-        self.run(work, move |_, outcome| match reply {
+        self.run_with(&booted.live.machine, work, move |_, outcome| match reply {
             Some(reply) => answer(reply, outcome),
             None => {
                 if let Err(error) = outcome {
@@ -127,6 +131,6 @@ impl Owner {
 }
 
 /// Whether a killed process ends in time.
-pub(super) async fn ends(mut ended: watch::Receiver<Option<Exit>>) -> bool {
-    timeout(KILL_LIMIT, ended.wait_for(Option::is_some)).await.is_ok()
+pub(super) async fn ends(mut ended: watch::Receiver<Option<Exit>>, patience: Patience) -> bool {
+    patience.limit(KILL_LIMIT, ended.wait_for(Option::is_some)).await.outcome.is_some()
 }

@@ -2,6 +2,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::container::{Process, ProcessState, Role};
+use crate::patience::Patience;
 use crate::request::StdioPaths;
 use crate::stdio::Streams;
 
@@ -133,11 +134,11 @@ async fn killed_container_has_ended_although_nobody_reads_its_output() {
         (init.ended.subscribe(), init.exit.subscribe())
     });
     let (known, told) = watch.await;
-    assert!(signal::ends(known).await);
+    assert!(signal::ends(known, Patience::with(Vec::new())).await);
     assert_eq!(*told.borrow(), None);
     let stuck =
         with_container(&sandbox, |owner| add_exec(owner, ProcessState::Running).ended.subscribe());
-    assert!(!signal::ends(stuck.await).await);
+    assert!(!signal::ends(stuck.await, Patience::with(Vec::new())).await);
 }
 
 #[tokio::test(start_paused = true)]

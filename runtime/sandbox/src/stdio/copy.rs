@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,9 +44,18 @@ pub enum Sink {
 
 impl Sink {
     /// Writes the first `count` bytes of a buffer, which comes back.
-    async fn write(&mut self, buffer: Vec<u8>, count: usize) -> (Vec<u8>, io::Result<()>) {
+    async fn write(
+        &mut self,
+        buffer: Vec<u8>,
+        count: usize,
+        last_call: &mut watch::Receiver<bool>,
+    ) -> (Vec<u8>, io::Result<()>) {
         match self {
-            Self::Fifo(pipe) | Self::Pipe(pipe) => {
+            Self::Fifo(fifo) => {
+                let written = write_fifo(fifo, &buffer[..count], last_call).await;
+                (buffer, written)
+            }
+            Self::Pipe(pipe) => {
                 let written = pipe.write_all(&buffer[..count]).await;
                 (buffer, written)
             }
@@ -59,6 +69,24 @@ impl Sink {
             }
         }
     }
+}
+
+async fn write_fifo(
+    fifo: &mut pipe::Sender,
+    mut bytes: &[u8],
+    last_call: &mut watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut alone = false;
+    while !bytes.is_empty() {
+        tokio::select! {
+            written = fifo.write(bytes) => bytes = &bytes[written?..],
+            () = called(last_call), if !alone => {
+                alone = true;
+                leave_to_others(fifo)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens a file to append to, with its directories.
@@ -89,8 +117,14 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Copies a guest's output until it ends; closes the host's end at once then.
-pub async fn output(mut stream: UnixStream, sink: Sink, flow: watch::Sender<Flow>) {
+/// Copies a guest's output until it ends; closes the host's end at once then. After `last_call`
+/// output for which there is no reader is discarded.
+pub async fn output(
+    mut stream: UnixStream,
+    sink: Sink,
+    flow: watch::Sender<Flow>,
+    mut last_call: watch::Receiver<bool>,
+) {
     let mut sink = Some(sink);
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -104,7 +138,7 @@ pub async fn output(mut stream: UnixStream, sink: Sink, flow: watch::Sender<Flow
         };
         if let Some(end) = &mut sink {
             let written;
-            (buffer, written) = end.write(buffer, count).await;
+            (buffer, written) = end.write(buffer, count, &mut last_call).await;
             if let Err(error) = written {
                 // The process must not hang because its log's disk is full.
                 log::warn!("writing a process's output: {error}; the rest is discarded");
@@ -113,8 +147,8 @@ pub async fn output(mut stream: UnixStream, sink: Sink, flow: watch::Sender<Flow
         }
         flow.send_modify(|flow| flow.bytes = flow.bytes.wrapping_add(count));
     }
-    if let Some(Sink::Fifo(fifo)) = &sink {
-        read_by_others(fifo).await;
+    if let Some(Sink::Fifo(fifo)) = sink.take_if(|sink| matches!(sink, Sink::Fifo(_))) {
+        read_by_others(fifo, &mut last_call).await;
     }
     // Clients take the end of the fifo for the end of the process's output.
     drop(sink);
@@ -123,13 +157,47 @@ pub async fn output(mut stream: UnixStream, sink: Sink, flow: watch::Sender<Flow
 
 /// Waits until a fifo is empty. A client that is away (containerd's restart) could not even open a
 /// fifo without a writer, and what is in it goes with its last holder. The kernel has no event
-/// for it, so it is looked for, mostly once.
-async fn read_by_others(fifo: &pipe::Sender) {
+/// for it, so it is looked for, mostly once. After `last_call` it waits for a reader only.
+async fn read_by_others(mut fifo: pipe::Sender, last_call: &mut watch::Receiver<bool>) {
     let mut pause = Duration::from_millis(5);
-    while rustix::io::ioctl_fionread(fifo).is_ok_and(|unread| unread > 0) {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK);
+    let mut alone = false;
+    while rustix::io::ioctl_fionread(&fifo).is_ok_and(|unread| unread > 0) {
+        if alone && has_no_reader(&fifo) {
+            log::warn!("nobody is there to read the rest of a process's output: it is discarded");
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK),
+            () = called(last_call), if !alone => {
+                alone = true;
+                if let Err(error) = leave_to_others(&mut fifo) {
+                    log::debug!("a fifo's end for writing alone: {error}");
+                    return;
+                }
+            }
+        }
     }
+}
+
+/// Waits for the last call; for ever if there can't be one.
+async fn called(last_call: &mut watch::Receiver<bool>) {
+    if last_call.wait_for(|called| *called).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Gives up reading from a fifo, so that the kernel tells when nobody else does.
+fn leave_to_others(fifo: &mut pipe::Sender) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", fifo.as_fd().as_raw_fd());
+    *fifo = pipe::OpenOptions::new().open_sender(path)?;
+    Ok(())
+}
+
+fn has_no_reader(fifo: &pipe::Sender) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled = [PollFd::new(fifo, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok_and(|_| polled[0].revents().contains(PollFlags::ERR))
 }
 
 /// Copies a host's input until it ends or the guest wants no more.
@@ -167,7 +235,7 @@ mod tests {
         let (guest, host) = UnixStream::pair().unwrap();
         let (sender, mut receiver) = pipe::pipe().unwrap();
         let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
-        let copy = tokio::spawn(output(host, Sink::Pipe(sender), tx));
+        let copy = tokio::spawn(output(host, Sink::Pipe(sender), tx, watch::channel(false).1));
         let sent: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
         let expected = sent.clone();
         let writer = tokio::spawn(async move {
@@ -196,7 +264,7 @@ mod tests {
         let sink = Sink::File(append(&path).await.unwrap());
         let (mut guest, host) = UnixStream::pair().unwrap();
         let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
-        let copy = tokio::spawn(output(host, sink, tx));
+        let copy = tokio::spawn(output(host, sink, tx, watch::channel(false).1));
         let sent: Vec<u8> = (0..=255).cycle().take(256 << 10).collect();
         let expected = sent.clone();
         let writer = tokio::spawn(async move { guest.write_all(&sent).await.unwrap() });
@@ -242,7 +310,7 @@ mod tests {
         let (mut guest, host) = UnixStream::pair().unwrap();
         let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
         let fifo = pipe::OpenOptions::new().read_write(true).open_sender(&path).unwrap();
-        let copy = tokio::spawn(output(host, Sink::Fifo(fifo), tx));
+        let copy = tokio::spawn(output(host, Sink::Fifo(fifo), tx, watch::channel(false).1));
         guest.write_all(b"last words").await.unwrap();
         drop(guest);
         while rx.borrow().bytes == 0 {

@@ -33,7 +33,7 @@ impl Logger {
     /// Starts the program, waits until it is ready, and returns its two pipes.
     ///
     /// # Errors
-    /// [`Error::Failed`] when it does not start, [`Error::Deadline`] when it is not ready in time.
+    /// [`Error::Failed`] when it does not start or is not ready in time.
     pub async fn start(&self, owner: &Owner) -> Result<(pipe::Sender, pipe::Sender), Error> {
         let doing = format!("starting logger {}", self.binary.display());
         let failed = |error: io::Error| Error::failed(&doing, &error);
@@ -55,7 +55,7 @@ impl Logger {
         };
         if let Some(late) = late {
             watched.kill();
-            return Err(Error::Deadline(format!("{doing}: {late}")));
+            return Err(Error::Failed(format!("{doing}: {late}")));
         }
         Ok((sender(out_writer)?, sender(err_writer)?))
     }

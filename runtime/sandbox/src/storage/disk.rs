@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 
@@ -33,6 +34,9 @@ impl Disk {
     ) -> Result<Self, Error> {
         let device = BlockConfig::new(FdSlot(0), read_only, "")
             .map_err(|error| Error::Invalid(error.to_string()))?;
+        if !read_only {
+            live.writes.store(true, Ordering::Relaxed);
+        }
         let file = OwnedFd::from(file);
         let window = live.machine.attach(DeviceConfig::Block(device), vec![file]).await?;
         match live.guest.attach(window, mount).await {
@@ -63,13 +67,13 @@ async fn release(window: Window, mount_point: &str, live: &Live) -> Result<(), E
 /// Opens a disk's file or device.
 ///
 /// # Errors
-/// [`Error::Invalid`] with its name.
+/// [`Error::Failed`] with its name.
 pub(super) async fn open(source: &Path, read_only: bool) -> Result<File, Error> {
     let doing = format!("opening disk {}", source.display());
     let source = source.to_owned();
     let open = move || {
         let file = OpenOptions::new().read(true).write(!read_only).open(&source);
-        file.map_err(|error| Error::Invalid(format!("opening disk {}: {error}", source.display())))
+        file.map_err(|error| Error::failed(&format!("opening disk {}", source.display()), &error))
     };
     blocking(&doing, open).await
 }

@@ -89,12 +89,6 @@ impl Layers {
         let disks = disks.iter().map(DiskPlan::new).collect::<Result<_, _>>()?;
         Ok(Self { disks, join })
     }
-
-    /// Whether the guest writes to one of the disks.
-    pub(super) fn is_written(&self) -> bool {
-        let host = matches!(&self.join, Join::Overlay { upper: Upper::Host { .. }, .. });
-        host || self.disks.iter().any(|disk| !disk.read_only)
-    }
 }
 
 fn overlay(given: &[String], disks: usize) -> Result<Join, Error> {
@@ -203,7 +197,6 @@ mod tests {
         ];
         assert!(Layers::are_in(&mounts));
         let layers = Layers::new(&mounts).unwrap();
-        assert!(layers.is_written());
         let read_only: Vec<_> = layers.disks.iter().map(|disk| disk.read_only).collect();
         assert_eq!(read_only, [false, true, true]);
         let upper = Upper::Disk { upper: in_disk(0, "/upper"), work: in_disk(0, "/work") };
@@ -235,7 +228,6 @@ mod tests {
             mount("format/bind", "{{ mount 0 }}", &["ro", "rbind"]),
         ];
         let layers = Layers::new(&view).unwrap();
-        assert!(!layers.is_written());
         assert_eq!(layers.join, Join::Directory(whole(0)));
         let first = [
             mount("ext4", "/s/rwlayer.img", &["rw", "loop"]),

@@ -6,10 +6,11 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Site;
+use super::{Site, Volumes, is_empty_dir};
 use crate::Error;
 use crate::blocking::blocking;
 use crate::guest::{GuestDirectory, GuestMount};
@@ -21,9 +22,6 @@ const TMPFS: u64 = 0x0102_1994;
 
 /// Magic number of hugetlbfs.
 const HUGETLBFS: u64 = 0x9584_58f6;
-
-/// The part of a path that all of kubelet's `emptyDir` volumes have.
-const EMPTY_DIR: &str = "/kubernetes.io~empty-dir/";
 
 /// Where every container has its shared memory.
 const SHM: &str = "/dev/shm";
@@ -49,8 +47,9 @@ pub(super) async fn show(
 ) -> Result<Option<String>, Error> {
     let (source, destination) = (source.to_owned(), bind.destination.clone());
     let doing = format!("looking at the volume {}", source.display());
-    let what = doing.clone();
-    let look = move || look(&source, &destination).map_err(|error| Error::failed(&what, &error));
+    let (what, volumes) = (doing.clone(), Arc::clone(site.volumes));
+    let look =
+        move || look(&source, &destination, &volumes).map_err(|error| Error::failed(&what, &error));
     let memory = blocking(&doing, look).await?;
     let Some(memory) = memory else { return Ok(None) };
     site.live.guest.mount(&memory.mount).await?;
@@ -108,7 +107,7 @@ fn strings(mount: &Value) -> Vec<String> {
     options.into_iter().flatten().filter_map(text).collect()
 }
 
-fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
+fn look(source: &Path, destination: &Path, volumes: &Volumes) -> io::Result<Option<Memory>> {
     let filesystem = rustix::fs::statfs(source)?;
     let metadata = source.metadata()?;
     match u64::try_from(filesystem.f_type) {
@@ -123,6 +122,7 @@ fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
     let shm = destination == Path::new(SHM);
     let source = source.canonicalize()?;
     let Some((top, inside)) = place(&table::read()?, device, &source, shm) else { return Ok(None) };
+    volumes.keep(device, &top)?;
     let root = top.metadata()?;
     let bytes = filesystem.f_blocks.saturating_mul(filesystem.f_bsize.try_into().unwrap_or(0));
     let mount_point = format!("{}/memory/{}-{}", agent_api::STATE_DIR, device.0, device.1);
@@ -149,11 +149,6 @@ fn look(source: &Path, destination: &Path) -> io::Result<Option<Memory>> {
     }
     let fstype = "tmpfs".to_owned();
     Ok(Some(Memory { mount: GuestMount { mount_point, fstype, options, directories }, path }))
-}
-
-/// Whether a path is that of one of kubelet's `emptyDir` volumes, or below it (pure).
-pub(super) fn is_empty_dir(path: &Path) -> bool {
-    path.to_str().is_some_and(|path| path.contains(EMPTY_DIR))
 }
 
 /// Where the tmpfs `device` is mounted as a whole, and what of it `source` is; none if it is
@@ -229,9 +224,32 @@ mod tests {
         assert!(own_shm(&mut spec(joined, "bind")).is_none());
     }
 
+    /// Mounts a tmpfs at `path`; its device number.
+    fn tmpfs(path: &Path) -> u64 {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("test", path, "tmpfs", flags, None).unwrap();
+        path.metadata().unwrap().dev()
+    }
+
+    #[test]
+    fn number_of_a_volume_is_given_to_no_other_while_the_machine_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let unmount = || {
+            rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+        };
+        let volumes = Volumes::default();
+        let first = tmpfs(dir.path());
+        let memory = look(dir.path(), Path::new(SHM), &volumes).unwrap().unwrap();
+        assert!(memory.path.starts_with(agent_api::STATE_DIR));
+        unmount();
+        let second = tmpfs(dir.path());
+        unmount();
+        assert_ne!(first, second);
+    }
+
     #[test]
     fn disk_is_no_memory() {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        assert_eq!(look(dir.path(), Path::new(SHM)).unwrap(), None);
+        assert_eq!(look(dir.path(), Path::new(SHM), &Volumes::default()).unwrap(), None);
     }
 }

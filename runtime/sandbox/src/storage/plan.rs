@@ -42,16 +42,6 @@ impl Plan {
             },
         }
     }
-
-    /// Whether the guest keeps in its memory what is still to be written to the host's storage.
-    /// What it writes to a shared directory is there at once.
-    pub(crate) fn is_written_by_guest(&self) -> bool {
-        match self {
-            Self::Shared(_) => false,
-            Self::Disk(disk) => !disk.read_only,
-            Self::Layers(layers) => layers.is_written(),
-        }
-    }
 }
 
 #[cfg(test)]

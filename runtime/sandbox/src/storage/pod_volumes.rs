@@ -3,6 +3,8 @@
 //! sockets, fifos, inotify, locks and shared mappings join the containers as on any host. (The
 //! share's server tells files apart by their mount, too: of two mounts they would be two.)
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstatvfs, statx};
 use rustix::mount::MountFlags;
 
-use super::memory;
 use crate::mounts::{IdMaps, Options, Share, Tree};
 use crate::spec::{Bind, ReadOnly};
 use crate::store::StateDir;
@@ -25,6 +26,8 @@ struct Shown {
     /// How many there have been.
     count: u64,
     places: Vec<Weak<Place>>,
+    /// Filesystems of the host in whose place the guest has one of its own, by device number.
+    replaced: BTreeMap<(u32, u32), Tree>,
 }
 
 /// Which directory it is, and as what its files are seen.
@@ -48,6 +51,19 @@ pub(super) struct Place {
 }
 
 impl Volumes {
+    /// Keeps a filesystem of the host, by a mount that nobody sees, for as long as the machine
+    /// lives: its device number, by which the guest's own is known, is given to no other one.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub(super) fn keep(&self, device: (u32, u32), root: &Path) -> io::Result<()> {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(place) = shown.replaced.entry(device) {
+            place.insert(Tree::of(root, &Options::parse(&[]))?);
+        }
+        Ok(())
+    }
+
     /// Shows the directory `source`, which has nothing mounted below it, if it is not shown yet.
     /// What one container may only read is shown so that it can be written if another container
     /// may; the guest keeps them apart. The VMM has the right to write in both cases.
@@ -73,7 +89,7 @@ impl Volumes {
             return Ok(place);
         }
         // Whoever of the pod comes next probably writes to a volume that is the pod's own.
-        let writable = writes || memory::is_empty_dir(source);
+        let writable = writes || super::is_empty_dir(source);
         shown.count += 1;
         let (state, share) = (state.clone(), Arc::clone(share));
         let place = Place { identity, writable, number: shown.count, state, share };
