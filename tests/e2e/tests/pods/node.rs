@@ -1,0 +1,225 @@
+//! What kubelet asks of a node whose pods are machines: the containers' cgroup driver, the pods'
+//! network, lists as streams, signals other than SIGTERM.
+
+use harness::containerd::{newest, versions};
+use harness::cri::api::{self, CgroupDriver, Signal};
+use harness::cri::log::{Stream, text};
+use harness::cri::node::{handlers, on_daemon};
+use harness::cri::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec, conflist, template};
+use harness::eventually;
+use tonic::{Code, Status};
+
+/// From this version on, containerd has the lists as streams.
+const STREAMS: (u32, u32) = (2, 4);
+
+/// From this version on, containerd knows a container's own stop signal.
+const STOP_SIGNAL: (u32, u32) = (2, 3);
+
+/// From this version on, containerd tells its cgroup driver.
+const RUNTIME_CONFIG: (u32, u32) = (2, 0);
+
+/// What of a list identifies its items.
+type Ids = Result<Vec<String>, Status>;
+
+/// One list by a call, and by a stream; both sorted.
+struct Lists {
+    what: &'static str,
+    whole: Ids,
+    streamed: Ids,
+}
+
+impl Lists {
+    fn new(what: &'static str, mut whole: Ids, mut streamed: Ids) -> Self {
+        for ids in [&mut whole, &mut streamed] {
+            let _sorted = ids.as_mut().map(|ids| ids.sort());
+        }
+        Self { what, whole, streamed }
+    }
+
+    /// Two items at least, each with its statistics, and the same in both; no streams in older
+    /// versions.
+    #[track_caller]
+    fn judge(self, release: (u32, u32)) {
+        let Self { what, whole, streamed } = self;
+        if release < STREAMS {
+            assert_eq!(streamed.unwrap_err().code(), Code::Unimplemented, "{what}");
+            return;
+        }
+        let whole = whole.unwrap();
+        assert_eq!(streamed.unwrap(), whole, "{what}");
+        assert!(whole.len() >= 2, "{what}: {whole:?}");
+        assert!(!whole.iter().any(|id| id.ends_with(" false")), "{what}: {whole:?}");
+    }
+}
+
+/// Asks a call and its stream for all items, and gives the ids of both.
+macro_rules! lists {
+    ($cri:expr, $service:ident, $list:ident.$items:ident, $stream:ident.$streamed:ident, $id:expr) => {{
+        let mut service = $cri.$service();
+        let whole = $cri.wait(service.$list(tonic::Request::new(Default::default())));
+        let parts = $cri.collect(service.$stream(tonic::Request::new(Default::default())));
+        let whole = whole.map(|answer| answer.$items.iter().map($id).collect());
+        let streamed = parts
+            .map(|parts| parts.iter().flat_map(|part| part.$streamed.iter()).map($id).collect());
+        Lists::new(stringify!($stream), whole, streamed)
+    }};
+}
+
+fn of_container(stats: &api::ContainerStats) -> String {
+    let used = stats.memory.as_ref().is_some_and(|memory| memory.working_set_bytes.is_some());
+    format!("{} {used}", stats.attributes.as_ref().unwrap().id)
+}
+
+fn of_pod(stats: &api::PodSandboxStats) -> String {
+    let used = stats.linux.as_ref().is_some_and(|linux| linux.memory.is_some());
+    format!("{} {used}", stats.attributes.as_ref().unwrap().id)
+}
+
+fn metrics(of: &api::PodSandboxMetrics) -> String {
+    let containers: Vec<_> = of.container_metrics.iter().map(|one| &one.container_id).collect();
+    format!("{} {containers:?}", of.pod_sandbox_id)
+}
+
+fn all_lists(cri: &Cri) -> [Lists; 6] {
+    let pod = |pod: &api::PodSandbox| pod.id.clone();
+    let container = |container: &api::Container| container.id.clone();
+    let image = |image: &api::Image| image.id.clone();
+    [
+        lists!(
+            cri,
+            runtime_service,
+            list_pod_sandbox.items,
+            stream_pod_sandboxes.pod_sandboxes,
+            pod
+        ),
+        lists!(
+            cri,
+            runtime_service,
+            list_containers.containers,
+            stream_containers.containers,
+            container
+        ),
+        lists!(
+            cri,
+            runtime_service,
+            list_container_stats.stats,
+            stream_container_stats.container_stats,
+            of_container
+        ),
+        lists!(
+            cri,
+            runtime_service,
+            list_pod_sandbox_stats.stats,
+            stream_pod_sandbox_stats.pod_sandbox_stats,
+            of_pod
+        ),
+        lists!(
+            cri,
+            runtime_service,
+            list_pod_sandbox_metrics.pod_metrics,
+            stream_pod_sandbox_metrics.pod_sandbox_metrics,
+            metrics
+        ),
+        lists!(cri, image_service, list_images.images, stream_images.images, image),
+    ]
+}
+
+#[test]
+fn lists_are_the_same_as_streams_where_containerd_has_them() {
+    for programs in versions() {
+        let daemon = Daemon::new(&programs);
+        on_daemon(&daemon, |node| {
+            let (one, _) = node.idle("one");
+            let (two, _) = node.idle("two");
+            all_lists(&node.cri).into_iter().for_each(|lists| lists.judge(daemon.release()));
+            node.cri.remove_pod(&one);
+            node.cri.remove_pod(&two);
+        });
+    }
+}
+
+/// The entry of runc with another cgroup driver than it has by itself.
+const SYSTEMD: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\n\
+                       SystemdCgroup = true\n";
+
+/// kubelet names the pods' cgroups in the driver's form. A handler without options of runc's does
+/// not answer for the node, though it be the default.
+#[test]
+fn the_cgroup_driver_is_that_of_ordinary_containers() {
+    for programs in versions() {
+        for (more, expected) in [("", CgroupDriver::Cgroupfs), (SYSTEMD, CgroupDriver::Systemd)] {
+            let daemon = Daemon::with(&programs, conflist, more);
+            println!("containerd {}, {expected:?}", daemon.version());
+            let cri = daemon.cri();
+            let mut service = cri.runtime_service();
+            let answer = cri.wait(service.runtime_config(api::RuntimeConfigRequest {}));
+            if daemon.release() < RUNTIME_CONFIG {
+                assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+                break;
+            }
+            assert_eq!(answer.unwrap().linux.unwrap().cgroup_driver(), expected);
+        }
+    }
+}
+
+#[test]
+fn pods_get_the_addresses_that_kubelet_tells_containerd() {
+    let daemon = Daemon::with_template(&newest(), template);
+    let cri = daemon.cri();
+    assert!(!daemon.is("NetworkReady"), "there is no network yet");
+    let network = api::NetworkConfig { pod_cidr: "10.87.3.0/24,fd00:87::/64".to_owned() };
+    let runtime_config = Some(api::RuntimeConfig { network_config: Some(network) });
+    let request = api::UpdateRuntimeConfigRequest { runtime_config };
+    cri.wait(cri.runtime_service().update_runtime_config(request)).unwrap();
+    daemon.await_network();
+    for handler in handlers(&daemon) {
+        let pod = cri.run_pod(PodSpec::new("addresses").handler(&handler));
+        let container = cri.start_new(&pod, ContainerSpec::idle("main"));
+        let addresses: Vec<_> = cri.addresses(&pod).iter().map(ToString::to_string).collect();
+        assert_eq!(addresses.len(), 2, "{addresses:?}");
+        assert!(addresses[0].starts_with("10.87.3."), "{addresses:?}");
+        assert!(addresses[1].starts_with("fd00:87::"), "{addresses:?}");
+        let inside = cri.sh(&container, "ip -o address show eth0");
+        assert!(addresses.iter().all(|one| inside.contains(&format!(" {one}/"))), "{inside}");
+        cri.remove_pod(&pod);
+    }
+    daemon.settled();
+}
+
+/// Ends with a code of its own for each of several signals: 3 for SIGUSR1, 4 for SIGTERM, 5 for
+/// SIGQUIT, 6 for SIGRTMIN+3, which is what systemd as a container's program wants.
+const SIGNALS: &str = "trap 'exit 3' USR1; trap 'exit 4' TERM; trap 'exit 5' QUIT; \
+                       trap 'exit 6' 37; echo on; while :; do sleep 1000 & wait $!; done";
+
+/// Stops a container that tells what signal reached it, and returns its exit code.
+fn stopped(cri: &Cri, pod: &Pod, spec: ContainerSpec) -> i32 {
+    let container: Container = cri.start_new(pod, spec);
+    eventually("it runs", || text(&container.log, Stream::Stdout) == "on\n");
+    cri.stop(&container, 60);
+    let code = cri.exited(&container).exit_code;
+    cri.remove(&container);
+    code
+}
+
+#[test]
+fn a_stop_signal_of_the_image_or_of_the_container_is_the_one_that_arrives() {
+    for programs in versions() {
+        let daemon = Daemon::new(&programs);
+        daemon.import("nginx");
+        let ignored = daemon.release() < STOP_SIGNAL;
+        let code = |known| if ignored { 4 } else { known };
+        // Each has a log of its own, which tells when it is ready.
+        let own = [("usr1", Signal::Sigusr1, code(3)), ("rtmin", Signal::Sigrtminplus3, code(6))];
+        on_daemon(&daemon, |node| {
+            let pod = node.run(PodSpec::new("signals"));
+            let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
+            assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
+            for (name, signal, code) in own {
+                let mut spec = ContainerSpec::shell(name, SIGNALS);
+                spec.config.set_stop_signal(signal);
+                assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
+            }
+            node.cri.remove_pod(&pod);
+        });
+    }
+}
