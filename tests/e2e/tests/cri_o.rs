@@ -203,7 +203,9 @@ fn machine_is_as_large_as_the_pods_limits() {
     assert!((330..=382).contains(&by_cgroup), "{by_cgroup} MiB");
     let resources = r#"{"cpu_period":100000,"cpu_quota":50000,"memory_limit_in_bytes":268435456}"#;
     let (cpus, by_annotation) = size(Pod::new(POD).cgroup(cgroup.0).resources(resources));
-    assert_eq!((cpus, by_annotation), (1, by_cgroup));
+    assert_eq!(cpus, 1);
+    // The second CPU's own data takes up to a MiB of the first guest.
+    assert!((by_cgroup..=by_cgroup + 1).contains(&by_annotation), "{by_annotation} MiB");
 }
 
 #[test]
