@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::output::Reader;
 
 /// Longest time of one lab, and longest silence in it, in seconds.
-const LIMIT: &str = "900";
+const LIMIT: &str = "1200";
 const SILENCE: &str = "280";
 
 /// How often a lab may end without having run a single test before its program is given up.
