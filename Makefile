@@ -1,7 +1,7 @@
 # Entry points. Every target only calls the thing that does the work; see README.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help kernel agent rootfs binaries images lab payload run test unit e2e lint bench \
+.PHONY: help kernel agent rootfs binaries images lab payload run test unit e2e lint bench fuzz \
 	lab-run lab-shell clean
 
 export CARGO_TERM_COLOR ?= auto
@@ -48,6 +48,9 @@ unit: ## Unit, component and house-rule tests only
 
 e2e: ## Tests in the lab only; TESTS='run exec' picks files, FILTER=name picks tests
 	@tests/run-tests.sh e2e
+
+fuzz: ## Fuzzers; TARGETS='fs blk' picks, SECONDS=3600 runs longer, KEEP=1 keeps inputs
+	@tests/fuzz/run.sh $(SECONDS)
 
 lint: ## Formatting and lints
 	@tests/run-tests.sh lint

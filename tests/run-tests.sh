@@ -1,5 +1,5 @@
 #!/bin/bash
-# run-tests.sh [lint|unit|e2e]: runs the named level, or all, and prints the number of tests
+# run-tests.sh [lint|unit|fuzz|e2e]: runs the named level, or all, and prints the number of tests
 # run per level at the end. Fails if any test fails, or if a level ran none.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -42,6 +42,12 @@ unit() {
     level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
     level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo
+}
+
+# Each fuzzer for a while, from its corpus.
+fuzz() {
+    # One build of all: cargo build -p fuzz
+    level "fuzzers" tests/fuzz/run.sh
 }
 
 # gather_tests PACKAGE: puts a package's integration test programs into the payload, named
@@ -103,9 +109,9 @@ direct_run() {
 }
 
 case ${1:-all} in
-    lint | unit | e2e) "$1" ;;
-    all) lint; unit; e2e ;;
-    *) echo "run-tests.sh: unknown level '$1': say lint, unit or e2e" >&2; exit 2 ;;
+    lint | unit | fuzz | e2e) "$1" ;;
+    all) lint; unit; fuzz; e2e ;;
+    *) echo "run-tests.sh: unknown level '$1': say lint, unit, fuzz or e2e" >&2; exit 2 ;;
 esac
 
 passed=0 failed=0

@@ -26,6 +26,8 @@ pub mod device;
 #[cfg(test)]
 mod fake_driver;
 pub mod fs;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod interrupt;
 pub mod mmio;
 pub mod net;

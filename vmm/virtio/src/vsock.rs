@@ -9,6 +9,8 @@
 
 mod connection;
 mod credit;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod handshake;
 mod mux;
 mod packet;

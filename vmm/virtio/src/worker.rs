@@ -15,17 +15,21 @@
 mod active;
 mod coalescing;
 mod drain;
+#[cfg_attr(fuzzing, path = "worker/stepped.rs")]
+mod thread;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use active::Stop;
 pub(crate) use active::{Active, Backend, FIRST_TOKEN, WorkerError};
 pub(crate) use coalescing::Coalescing;
+#[cfg(fuzzing)]
+pub(crate) use thread::step_all;
+use thread::{Duty, Thread};
 
 use crate::device::{Activation, Description, Device, DeviceError};
 
@@ -56,16 +60,6 @@ impl ThreadKind {
             Self::Fs => "vio-fs",
             Self::Console => "vio-console",
             Self::Net => "vio-net",
-        }
-    }
-
-    /// Bytes of stack. Small, because every page that is ever touched stays; the file system's
-    /// library keeps path buffers on it.
-    fn stack_size(self) -> usize {
-        match self {
-            Self::Fs => 256 << 10,
-            Self::Block | Self::Vsock | Self::Net => 128 << 10,
-            Self::Rng | Self::Console => 64 << 10,
         }
     }
 }
@@ -106,7 +100,7 @@ pub struct Worker {
     /// What `stop` says, for a thread that is busy.
     stopping: Arc<AtomicBool>,
     stopped: mpsc::Receiver<()>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
     active: bool,
 }
 
@@ -120,7 +114,7 @@ impl Worker {
         spawner: &Spawner,
         kind: ThreadKind,
         description: Description,
-        mut backend: B,
+        backend: B,
     ) -> Result<Self, DeviceError> {
         let name = kind.name();
         let needed = backend.needs().min(description.queue_sizes.len());
@@ -129,22 +123,10 @@ impl Worker {
         let stop = Arc::new(stop);
         let (orders, incoming) = mpsc::channel();
         let (acknowledge, stopped) = mpsc::channel();
-        let prepare = Arc::clone(&spawner.prepare);
-        let number = spawner.made.fetch_add(1, Ordering::Relaxed);
         let stopping = Arc::default();
         let thread_stop = Stop { event: Arc::clone(&stop), soon: Arc::clone(&stopping) };
-        let thread = std::thread::Builder::new()
-            .name(format!("{name}{number}"))
-            .stack_size(kind.stack_size())
-            .spawn(move || {
-                let ready = prepare(kind);
-                while let Ok(activation) = incoming.recv() {
-                    active::serve(&mut backend, activation, &thread_stop, &ready);
-                    // Only the owner's disappearance makes this fail; the loop then ends.
-                    let _ = acknowledge.send(());
-                }
-            })
-            .map_err(host("start thread"))?;
+        let duty = Duty { backend, orders: incoming, acknowledge, stop: thread_stop };
+        let thread = Thread::start(spawner, kind, duty).map_err(host("start thread"))?;
         let (orders, thread) = (Some(orders), Some(thread));
         let active = false;
         Ok(Self { name, description, needed, orders, stop, stopping, stopped, thread, active })
@@ -183,6 +165,7 @@ impl Device for Worker {
             // dropped its end, so that the wait is over.
             self.stopping.store(true, Ordering::Relaxed);
             let _ = self.stop.write(1);
+            self.thread.iter().for_each(Thread::wake);
             let _ = self.stopped.recv();
         }
     }
@@ -193,7 +176,7 @@ impl Drop for Worker {
         self.reset();
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

@@ -48,7 +48,7 @@ impl Disk {
     /// The byte position of `len` bytes at `sector`, if they are whole sectors on the disk.
     pub(super) fn locate(&self, sector: u64, len: u64) -> Option<u64> {
         let end = sector.checked_add(len / SECTOR)?;
-        (len.is_multiple_of(SECTOR) && end <= self.sectors).then_some(sector * SECTOR)
+        (len.is_multiple_of(SECTOR) && end <= self.sectors).then(|| sector * SECTOR)
     }
 
     /// Fills guest memory with the bytes at `position`.

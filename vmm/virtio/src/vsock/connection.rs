@@ -137,6 +137,12 @@ impl<S: HostStream> Connection<S> {
         }
     }
 
+    /// Bytes from the guest that the client has not taken, and those that memory is kept for.
+    #[cfg(fuzzing)]
+    pub(super) fn buffered(&self) -> (usize, usize) {
+        (self.buffer.len(), self.buffer.capacity())
+    }
+
     /// The connection's credit, in both directions.
     pub(super) fn credit(&mut self) -> &mut Credit {
         &mut self.credit

@@ -153,6 +153,22 @@ impl Mux {
         }
     }
 
+    /// The most that one connection buffers: bytes, and memory kept for them.
+    #[cfg(fuzzing)]
+    pub(super) fn buffered(&self) -> (usize, usize) {
+        let connections = self.clients.values().filter_map(|client| match client {
+            Client::Greeting(_) => None,
+            Client::Connection(connection) => Some(connection.buffered()),
+        });
+        connections.fold((0, 0), |(len, kept), (one, its)| (len.max(one), kept.max(its)))
+    }
+
+    /// How many clients and how many answers to stray packets there are.
+    #[cfg(fuzzing)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.clients.len(), self.refusals.len())
+    }
+
     /// Whether packets of the guest may be given to [`Mux::packet`].
     pub(super) fn takes_packets(&self) -> bool {
         self.refusals.len() < MAX_REFUSALS

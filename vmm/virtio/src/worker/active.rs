@@ -145,6 +145,17 @@ impl Active {
         self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
     }
 
+    fn watch_queues(&self, stop: &Stop) -> Result<(), WorkerError> {
+        self.watch(stop.event.as_raw_fd(), EventSet::IN, STOP_TOKEN)
+            .map_err(WorkerError::host("watch stop event"))?;
+        for (token, queue) in (0..).zip(&self.queues) {
+            // An edge saves reading the event, whose counter then only ever grows.
+            self.watch(queue.kick.as_raw_fd(), EventSet::IN | EventSet::EDGE_TRIGGERED, token)
+                .map_err(WorkerError::host("watch queue"))?;
+        }
+        Ok(())
+    }
+
     /// Leaves the kicks of the queue at `position` to the host's kernel, which is to signal the
     /// event returned when it has used buffers.
     ///
@@ -253,65 +264,86 @@ pub(super) fn give_back(
 }
 
 /// Serves a driver until `stop` says so or the device fails.
-pub(super) fn serve<B: Backend>(
+#[cfg(not(fuzzing))]
+pub(super) fn serve<B: Backend>(backend: &mut B, activation: Activation, stop: &Stop) {
+    let (begun, failed) = begin(backend, activation, stop);
+    let served = begun.and_then(|mut active| {
+        while turn(backend, &mut active, -1)? != Turn::Over {}
+        Ok(())
+    });
+    end(backend, served, failed);
+}
+
+/// Starts to serve a driver.
+pub(super) fn begin<B: Backend>(
     backend: &mut B,
     activation: Activation,
     stop: &Stop,
-    prepared: &io::Result<()>,
-) {
+) -> (Result<Active, WorkerError>, FailureReport) {
     let Activation { memory, features, queues, interrupt, failed } = activation;
-    if let Err(error) = prepared {
-        return failed.send(format!("prepare worker thread: {error}"));
-    }
-    let served = Epoll::new().map_err(WorkerError::host("create epoll")).and_then(|epoll| {
+    let begun = Epoll::new().map_err(WorkerError::host("create epoll")).and_then(|epoll| {
         let stopping = Arc::clone(&stop.soon);
         let mut active = Active { memory, features, queues, interrupt, epoll, stopping };
-        run(backend, &mut active, stop)
+        let (count, most) = (active.queues.len(), backend.queues(active.features));
+        if count > most {
+            return Err(WorkerError::Queues { count, most });
+        }
+        active.watch_queues(stop)?;
+        backend.start(&mut active)?;
+        Ok(active)
     });
-    backend.stop();
-    report(served, failed);
+    (begun, failed)
 }
 
-fn report(served: Result<(), WorkerError>, failed: FailureReport) {
+/// Ends the service of a driver, whether it was asked for or the device failed.
+pub(super) fn end<B: Backend>(
+    backend: &mut B,
+    served: Result<(), WorkerError>,
+    failed: FailureReport,
+) {
+    backend.stop();
     if let Err(error) = served {
         failed.send(error.to_string());
     }
 }
 
-fn run<B: Backend>(backend: &mut B, active: &mut Active, stop: &Stop) -> Result<(), WorkerError> {
-    let (count, most) = (active.queues.len(), backend.queues(active.features));
-    if count > most {
-        return Err(WorkerError::Queues { count, most });
-    }
-    active
-        .watch(stop.event.as_raw_fd(), EventSet::IN, STOP_TOKEN)
-        .map_err(WorkerError::host("watch stop event"))?;
-    for (token, queue) in (0..).zip(&active.queues) {
-        // An edge saves reading the event, whose counter then only ever grows.
-        active
-            .watch(queue.kick.as_raw_fd(), EventSet::IN | EventSet::EDGE_TRIGGERED, token)
-            .map_err(WorkerError::host("watch queue"))?;
-    }
-    backend.start(active)?;
+/// What there was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing, for as long as it was waited for.
+    Idle,
+    /// Some events were served.
+    Served,
+    /// The driver's time is up.
+    Over,
+}
+
+/// Serves what has happened, or what happens next within `patience` milliseconds; -1 is for ever.
+pub(super) fn turn<B: Backend>(
+    backend: &mut B,
+    active: &mut Active,
+    patience: i32,
+) -> Result<Turn, WorkerError> {
     let mut events = [EpollEvent::default(); EVENTS];
-    loop {
-        let count = match active.epoll.wait(-1, &mut events) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(WorkerError::Host { action: "wait for events", source }),
-        };
-        for event in &events[..count] {
-            match usize::try_from(event.data()) {
-                _ if event.data() == STOP_TOKEN => {
-                    // The owner waits for the end: what is left has its own bounds.
-                    active.stopping.store(false, Ordering::Relaxed);
-                    return backend.ending(active);
-                }
-                Ok(position) if position < active.queues.len() => {
-                    backend.kicked(active, position)?;
-                }
-                _ => backend.ready(active, event.data(), event.events())?,
+    let count = match active.epoll.wait(patience, &mut events) {
+        Ok(0) => return Ok(Turn::Idle),
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Turn::Served),
+        Err(source) => return Err(WorkerError::Host { action: "wait for events", source }),
+    };
+    for event in &events[..count] {
+        match usize::try_from(event.data()) {
+            _ if event.data() == STOP_TOKEN => {
+                // The owner waits for the end: what is left has its own bounds.
+                active.stopping.store(false, Ordering::Relaxed);
+                backend.ending(active)?;
+                return Ok(Turn::Over);
             }
+            Ok(position) if position < active.queues.len() => {
+                backend.kicked(active, position)?;
+            }
+            _ => backend.ready(active, event.data(), event.events())?,
         }
     }
+    Ok(Turn::Served)
 }

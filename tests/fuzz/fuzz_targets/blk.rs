@@ -1,0 +1,4 @@
+//! Calls `fuzz::blk::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(blk);

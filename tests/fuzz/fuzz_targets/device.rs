@@ -1,0 +1,4 @@
+//! Calls `fuzz::device::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(device);

@@ -1,0 +1,4 @@
+//! Calls `fuzz::fs::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(fs);

@@ -1,0 +1,4 @@
+//! Calls `fuzz::queue::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(queue);

@@ -1,0 +1,4 @@
+//! Calls `fuzz::vsock::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(vsock);

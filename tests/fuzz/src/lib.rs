@@ -1,0 +1,55 @@
+//! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM to its shim, and
+//! from an agent to its shim. See README.md here.
+//!
+//! Each target is a module with a function `run`, which gets an input of libFuzzer and panics if
+//! something is wrong. What is wrong is more than a panic of the product: see each module's word
+//! on what it checks.
+#![cfg_attr(
+    fuzzing,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::cast_possible_truncation,
+        reason = "tests"
+    )
+)]
+
+/// Makes a program of the target in the module of that name.
+#[cfg(fuzzing)]
+#[macro_export]
+macro_rules! target {
+    ($module:ident) => {
+        libfuzzer_sys::fuzz_target!(|input: &[u8]| $crate::$module::run(input));
+    };
+}
+
+/// A program that says how to fuzz.
+#[cfg(not(fuzzing))]
+#[macro_export]
+macro_rules! target {
+    ($module:ident) => {
+        fn main() {
+            eprintln!(concat!("not built for fuzzing: make fuzz TARGETS=", stringify!($module)));
+            std::process::exit(2);
+        }
+    };
+}
+
+#[cfg(fuzzing)]
+pub mod blk;
+#[cfg(fuzzing)]
+pub mod device;
+#[cfg(fuzzing)]
+pub mod fs;
+#[cfg(fuzzing)]
+mod guest;
+#[cfg(fuzzing)]
+mod limits;
+#[cfg(fuzzing)]
+pub mod mmio;
+#[cfg(fuzzing)]
+pub mod queue;
+#[cfg(fuzzing)]
+mod stage;
+#[cfg(fuzzing)]
+pub mod vsock;
