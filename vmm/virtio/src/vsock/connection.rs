@@ -305,7 +305,13 @@ impl<S: HostStream> Connection<S> {
     pub(super) fn has_outgoing(&self) -> bool {
         let pending = &self.pending;
         let control = pending.request || pending.reset || pending.shutdown != 0;
-        control || self.credit.update_due() || self.may_read() && self.credit.concerns_reader()
+        control || self.update_due() || self.may_read() && self.credit.concerns_reader()
+    }
+
+    /// Whether the guest must be told of its credit. One that has forgotten the connection answers
+    /// every packet of it with a reset.
+    fn update_due(&self) -> bool {
+        self.phase == Phase::Open && self.credit.update_due()
     }
 
     fn may_read(&self) -> bool {
@@ -333,7 +339,7 @@ impl<S: HostStream> Connection<S> {
             self.host_shutdown |= flags;
             return Some(Outgoing { op: Op::Shutdown, flags: self.host_shutdown, len: 0 });
         }
-        if self.credit.update_due() {
+        if self.update_due() {
             return plain(Op::CreditUpdate);
         }
         if self.may_read() && self.credit.take_request() {
@@ -401,5 +407,37 @@ fn into_io(error: VolatileMemoryError) -> io::Error {
     match error {
         VolatileMemoryError::IOError(error) => error,
         other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn guest_that_has_forgotten_a_connection_hears_no_more_of_it() {
+        let (mut client, stream) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut connection = Connection::request(stream, 1024);
+        assert_eq!(connection.next(&[]).map(|packet| packet.op), Some(Op::Request));
+        connection.accepted(1).unwrap();
+        // As much as the client's socket takes, and then as much as there is credit for.
+        let mut payload = [7; 4096];
+        while connection.receive(&[VolatileSlice::from(&mut payload[..])]).is_ok() {
+            connection.credit().tell();
+        }
+        connection.closed_by_guest(true);
+        assert_eq!(connection.next(&[]).map(|packet| packet.op), Some(Op::Reset));
+        let mut read = Vec::new();
+        while !connection.finished() {
+            // It has not ended: there is no more for now.
+            let _ = client.read_to_end(&mut read);
+            connection.client_writable();
+            assert!(!connection.has_outgoing(), "after {} bytes", read.len());
+            assert_eq!(connection.next(&[]), None);
+        }
     }
 }
