@@ -49,7 +49,8 @@ unit: ## Unit, component and house-rule tests only
 e2e: ## Tests in the lab only; TESTS='run exec' picks files, FILTER=name picks tests
 	@tests/run-tests.sh e2e
 
-fuzz: ## Fuzzers; TARGETS='fs blk' picks, SECONDS=3600 runs longer, KEEP=1 keeps inputs
+fuzz: SECONDS ?= 300
+fuzz: ## Fuzzers, each for SECONDS=300; TARGETS='fs blk' picks, KEEP=1 keeps what they learn
 	@tests/fuzz/run.sh $(SECONDS)
 
 lint: ## Formatting and lints

@@ -44,9 +44,8 @@ unit() {
     level "house rules" cargo test --quiet -p repo
 }
 
-# Each fuzzer for a while, from its corpus.
+# Each fuzzer for 20 seconds, from its corpus.
 fuzz() {
-    # One build of all: cargo build -p fuzz
     level "fuzzers" tests/fuzz/run.sh
 }
 

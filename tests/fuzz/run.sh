@@ -2,7 +2,7 @@
 # run.sh [SECONDS]: builds the fuzzers and lets each run for so long (20), from its corpus, two
 # at a time. TARGETS names those that run; all by default. With KEEP=1 new inputs are added to the
 # corpus, and the corpus is minimised. Says at the end how many targets passed and failed; what
-# failed leaves its input below target/fuzz/found, and says it in base64.
+# failed leaves its input in target/fuzz/found, and says it in base64.
 #
 # libFuzzer itself, without cargo-fuzz: what that adds is a sanitizer, which needs more than stable
 # Rust, and minutes to install.
@@ -31,7 +31,7 @@ one() {
     local target=$1 corpus=tests/fuzz/corpus/$1 work code
     work=$(mktemp -d)
     cp -r "$corpus/." "$work" 2>/dev/null
-    "$programs/fuzz-$target" "$work" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 \
+    "$programs/fuzz-$target" "$work" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 \
         -max_len=4096 -reload=0 -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="$found/$target-" >"$found/$target.log" 2>&1
     code=$?
@@ -46,7 +46,10 @@ one() {
         echo "fuzz $target ... ok: $runs inputs"
     else
         cat "$found/$target.log"
-        echo "fuzz $target ... FAILED, exit code $code; the input is named above"
+        local input
+        input=$(sed -n 's/.*Test unit written to //p' "$found/$target.log" | tail -n 1)
+        [ -z "$input" ] || echo "input $input in base64: $(base64 -w 0 "$input")"
+        echo "fuzz $target ... FAILED, exit code $code"
     fi
     return "$code"
 }

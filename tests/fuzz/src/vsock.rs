@@ -4,7 +4,8 @@
 //! Checked besides panics: no connection buffers more than its credit; the guest is never told that
 //! more was taken than it sent, and is never sent more than it has room for; both sides get what
 //! the other sent, in order; there are no more clients and answers than allowed; when there is
-//! nothing to send, nothing claims that there is.
+//! nothing to send, nothing claims that there is; a guest that has ended a connection hears no more
+//! of it than a reset.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -25,7 +26,11 @@ const REFUSALS: usize = 128;
 const LARGEST: usize = 2 * Connections::CREDIT as usize;
 
 const REQUEST: u16 = 1;
+const RESET: u16 = 3;
+const SHUTDOWN: u16 = 4;
 const DATA: u16 = 5;
+/// Flags of a shutdown in both directions.
+const BOTH: u8 = 3;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
@@ -69,6 +74,8 @@ struct Client {
     written: u64,
     /// The guest knows the connection.
     requested: bool,
+    /// The guest has ended the connection.
+    forgotten: bool,
     /// Somebody else talked for the guest.
     unsure: bool,
     offered: u64,
@@ -110,6 +117,7 @@ impl World {
             answer: Vec::new(),
             written: 0,
             requested: false,
+            forgotten: false,
             unsure: false,
             offered: 0,
             received: 0,
@@ -203,6 +211,7 @@ impl World {
                 // Mostly the truth.
                 taken = if packet.wrong & 0x80 == 0 { client.received as u32 } else { taken };
                 (client.room, client.taken) = (room, taken);
+                client.forgotten |= op == RESET || op == SHUTDOWN && packet.flags % 5 == BOTH;
                 for byte in &mut payload {
                     *byte = client.offered as u8;
                     client.offered += 1;
@@ -238,8 +247,9 @@ impl World {
         assert!(len as usize <= bytes.len(), "more than there was room");
         assert!(op == DATA || len == 0, "payload without data");
         let Some(client) = self.clients.get_mut(&port) else {
-            return assert_eq!(op, 3, "a stray packet is refused");
+            return assert_eq!(op, RESET, "a stray packet is refused");
         };
+        assert!(!client.forgotten || op == RESET, "operation {op} on a connection that has ended");
         if op == REQUEST {
             assert!(!client.requested, "requested twice");
             client.requested = true;

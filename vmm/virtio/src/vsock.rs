@@ -12,6 +12,7 @@ mod credit;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod handshake;
+mod host_stream;
 mod mux;
 mod packet;
 

@@ -12,13 +12,13 @@
 //! credit allows. A guest that does not read thus stops the client.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 
-use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+use vm_memory::VolatileSlice;
 
 use super::credit::{CREDIT, Credit};
+use super::host_stream::{HostStream, into_io};
 use super::packet::{Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 
 /// Largest allocation kept by a connection whose buffer has run empty.
@@ -27,18 +27,6 @@ const KEPT_CAPACITY: usize = 4 << 10;
 /// Reads by which a closed connection's unread data is dropped; a socket holds about 50 such
 /// pieces by default. Limited because the client may go on writing.
 const DISCARDS: usize = 64;
-
-/// The client's end of a connection: non-blocking, in both directions.
-pub(super) trait HostStream: Write + ReadVolatile + WriteVolatile {
-    /// Ends one or both directions, as for a socket.
-    fn shutdown(&self, how: Shutdown) -> io::Result<()>;
-}
-
-impl HostStream for UnixStream {
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        UnixStream::shutdown(self, how)
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -403,41 +391,5 @@ impl<S: HostStream> Connection<S> {
     }
 }
 
-fn into_io(error: VolatileMemoryError) -> io::Error {
-    match error {
-        VolatileMemoryError::IOError(error) => error,
-        other => io::Error::other(other),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
-
-    use super::*;
-
-    #[test]
-    fn guest_that_has_forgotten_a_connection_hears_no_more_of_it() {
-        let (mut client, stream) = UnixStream::pair().unwrap();
-        client.set_nonblocking(true).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let mut connection = Connection::request(stream, 1024);
-        assert_eq!(connection.next(&[]).map(|packet| packet.op), Some(Op::Request));
-        connection.accepted(1).unwrap();
-        // As much as the client's socket takes, and then as much as there is credit for.
-        let mut payload = [7; 4096];
-        while connection.receive(&[VolatileSlice::from(&mut payload[..])]).is_ok() {
-            connection.credit().tell();
-        }
-        connection.closed_by_guest(true);
-        assert_eq!(connection.next(&[]).map(|packet| packet.op), Some(Op::Reset));
-        let mut read = Vec::new();
-        while !connection.finished() {
-            // It has not ended: there is no more for now.
-            let _ = client.read_to_end(&mut read);
-            connection.client_writable();
-            assert!(!connection.has_outgoing(), "after {} bytes", read.len());
-            assert_eq!(connection.next(&[]), None);
-        }
-    }
-}
+mod tests;
