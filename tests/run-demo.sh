@@ -7,6 +7,14 @@ payload=$(realpath "$1")
 image=${2:-}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# leave FOLDER CONTAINERD: ends what run_directly started. Nothing in it changes the exit code.
+leave() {
+    kill "$2" || true
+    wait "$2" || true
+    umount --recursive --quiet "$1/state" || true
+    rm -rf "$1"
+}
+
 # A containerd of our own, beside any that this machine has, in a folder that goes with it.
 run_directly() {
     command -v containerd >/dev/null || apt-get install -y -qq containerd >&2
@@ -18,7 +26,7 @@ run_directly() {
     containerd --config "$work/config.toml" >"$work/log" 2>&1 &
     local containerd=$!
     # shellcheck disable=SC2064 # the values of now
-    trap "kill $containerd; wait $containerd 2>/dev/null; umount -R $work/state 2>/dev/null; rm -rf $work" EXIT
+    trap "leave $work $containerd" EXIT
     timeout 30 sh -c 'until ctr version >/dev/null 2>&1; do kill -0 '$containerd' || exit 1; done' ||
         { cat "$work/log" >&2; exit 1; }
     echo "cuddy: importing the Debian image" >&2
