@@ -30,8 +30,9 @@ use target::Output;
 /// same. Copying goes on even then, until the process is deleted.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How long the rest of a process's output may take when the process is deleted.
-const LAST_CALL: Duration = Duration::from_secs(10);
+/// How long the rest of a process's output may take when the process is deleted. Containerd gives a
+/// deletion ten seconds.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// Longest time that a process's end may be held back by output that does move.
 const LONGEST: Duration = Duration::from_mins(5);

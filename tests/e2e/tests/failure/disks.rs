@@ -129,7 +129,6 @@ fn block_volume_is_written_when_the_host_shuts_down() {
 }
 
 #[test]
-#[ignore = "failed after the last merge, passed before it: open"]
 fn log_on_a_disk_that_does_not_answer_stops_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (root, mut volume) = (busybox_root(dir.path()), Volume::new(dir.path()));
@@ -154,7 +153,6 @@ fn log_on_a_disk_that_does_not_answer_stops_nothing_else() {
 }
 
 #[test]
-#[ignore = "not seen to end after the last merge, passed before it: open"]
 fn vmm_that_no_signal_can_end_is_told_and_holds_up_no_call() {
     let dir = tempfile::tempdir().unwrap();
     let (root, mut volume) = (busybox_root(dir.path()), Volume::new(dir.path()));
