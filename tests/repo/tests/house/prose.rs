@@ -8,7 +8,7 @@ use crate::tree::{expect_none, files, read, root};
 const MAX_WORDS: usize = 40;
 
 /// Rows of the table in ARCHITECTURE.md that leads to what somebody wants to change.
-const WAYS: usize = 12;
+const WAYS: usize = 13;
 
 /// Paragraphs, list items, headings and cells of tables, without fenced blocks.
 fn blocks(text: &str) -> Vec<String> {
