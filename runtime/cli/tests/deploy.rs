@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sandbox::config::RawConfig;
-use sandbox::{Config, sizing};
+use host::Config;
+use host::config::RawConfig;
+use sandbox::sizing;
+
 use serde::Deserialize;
 use serde_json::Value;
 

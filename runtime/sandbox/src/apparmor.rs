@@ -6,9 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use api::Error;
 use serde_json::Value;
-
-use crate::Error;
 
 /// Where the host's kernel shows its policy.
 const POLICY: &str = "/sys/kernel/security/apparmor/policy";

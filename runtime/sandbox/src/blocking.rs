@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Error;
+use api::Error;
 
 /// How long the host may take to answer. The thread that waits for it goes on.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,16 +9,16 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use api::events::Exit;
+use api::request::{CreateRequest, StdioPaths, Target};
+use api::usage::Usage;
+use api::{Error, ExecId};
+use host::process_id::ProcessId;
 use tokio::sync::watch;
 
-use crate::events::Exit;
 use crate::hooks::Hooks;
-use crate::process_id::ProcessId;
-use crate::request::{CreateRequest, StdioPaths, Target};
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
-use crate::usage::Usage;
-use crate::{Error, ExecId};
 
 /// The signal that nobody can ignore.
 pub(crate) const SIGKILL: u32 = 9;
@@ -285,8 +285,9 @@ impl Container {
 
 #[cfg(test)]
 mod tests {
+    use api::ContainerId;
+
     use super::*;
-    use crate::ContainerId;
 
     fn process(state: ProcessState) -> Process {
         let mut process = Process::new(StdioPaths::default(), Streams::none());

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use api::Error;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-
-use crate::Error;
 
 /// Longest time for a hook that states none. Without it one that hangs would hang the sandbox.
 const PATIENCE: Duration = Duration::from_secs(120);

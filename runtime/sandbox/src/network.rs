@@ -14,16 +14,16 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use api::Error;
+use api::error::chain;
+use host::journal::Entry;
+use host::store::StateDir;
+use machine::Live;
+use machine::Machine;
 use network::{Interface, Listeners, Netns, Network, Plan, Ports, Watch};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vmm_api::{DeviceConfig, FdSlot, NetConfig, Window};
-
-use crate::journal::Entry;
-use crate::live::Live;
-use crate::machine::Machine;
-use crate::store::StateDir;
-use crate::{Error, error::chain};
 
 pub(crate) use request::Own;
 

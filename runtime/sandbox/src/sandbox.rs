@@ -28,19 +28,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use api::events::{Event, EventKind, Exit};
+use api::request::{CreateRequest, ExecRequest, Target};
+use api::usage::Usage;
+use api::{ContainerId, Error, ExecId, Namespace, SandboxId};
+use host::cgroup::Cgroup;
+use host::process_id::ProcessId;
+use host::store::StateDir;
+use machine::Live;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cgroup::Cgroup;
 use crate::container::{Container, ProcessView};
-use crate::events::{Event, EventKind, Exit};
-use crate::live::Live;
 use crate::network::Joined;
-use crate::process_id::ProcessId;
-use crate::request::{CreateRequest, ExecRequest, Target};
 use crate::storage::Volumes;
-use crate::store::StateDir;
-use crate::usage::Usage;
-use crate::{ContainerId, Error, ExecId, Namespace, SandboxId};
 use steps::{Step, Steps};
 
 /// Where a caller waits for an answer.

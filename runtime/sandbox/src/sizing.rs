@@ -6,10 +6,10 @@
 
 mod pod_cgroup;
 
+use api::Error;
+use host::Config;
 use serde_json::Value;
 use vmm_api::{MachineConfig, RawMachineConfig};
-
-use crate::{Config, Error};
 
 /// Limits that a pod states, from the CRI's annotations on the sandbox container, from the
 /// resources of a container that stands alone, or from the pod's cgroup.
@@ -160,10 +160,10 @@ pub fn host_memory_mib(meminfo: &str) -> Option<u64> {
 mod tests {
     use std::path::Path;
 
+    use host::config::RawConfig;
     use serde_json::json;
 
     use super::*;
-    use crate::config::RawConfig;
 
     const HOST: Host = Host { memory_mib: 8192, cpus: 4 };
 

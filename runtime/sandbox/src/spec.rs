@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 pub(crate) use self::hooks::time_to_create;
 pub use self::linux::translate_resources;
 pub(crate) use self::mounts::forget_ids;
+use api::{ContainerId, Error};
+
 pub use self::mounts::{Bind, ReadOnly};
-use crate::{ContainerId, Error};
 
 /// A configuration ready for the guest, and what the host has to do for it.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,14 +15,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use api::request::StdioPaths;
+use api::{ContainerId, Error, Namespace};
+use machine::guest::{Guest, StreamIds};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::guest::{Guest, StreamIds};
-use crate::request::StdioPaths;
-use crate::{ContainerId, Error, Namespace};
 use copy::{Flow, Sink};
 use target::Output;
 

@@ -2,14 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use api::request::{CreateRequest, Mount, StdioPaths, Target};
+use api::{ContainerId, Error, ExecId};
 use containerd_shim_protos::api::{CreateTaskRequest, StateResponse, Status as RpcStatus};
 use containerd_shim_protos::types::mount::Mount as RpcMount;
 use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
 use protobuf::{EnumOrUnknown, Message, MessageField};
 use sandbox::container::{ProcessView, Status};
-use sandbox::request::{CreateRequest, Mount, StdioPaths, Target};
-use sandbox::{ContainerId, Error, ExecId};
 
 /// A point in time; before 1970 counts as 1970.
 pub(crate) fn timestamp(time: SystemTime) -> Option<Timestamp> {
@@ -97,7 +97,7 @@ pub(crate) fn state(target: &Target, view: ProcessView) -> StateResponse {
 mod tests {
     use std::time::Duration;
 
-    use sandbox::events::Exit;
+    use api::events::Exit;
 
     use super::*;
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use api::{Namespace, SandboxId};
 use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
+use host::journal::Entry;
+use host::store::StateDir;
 use protocol::update_ttrpc::create_sandbox as create_update;
-use sandbox::journal::Entry;
+use sandbox::Sandbox;
 use sandbox::sandbox::{Identity, Shutdown};
-use sandbox::store::StateDir;
-use sandbox::{Namespace, Sandbox, SandboxId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use ttrpc::r#async::transport::Listener;
@@ -130,7 +131,7 @@ async fn closed(sandbox: &Sandbox, mut signals: Signals) {
 
 fn note_process(state: &StateDir) -> std::io::Result<()> {
     let pid = std::process::id();
-    let started = sandbox::spawn::start_time(pid).unwrap_or_default();
+    let started = host::spawn::start_time(pid).unwrap_or_default();
     state.create()?.add(&Entry::Process { pid, started })
 }
 

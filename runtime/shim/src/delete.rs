@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use api::events::Exit;
+use api::{Namespace, SandboxId};
 use containerd_shim_protos::api::DeleteResponse;
+use host::store::StateDir;
 use protobuf::Message;
-use sandbox::events::Exit;
-use sandbox::store::StateDir;
-use sandbox::{Namespace, SandboxId};
 use serde_json::Value;
 
 use crate::bootstrap::flags::Flags;

@@ -1,7 +1,8 @@
 //! The one table of errors and gRPC codes. containerd and kubelet act on the codes: "not found"
 //! means gone for good, so it must be said exactly then.
 
-use sandbox::Error;
+use api::Error;
+
 use ttrpc::{Code, get_status};
 
 /// The code for an error.

@@ -1,11 +1,11 @@
 //! A container's use of resources → containerd's cgroup v2 metrics (pure).
 
+use api::usage::{self, DiskUse, HugePages, Pressure, Usage, Waiting};
 use containerd_shim_protos::cgroups_v2::metrics::{
     CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats,
     PidsStat, RdmaStat,
 };
 use protobuf::MessageField;
-use sandbox::usage::{self, DiskUse, HugePages, Pressure, Usage, Waiting};
 
 /// Translates it. All nested messages are present, because CRI-O reads them unasked.
 pub(crate) fn metrics(usage: &Usage) -> Metrics {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use sandbox::ContainerId;
-use sandbox::events::{Event, EventKind};
+use api::ContainerId;
+use api::events::{Event, EventKind};
 
 /// Name of the file in the bundle.
 const NAME: &str = "oom";
@@ -43,8 +43,8 @@ impl OomFiles {
 mod tests {
     use std::time::SystemTime;
 
-    use sandbox::events::Exit;
-    use sandbox::request::StdioPaths;
+    use api::events::Exit;
+    use api::request::StdioPaths;
 
     use super::*;
 

@@ -4,12 +4,13 @@
 
 use std::path::PathBuf;
 
+use api::Error;
 use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
 use prost::Message;
 use protocol::cri::{DnsConfig, NamespaceMode, PodSandboxConfig};
+use sandbox::Pod;
 use sandbox::pod::PodFile;
 use sandbox::sizing::Limits;
-use sandbox::{Error, Pod};
 
 /// Oom score of a sandbox in containerd's own controller.
 const OOM_SCORE_ADJ: i32 = -998;

@@ -4,6 +4,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use api::events::{Event, EventKind};
+use api::request::{Mount, StdioPaths};
+use api::{Error, Namespace};
 use containerd_shim_protos::events::task::{
     TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused,
     TaskResumed, TaskStart,
@@ -13,9 +16,6 @@ use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim_async::EventsClient;
 use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
-use sandbox::events::{Event, EventKind};
-use sandbox::request::{Mount, StdioPaths};
-use sandbox::{Error, Namespace};
 use tokio::sync::{mpsc, oneshot};
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
@@ -197,9 +197,9 @@ fn create_message(
 
 #[cfg(test)]
 mod tests {
+    use api::events::Exit;
+    use api::{ContainerId, ExecId};
     use protobuf::Message;
-    use sandbox::events::Exit;
-    use sandbox::{ContainerId, ExecId};
 
     use super::*;
 

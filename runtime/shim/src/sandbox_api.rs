@@ -7,6 +7,8 @@ mod update;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use api::request::Target;
+use api::{Error, SandboxId};
 use async_trait::async_trait;
 use containerd_shim_protos::sandbox_api::{
     CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest,
@@ -17,10 +19,9 @@ use containerd_shim_protos::sandbox_api::{
 };
 use containerd_shim_protos::sandbox_async::Sandbox as SandboxRpc;
 use protobuf::MessageField;
+use sandbox::Sandbox;
 use sandbox::container::{ProcessView, Status};
-use sandbox::request::Target;
 use sandbox::sandbox::Shutdown;
-use sandbox::{Error, Sandbox, SandboxId};
 use ttrpc::Result as RpcResult;
 use ttrpc::r#async::TtrpcContext;
 

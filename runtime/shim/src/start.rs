@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sandbox::journal::Entry;
-use sandbox::store::{Owner, StartLock, StateDir};
-use sandbox::{Config, Namespace, SandboxId};
+use api::{Namespace, SandboxId};
+use host::Config;
+use host::journal::Entry;
+use host::store::{Owner, StartLock, StateDir};
 use serde_json::Value;
 
 use crate::bootstrap::flags::Flags;
@@ -143,7 +144,7 @@ impl Daemon<'_> {
         }
         command.arg("daemon").env(TTRPC_ADDRESS, &self.params.ttrpc_address);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let started = sandbox::spawn::spawn(command, fds);
+        let started = host::spawn::spawn(command, fds);
         let daemon = started.with_context(|| format!("starting {}", binary.display()))?;
         protect(daemon.id());
         Ok(())
@@ -157,6 +158,6 @@ fn protect(daemon: u32) {
     let score = std::fs::read_to_string(format!("/proc/{containerd}/oom_score_adj"));
     let score = score.ok().and_then(|score| score.trim().parse::<i32>().ok());
     if let Some(score) = score {
-        let _kept = sandbox::cgroup::set_oom_score(daemon, score.saturating_add(1).min(1000));
+        let _kept = host::cgroup::set_oom_score(daemon, score.saturating_add(1).min(1000));
     }
 }

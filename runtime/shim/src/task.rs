@@ -2,6 +2,8 @@
 //! gRPC codes from the table in `error`; no call is left to the library's default, which would
 //! say "not found" and mean "not implemented".
 
+use api::request::{ExecRequest, StdioPaths};
+use api::{ContainerId, Error, ExecId, SandboxId};
 use async_trait::async_trait;
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
@@ -13,9 +15,8 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::Task;
 use protobuf::MessageField;
-use sandbox::request::{ExecRequest, StdioPaths};
+use sandbox::Sandbox;
 use sandbox::sandbox::Shutdown;
-use sandbox::{ContainerId, Error, ExecId, Sandbox, SandboxId};
 use ttrpc::Result as RpcResult;
 use ttrpc::r#async::TtrpcContext;
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sandbox::{Config, ConfigError};
+use host::{Config, ConfigError};
 
 use super::Check;
 

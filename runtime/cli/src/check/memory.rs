@@ -1,6 +1,6 @@
 //! Memory for at least one machine.
 
-use sandbox::Config;
+use host::Config;
 
 use super::Check;
 

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_api::network::ApplyRequest;
+use api::Error;
+use machine::Live;
+use machine::Machine;
 use network::{Interface, Network, Plan, Watch};
 use tokio::time::{Instant, sleep_until};
 use vmm_api::Window;
 
 use super::request::{Own, describe};
 use super::{attach, wrong};
-use crate::Error;
-use crate::live::Live;
-use crate::machine::Machine;
 
 /// After a failure the namespace is looked at again although nothing in it changes; each further
 /// failure doubles the time.

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::error::chain;
+use machine::Live;
+use machine::guest::Guest;
 use network::{Listeners, Network};
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::error::chain;
-use crate::guest::Guest;
-use crate::live::Live;
 
 /// Connections at one time; further ones wait to be accepted. Each costs two buffers here and in
 /// the guest. The machine's socket device has 256 in all: the others are left to the agent's own

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
+use api::Error;
+use host::cgroup::Cgroup;
+use host::mounts::Share;
+use host::store::StateDir;
+use host::{Config, cgroup};
+use machine::Live;
+use machine::guest::Guest;
+use machine::{Boot, Launch, Machine};
 use tokio::sync::{oneshot, watch};
 use vmm_api::MachineConfig;
 
 use super::{Booted, Outcome, Owner, Phase, heartbeat, last_word};
-use crate::cgroup::Cgroup;
-use crate::guest::Guest;
-use crate::live::Live;
-use crate::machine::{self, Boot, Launch, Machine};
-use crate::mounts::Share;
 use crate::network::{Joined, Pending};
 use crate::sizing::{self, Limits};
-use crate::store::StateDir;
-use crate::{Config, Error, Pod, cgroup, network};
+use crate::{Pod, network};
 
 /// Longest hostname in bytes (`HOST_NAME_MAX`, sethostname(2)).
 const MAX_HOSTNAME: usize = 64;

@@ -1,16 +1,17 @@
 //! Pausing, resources and metrics.
 
+use api::events::EventKind;
+use api::request::Target;
+use api::usage::Usage;
+use api::{ContainerId, Error};
+use machine::Live;
 use serde_json::{Value, json};
 use vmm_api::MachineConfig;
 
 use super::{Owner, Reply, answer};
 use crate::container::ProcessState;
-use crate::events::EventKind;
-use crate::live::Live;
-use crate::request::Target;
 use crate::sizing::Limits;
-use crate::usage::Usage;
-use crate::{ContainerId, Error, spec};
+use crate::spec;
 
 impl Owner {
     pub(super) fn pause(&mut self, id: ContainerId, pause: bool, reply: Reply<()>) {

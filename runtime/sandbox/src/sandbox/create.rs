@@ -3,21 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::events::EventKind;
+use api::request::{CreateRequest, Target};
+use api::{ContainerId, Error};
+use host::cgroup;
+use host::process_id::ProcessId;
+use host::store::StateDir;
 use serde_json::Value;
 
 use super::control;
 use super::delete::take_from_guest;
 use super::{Booted, Outcome, Owner, Reply, Slot, answer};
 use crate::container::{Container, Role};
-use crate::events::EventKind;
 use crate::hooks::{Hooks, Moment};
-use crate::process_id::ProcessId;
-use crate::request::{CreateRequest, Target};
 use crate::spec::namespaces;
 use crate::stdio::{self, Streams};
 use crate::storage::{Plan, Rootfs, Site};
-use crate::store::StateDir;
-use crate::{ContainerId, Error, Pod, apparmor, cgroup, pod, spec, storage};
+use crate::{Pod, apparmor, pod, spec, storage};
 
 /// Least time between two reports of want of memory in one container. The attack: a guest that
 /// counts up without end, and so fills containerd's events and logs.
@@ -308,7 +310,7 @@ fn root_of(spec: &Value, bundle: &Path) -> PathBuf {
 
 impl Owner {
     /// Reports want of memory while the container runs.
-    fn watch_oom(&self, id: &ContainerId, guest: &crate::guest::Guest) {
+    fn watch_oom(&self, id: &ContainerId, guest: &machine::guest::Guest) {
         let (id, guest, steps) = (id.clone(), guest.clone(), self.steps.clone());
         let watch = async move {
             let mut seen = 0;

@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
+use api::events::{EventKind, Exit};
+use api::request::Target;
+use api::{ContainerId, Error};
+use machine::Live;
+
 use super::{Owner, Reply, Shutdown, Slot, answer};
-use crate::events::{EventKind, Exit};
 use crate::hooks::Moment;
-use crate::live::Live;
-use crate::request::Target;
 use crate::storage::Rootfs;
-use crate::{ContainerId, Error};
 
 impl Owner {
     pub(super) fn delete(&mut self, target: Target, reply: Reply<(u32, Exit)>) {

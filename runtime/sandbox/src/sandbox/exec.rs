@@ -3,14 +3,15 @@
 use std::time::SystemTime;
 
 use super::{Owner, Reply, answer};
+use api::Error;
+use api::events::{EventKind, Exit};
+use api::request::{ExecRequest, StdioPaths, Target};
 use serde_json::Value;
 
 use crate::container::{Process, ProcessState, SIGKILL};
-use crate::events::{EventKind, Exit};
 use crate::hooks::Moment;
-use crate::request::{ExecRequest, StdioPaths, Target};
 use crate::stdio::Streams;
-use crate::{Error, apparmor, spec};
+use crate::{apparmor, spec};
 
 /// Exit status of a process that could not be started, as a shell has it.
 const NOT_STARTED: u32 = 127;
@@ -29,7 +30,7 @@ impl Owner {
         Ok(())
     }
 
-    fn accept_exec(&mut self, target: &Target) -> Result<crate::ExecId, Error> {
+    fn accept_exec(&mut self, target: &Target) -> Result<api::ExecId, Error> {
         let container = self.container(&target.container)?;
         let exec = target.exec.clone().ok_or_else(|| Error::Invalid("exec without id".into()))?;
         if container.execs.contains_key(&exec) {

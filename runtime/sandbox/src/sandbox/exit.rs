@@ -2,15 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use api::events::{EventKind, Exit};
+use api::request::Target;
+use api::usage::Usage;
+use api::{ContainerId, Error, ExecId};
+use machine::guest::Guest;
 use tokio::sync::watch;
 
 use super::{Owner, Slot};
 use crate::container::{Container, ProcessState, SIGKILL};
-use crate::events::{EventKind, Exit};
-use crate::guest::Guest;
-use crate::request::Target;
-use crate::usage::Usage;
-use crate::{ContainerId, Error, ExecId, stdio};
+use crate::stdio;
 
 /// How long the ends of execs may come after that of their container's init.
 const EXECS: Duration = Duration::from_secs(5);

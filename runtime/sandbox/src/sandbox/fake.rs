@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::request::StdioPaths;
+use host::cgroup::Cgroup;
 use tempfile::TempDir;
 
 use super::boot::{self, ToDo};
 use super::*;
-use crate::cgroup::Cgroup;
 use crate::network;
-use crate::request::StdioPaths;
 use agent::FakeAgent;
 use vmm::FakeVmm;
 

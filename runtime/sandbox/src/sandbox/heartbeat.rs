@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use crate::Error;
-use crate::live::Live;
-use crate::patience::Patience;
+use api::Error;
+use machine::Live;
+use machine::patience::Patience;
 
 /// Pause between an answer and the next question.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn guest_that_hangs_is_told_of_within_ten_seconds() {
         let here = std::path::Path::new("/opt/cuddy");
-        let config = crate::Config::new(crate::config::RawConfig::default(), here, here).unwrap();
+        let config = host::Config::new(host::config::RawConfig::default(), here, here).unwrap();
         // It hangs right after its answer, has no last word, and the VMM does not end by itself.
         let told = PAUSE + config.guest_timeout + 2 * super::super::last_word::LAST_WORD;
         assert!(told <= Duration::from_secs(9), "{told:?}");

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Error;
+use host::cgroup::Cgroup;
+use machine::{End, Machine};
+
 use super::{Booted, Outcome, Owner, Steps, booted};
-use crate::Error;
-use crate::cgroup::Cgroup;
-use crate::machine::{End, Machine};
 
 /// How long a machine whose agent is gone may take to say why, and then to end when it is told to.
 pub(super) const LAST_WORD: Duration = Duration::from_millis(500);

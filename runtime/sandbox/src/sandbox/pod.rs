@@ -4,14 +4,16 @@
 
 use std::time::SystemTime;
 
+use api::events::{EventKind, Exit};
+use api::request::{CreateRequest, StdioPaths, Target};
+use api::{ContainerId, Error};
+
 use super::{Booted, Owner, Reply, Sandbox, Slot, answer};
+use crate::Pod;
 use crate::container::{Container, ProcessState, Role};
-use crate::events::{EventKind, Exit};
 use crate::pod::PodFile;
-use crate::request::{CreateRequest, StdioPaths, Target};
 use crate::spec::namespaces::Holder;
 use crate::stdio::{self, Streams};
-use crate::{ContainerId, Error, Pod};
 
 /// Signals that end a pod: what a pause process does not ignore. As the first process of its
 /// namespace it has the right to ignore the others.

@@ -4,18 +4,18 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::Error;
+use api::events::{EventKind, Exit};
+use host::cgroup::Cgroup;
+use host::mounts::Share;
+use host::store::StateDir;
+use machine::patience::Patience;
+use machine::{End, Machine};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::last_word::{self, LAST_WORD};
 use super::{Booted, Owner, Phase, Slot};
-use crate::Error;
-use crate::cgroup::Cgroup;
-use crate::events::{EventKind, Exit};
-use crate::machine::{End, Machine};
-use crate::mounts::Share;
-use crate::patience::Patience;
-use crate::store::StateDir;
 
 /// How long a guest may take to flush and power off if its agent says nothing meanwhile.
 const POWER_OFF: Duration = Duration::from_secs(10);

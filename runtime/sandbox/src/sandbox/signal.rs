@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use api::Error;
+use api::events::Exit;
+use api::request::Target;
+use machine::patience::Patience;
 use tokio::sync::watch;
 
 use super::{Booted, Owner, Reply, answer};
-use crate::Error;
 use crate::container::{ProcessState, SIGKILL};
-use crate::events::Exit;
-use crate::patience::Patience;
-use crate::request::Target;
 
 /// Largest signal number of Linux.
 const MAX_SIGNAL: u32 = 64;

@@ -1,9 +1,9 @@
+use api::request::StdioPaths;
+use machine::patience::Patience;
 use tempfile::TempDir;
 
 use super::*;
 use crate::container::{Process, ProcessState, Role};
-use crate::patience::Patience;
-use crate::request::StdioPaths;
 use crate::stdio::Streams;
 
 /// A sandbox that has its state and its socket in a directory of its own.
@@ -64,7 +64,7 @@ async fn unknown_snapshot_type_is_refused_before_anything_boots() {
     let (dir, sandbox) = sandbox();
     std::fs::write(dir.path().join("config.json"), r#"{"process":{}}"#).unwrap();
     let mut request = request(dir.path());
-    request.rootfs.push(crate::request::Mount { fstype: "zfs".into(), ..Default::default() });
+    request.rootfs.push(api::request::Mount { fstype: "zfs".into(), ..Default::default() });
     let error = sandbox.create(request).await.unwrap_err();
     assert!(error.to_string().contains("\"zfs\""), "{error}");
 }

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use host::{Config, cgroup};
+
 use super::{Limits, OVERHEAD_MIB, OVERHEAD_MILLI_CPUS};
-use crate::{Config, cgroup};
 
 impl Limits {
     /// With what these limits leave open taken from the pod's cgroup: the parent of the sandbox
@@ -52,9 +53,10 @@ fn cpu(text: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use host::config::RawConfig;
+
     use super::super::{Host, machine};
     use super::*;
-    use crate::config::RawConfig;
 
     const SYSTEMD: &str = "kubepods-burstable-pod1_2.slice:crio:abc";
     const SYSTEMD_POD: &str =

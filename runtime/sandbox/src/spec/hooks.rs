@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use api::ContainerId;
 use serde_json::{Map, Value};
 
 use super::mounts::{Bind, ReadOnly};
-use crate::ContainerId;
 
 /// Kinds that run in the guest.
 const OF_THE_GUEST: [&str; 2] = ["createContainer", "startContainer"];

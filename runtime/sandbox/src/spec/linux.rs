@@ -1,9 +1,9 @@
 //! `linux` of a configuration (pure).
 
+use api::{ContainerId, Error};
 use serde_json::{Map, Value};
 
 use super::has_content;
-use crate::{ContainerId, Error};
 
 /// Character devices that are the same in every Linux: memory devices (major 1), terminals (5),
 /// and `/dev/net/tun` and `/dev/fuse` (10).

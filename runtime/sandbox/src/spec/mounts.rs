@@ -4,10 +4,9 @@
 
 use std::path::PathBuf;
 
+use api::{ContainerId, Error};
+use host::mounts::{IdMaps, IdRange};
 use serde_json::{Map, Value};
-
-use crate::mounts::{IdMaps, IdRange};
-use crate::{ContainerId, Error};
 
 /// A path of the host that the container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]

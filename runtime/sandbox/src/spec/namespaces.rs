@@ -12,10 +12,10 @@
 
 use std::path::{Component, Path};
 
+use api::{ContainerId, Error};
 use serde_json::Value;
 
 use super::has_content;
-use crate::{ContainerId, Error};
 
 /// Whose process a number names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use api::Error;
+use host::spawn::{self, Watched};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::Owner;
-use crate::Error;
-use crate::spawn::{self, Watched};
 
 /// How long a logger may take until it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -82,10 +82,10 @@ impl Logger {
 
 #[cfg(test)]
 mod tests {
+    use api::{ContainerId, Namespace};
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::{ContainerId, Namespace};
 
     fn owner() -> Owner {
         let namespace = Namespace::new("ns").unwrap();

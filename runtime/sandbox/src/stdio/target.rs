@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::Error;
+use api::Error;
+
 use syscalls::escapes::undo;
 
 /// Where output goes.

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use api::Error;
+use machine::Live;
+use machine::guest::GuestMount;
 use serde_json::{Value, json};
 
 use super::disk::{self, Disk};
-use crate::Error;
-use crate::guest::GuestMount;
-use crate::live::Live;
 
 /// A block device of the host that a container is to have.
 #[derive(Debug, PartialEq, Eq)]

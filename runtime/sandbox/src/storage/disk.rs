@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use api::Error;
+use machine::Live;
+use machine::guest::{GuestDisk, GuestMount};
 use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
 
-use crate::Error;
 use crate::blocking::blocking;
-use crate::guest::{GuestDisk, GuestMount};
-use crate::live::Live;
 
 /// A disk that the guest has.
 #[derive(Debug)]

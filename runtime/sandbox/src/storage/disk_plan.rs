@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::Error;
-use crate::request::Mount;
+use api::Error;
+use api::request::Mount;
 
 /// Filesystems that the guest mounts from a disk.
 pub(super) const DISKS: [&str; 3] = ["ext4", "xfs", "erofs"];

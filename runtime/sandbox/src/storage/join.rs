@@ -5,13 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 
+use api::Error;
+use machine::guest::{GuestDirectory, GuestMount};
+
 use super::disk::{self, Disk};
 use super::disk_plan::DiskPlan;
 use super::layers::{DiskPath, Join, Layers, Upper};
 use super::{Rootfs, Site};
-use crate::Error;
 use crate::blocking::{PATIENCE, blocking};
-use crate::guest::{GuestDirectory, GuestMount};
 
 /// Most bytes that a container may write to its root filesystem if the snapshotter leaves that
 /// open. The image is sparse: the host stores what is written.

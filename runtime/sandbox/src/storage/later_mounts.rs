@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use host::mounts::table::{self, Mounted};
+use host::mounts::{Options, Share, Tree};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
-
-use crate::mounts::table::{self, Mounted};
-use crate::mounts::{Options, Share, Tree};
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -29,7 +28,7 @@ impl Follower {
     /// # Errors
     /// The table of mounts can't be watched.
     pub(super) fn new(mut volume: Volume) -> io::Result<Self> {
-        let table = crate::spawn::register(File::open(table::PATH)?, Interest::PRIORITY)?;
+        let table = host::spawn::register(File::open(table::PATH)?, Interest::PRIORITY)?;
         let follow = async move {
             while let Ok(same) = volume.follow(&table).await {
                 volume = same;

@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
+use api::Error;
+use api::request::Mount;
+
 use super::disk_plan::{DISKS, DiskPlan, unsupported};
-use crate::Error;
-use crate::request::Mount;
 
 /// Layers on disks, and how they are joined.
 #[derive(Debug, Clone, PartialEq, Eq)]

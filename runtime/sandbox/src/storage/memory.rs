@@ -8,13 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::Error;
+use host::mounts::table::{self, Mounted};
+use machine::guest::{GuestDirectory, GuestMount};
 use serde_json::Value;
 
 use super::{Site, Volumes, is_empty_dir};
-use crate::Error;
 use crate::blocking::blocking;
-use crate::guest::{GuestDirectory, GuestMount};
-use crate::mounts::table::{self, Mounted};
 use crate::spec::Bind;
 
 /// Magic number of tmpfs (linux/magic.h).
@@ -176,18 +176,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::mounts::table::tests::table;
 
     const VOLUME: &str = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~empty-dir/cache";
     const SUB: &str = "/var/lib/kubelet/pods/1/volume-subpaths/cache/web/0";
 
     fn mounts() -> Vec<Mounted> {
-        table(&[
+        let lines = [
             ((0, 40), "/", VOLUME),
             ((0, 40), "/sub/dir", SUB),
             ((0, 41), "/", "/var/lib/kubelet/pods/1/volumes/kubernetes.io~secret/key"),
             ((0, 42), "/", "/run/containerd/x/sandboxes/1/shm"),
-        ])
+        ];
+        let mounted = |(device, root, point): (_, &str, &str)| Mounted {
+            id: 0,
+            device,
+            root: root.into(),
+            point: point.into(),
+        };
+        lines.into_iter().map(mounted).collect()
     }
 
     #[test]

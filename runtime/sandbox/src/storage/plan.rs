@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use api::Error;
+use api::request::Mount;
+
 use super::disk_plan::{DISKS, DiskPlan, unsupported};
 use super::layers::Layers;
-use crate::Error;
-use crate::request::Mount;
 
 /// How a root filesystem is given to the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use host::mounts::{IdMaps, Options, Share, Tree};
+use host::store::StateDir;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstatvfs, statx};
 use rustix::mount::MountFlags;
 
-use crate::mounts::{IdMaps, Options, Share, Tree};
 use crate::spec::{Bind, ReadOnly};
-use crate::store::StateDir;
 
 /// The directories of one machine's containers.
 #[derive(Debug, Default)]

@@ -7,6 +7,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::Error;
+use host::mounts::table::{self, Mounted};
+use host::mounts::{Options, Share, Tree};
+use machine::guest::GuestMount;
 use rustix::mount::MountFlags;
 use serde_json::Value;
 
@@ -15,11 +19,8 @@ use super::later_mounts::{Follower, Volume};
 use super::pod_volumes::Place;
 use super::{Rootfs, Site, memory};
 use crate::blocking::blocking;
-use crate::guest::GuestMount;
-use crate::mounts::table::{self, Mounted};
-use crate::mounts::{Options, Share, Tree};
 use crate::spec::{self, Bind, GuestSpec, ReadOnly};
-use crate::{Error, storage::devices};
+use crate::storage::devices;
 
 /// Character devices that every Linux has under the same number (kernel's `admin-guide/devices`):
 /// the guest's own takes the place of the host's.

@@ -2,10 +2,10 @@
 //! concern its machine; they go the way of the Task service's `Update` of a sandbox container, as
 //! older versions ask for it. All else needs nothing here.
 
+use api::Error;
 use async_trait::async_trait;
 use protocol::update::{UpdateSandboxRequest, UpdateSandboxResponse};
 use protocol::update_ttrpc::Sandbox as UpdateRpc;
-use sandbox::Error;
 use serde_json::{Value, json};
 use ttrpc::Result as RpcResult;
 use ttrpc::r#async::TtrpcContext;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sandbox::machine::guest_memory;
+use machine::guest_memory;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, Event, FdSlot, FromVmm, MachineConfig,
     RawMachineConfig, Reply, Request,
@@ -21,7 +21,7 @@ pub(super) fn boot(files: &Files) -> Result<Duration> {
     let (request, fds, _socket) = prepare(files)?;
     let (ours, theirs) = Channel::pair()?;
     let start = Instant::now();
-    let child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
+    let child = host::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
         .with_context(|| format!("executing {}", files.vmm.display()))?;
     let mut child = Process(child);
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use sandbox::machine::guest_memory;
+use machine::guest_memory;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, Event, FdSlot, FromVmm, MachineConfig,
     MachineEnd, NetConfig, RawMachineConfig, Request,
@@ -34,7 +34,7 @@ pub(super) fn run(files: &Files, host: &Host, form: Form, end: Instant) -> Resul
     let ends = Ends { network: &network, console: File::create(&console)? };
     let boot = request(files, host, form, &mut fds, ends)?;
     let (ours, theirs) = Channel::pair()?;
-    let child = sandbox::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
+    let child = host::spawn::spawn(Command::new(&files.vmm), &[theirs.into()])
         .with_context(|| format!("executing {}", files.vmm.display()))?;
     let mut child = Process(child);
     let borrowed: Vec<_> = fds.0.iter().map(AsFd::as_fd).collect();

@@ -53,7 +53,7 @@ fn share(host: &Host, socket: &Path) -> Result<Process> {
         .arg("--shared-dir")
         .arg(host.share())
         .stdin(Stdio::null());
-    let server = sandbox::spawn::spawn(command, &[listener.into()])
+    let server = host::spawn::spawn(command, &[listener.into()])
         .with_context(|| format!("executing {VIRTIOFSD}; is it installed?"))?;
     Ok(Process(server))
 }
@@ -104,7 +104,7 @@ fn machine(files: &Files, host: &Host, form: Form, ends: &Ends<'_>) -> Result<Pr
         .args(["-netdev", &netdev])
         .args(["-device", &format!("virtio-net-device,netdev=net,mac={mac},host_mtu=1500")])
         .stdin(Stdio::null());
-    let qemu = sandbox::spawn::spawn(command, &fds)
+    let qemu = host::spawn::spawn(command, &fds)
         .context("executing qemu-system-x86_64; is it installed?")?;
     Ok(Process(qemu))
 }

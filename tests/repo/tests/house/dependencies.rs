@@ -55,7 +55,7 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
         let forbidden: &[&str] = if folder.starts_with("runtime/") {
             &["vmm", "virtio", "agent", "harness", "lab"]
         } else if folder.starts_with("vmm/") || folder.starts_with("agent/") {
-            &["sandbox", "shim", "cli", "harness", "lab"]
+            &["api", "host", "machine", "sandbox", "shim", "cli", "harness", "lab"]
         } else {
             &[]
         };
@@ -64,6 +64,28 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
         findings.extend(broken.map(|dependency| format!("{name} depends on {dependency}")));
     }
     expect_none(&findings, "dependencies in the wrong direction");
+}
+
+/// Crates of `runtime/`: each may depend on those before it.
+const LAYERS: [&str; 8] =
+    ["protocol", "network", "api", "host", "machine", "sandbox", "shim", "cli"];
+
+#[test]
+fn crates_of_the_runtime_lie_on_each_other_in_one_order() {
+    let place = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let mut findings = Vec::new();
+    for (folder, name, dependencies) in workspace() {
+        if !folder.starts_with("runtime/") {
+            continue;
+        }
+        let Some(own) = place(&name) else {
+            findings.push(format!("{name} has no place in the order"));
+            continue;
+        };
+        let above = dependencies.iter().filter(|other| place(other).is_some_and(|at| at > own));
+        findings.extend(above.map(|other| format!("{name} depends on {other}, which is above it")));
+    }
+    expect_none(&findings, "crates of the runtime out of order");
 }
 
 /// Crates of `runtime/` that speak the protocols of daemons.

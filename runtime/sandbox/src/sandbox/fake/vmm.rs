@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use host::spawn::{self, Watched};
+use machine::Machine;
+use machine::console::Console;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -13,10 +16,6 @@ use vmm_api::{
     Channel, Event, FromVmm, MachineConfig, MachineEnd, RawMachineConfig, Reply, Request, Window,
     WireError,
 };
-
-use crate::console::Console;
-use crate::machine::Machine;
-use crate::spawn::{self, Watched};
 
 struct Socket(Channel);
 

@@ -86,9 +86,10 @@ fn lines(ranges: &[IdRange]) -> String {
 #[cfg(test)]
 mod tests {
 
+    use api::request::Mount;
+
     use super::super::{Options, Tree};
     use super::*;
-    use crate::request::Mount;
 
     fn maps(host: u32) -> IdMaps {
         let range = vec![IdRange { container: 0, host, size: 65_536 }];

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 /// Contents of a container's cgroup files by name, as a guest sends them.
-pub(crate) type Files = HashMap<String, String>;
+pub type Files = HashMap<String, String>;
 
 /// Most lines of one file that are looked at: a guest can't make the host parse for ever.
 const MAX_LINES: usize = 512;

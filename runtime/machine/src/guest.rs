@@ -18,6 +18,9 @@ use agent_api::process_ttrpc::ProcessClient;
 use agent_api::sandbox_ttrpc::SandboxClient;
 use agent_api::types::{ContainerId as RpcContainer, ProcessId};
 use agent_api::{container, health, process, sandbox, types};
+use api::request::Target;
+use api::usage::Usage;
+use api::{ContainerId, Error};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;
@@ -25,10 +28,7 @@ use ttrpc::context::Context;
 use ttrpc::{Code, Error as RpcError};
 
 use crate::patience::Patience;
-use crate::request::Target;
 use crate::text::guest_text;
-use crate::usage::Usage;
-use crate::{ContainerId, Error};
 use dial::dial;
 
 pub use storage::{GuestDirectory, GuestDisk, GuestMount};

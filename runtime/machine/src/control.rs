@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use host::spawn::{self, Watched};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +17,6 @@ use vmm_api::{
 
 use super::{End, Life, Order};
 use crate::console::Console;
-use crate::spawn::{self, Watched};
 use crate::text::guest_text;
 
 /// How long a VMM may take to end its machine once it was asked to. A worker that is stuck in
@@ -40,8 +40,14 @@ impl AsFd for Socket {
     }
 }
 
-/// The control socket as a tokio resource.
-pub(crate) struct Control(AsyncFd<Socket>);
+/// This process's end of the way to a VMM.
+pub struct Control(AsyncFd<Socket>);
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Control")
+    }
+}
 
 impl Control {
     pub(super) fn new(channel: Channel) -> std::io::Result<Self> {

@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use api::ContainerId;
+
 use super::{StateDir, absent_is_fine};
-use crate::ContainerId;
 use crate::mounts::Share;
 
 impl StateDir {
@@ -54,7 +55,7 @@ impl StateDir {
     }
 
     /// Where in the share volume `number` of the pod is: no name of a container begins like that.
-    pub(crate) fn volume(number: u64) -> PathBuf {
+    pub fn volume(number: u64) -> PathBuf {
         format!(".volumes/{number}/volume").into()
     }
 
@@ -63,7 +64,7 @@ impl StateDir {
     ///
     /// # Errors
     /// What the kernel answered.
-    pub(crate) fn create_volume(&self, number: u64, share: &Share) -> io::Result<PathBuf> {
+    pub fn create_volume(&self, number: u64, share: &Share) -> io::Result<PathBuf> {
         let place = Self::volume(number);
         std::fs::create_dir_all(self.scaffold().join(&place))?;
         share.admit(&volume_part(number))?;
@@ -74,7 +75,7 @@ impl StateDir {
     ///
     /// # Errors
     /// What could not be undone.
-    pub(crate) fn destroy_volume(&self, number: u64, share: &Share) -> io::Result<()> {
+    pub fn destroy_volume(&self, number: u64, share: &Share) -> io::Result<()> {
         share.detach(&volume_part(number))?;
         absent_is_fine(std::fs::remove_dir_all(self.scaffold().join(volume_part(number))))
     }

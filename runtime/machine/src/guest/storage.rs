@@ -2,11 +2,11 @@
 
 use agent_api::storage;
 use agent_api::storage_ttrpc::StorageClient;
+use api::Error;
 use ttrpc::context::Context;
 use vmm_api::Window;
 
 use super::{Guest, WORK};
-use crate::Error;
 
 /// A filesystem to mount in the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

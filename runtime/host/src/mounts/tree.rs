@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use api::request::Mount;
 use rustix::fs::CWD;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, move_mount,
@@ -15,7 +16,6 @@ use rustix::mount::{
 use syscalls::mount::{MountAttributes, set_attributes};
 
 use super::{IdMaps, Options, compact, idmap, namespace};
-use crate::request::Mount;
 
 /// Flags of single mounts, of mount(2) and of mount_setattr(2).
 const FLAGS: [(MountFlags, MountAttrFlags); 6] = [
@@ -51,7 +51,7 @@ impl Tree {
     ///
     /// # Errors
     /// What the kernel answered.
-    pub(crate) fn of_place(place: BorrowedFd<'_>, options: &Options) -> io::Result<Self> {
+    pub fn of_place(place: BorrowedFd<'_>, options: &Options) -> io::Result<Self> {
         Self::at(place, Path::new(""), options)
     }
 

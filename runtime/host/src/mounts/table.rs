@@ -8,28 +8,31 @@ use std::path::{Path, PathBuf};
 use syscalls::escapes::undo;
 
 /// Where the kernel shows it. It can be polled for changes.
-pub(crate) const PATH: &str = "/proc/self/mountinfo";
+pub const PATH: &str = "/proc/self/mountinfo";
 
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mounted {
+pub struct Mounted {
     /// Its number, which no other mount has as long as it lasts.
-    pub(crate) id: u64,
+    pub id: u64,
     /// Major and minor number of its filesystem's device.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// What of the filesystem is mounted.
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
     /// Where.
-    pub(crate) point: PathBuf,
+    pub point: PathBuf,
 }
 
 /// Reads the table of this process's namespace, in mounting order.
-pub(crate) fn read() -> io::Result<Vec<Mounted>> {
+///
+/// # Errors
+/// What the kernel answered.
+pub fn read() -> io::Result<Vec<Mounted>> {
     Ok(parse(&std::fs::read(PATH)?))
 }
 
 /// What is mounted below a directory, but not at it (pure).
-pub(crate) fn below<'table>(
+pub fn below<'table>(
     table: &'table [Mounted],
     directory: &'table Path,
 ) -> impl Iterator<Item = &'table Mounted> {
@@ -56,19 +59,8 @@ fn unescape(name: &[u8]) -> PathBuf {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A table of (device, root, point), for tests of what reads one.
-    pub(crate) fn table(lines: &[((u32, u32), &str, &str)]) -> Vec<Mounted> {
-        let mounted = |(id, line): (usize, &((u32, u32), &str, &str))| Mounted {
-            id: id.try_into().unwrap(),
-            device: line.0,
-            root: line.1.into(),
-            point: line.2.into(),
-        };
-        lines.iter().enumerate().map(mounted).collect()
-    }
 
     #[test]
     fn lines_are_read_with_their_escapes() {

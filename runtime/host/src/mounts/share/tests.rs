@@ -161,7 +161,7 @@ fn overlay_of_many_layers_is_made_and_seen() {
         std::fs::write(ground.path(&name).join(number.to_string()), "").unwrap();
         layers.push(ground.path(&name).display().to_string());
     }
-    let mount = crate::request::Mount {
+    let mount = api::request::Mount {
         fstype: "overlay".to_owned(),
         source: "overlay".to_owned(),
         options: vec![format!("lowerdir={}", layers.join(":"))],

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use api::Error;
 
 /// Where the hierarchy is mounted.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -85,7 +85,7 @@ impl Cgroup {
     }
 
     /// The cgroup with this directory, for a process that came from `home`.
-    pub(crate) fn at(path: PathBuf, home: PathBuf) -> Self {
+    pub fn at(path: PathBuf, home: PathBuf) -> Self {
         let kills = events(&path, "oom_kill");
         Self { path, home, kills, needs_mib: 0 }
     }
@@ -182,7 +182,7 @@ fn events(path: &Path, key: &str) -> u64 {
 }
 
 /// The limit of memory that a cgroup has of its own, in bytes.
-pub(crate) fn limit(path: &Path) -> Option<u64> {
+pub fn limit(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path.join("memory.max")).ok()?.trim().parse().ok()
 }
 

@@ -1,28 +1,35 @@
 //! One `cuddy-vmm` process and its control socket. A task of its own owns both ends: requests go
 //! in and are answered in order; readiness and the machine's end are told to all who watch.
 
+pub mod console;
 mod control;
+pub mod guest;
 mod image;
 mod launch;
+mod live;
 mod memory;
+pub mod patience;
+mod socket;
+mod text;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use api::Error;
+use host::spawn::{ChildEnd, Watched};
 use tokio::sync::{mpsc, oneshot, watch};
 use vmm_api::{Channel, DeviceConfig, MachineConfig, MachineEnd, Reply, Request, Window};
 
-use crate::Error;
 use crate::console::Console;
 use crate::patience::Patience;
-use crate::spawn::{ChildEnd, Watched};
 use crate::text::guest_text;
-use control::{Control, Driver};
+use control::Driver;
 
-pub(crate) use launch::SHARE_TAG;
-pub use launch::{Boot, Launch, launch};
+pub use control::Control;
+pub use launch::{Boot, Launch, SHARE_TAG, launch};
+pub use live::Live;
 pub use memory::guest_memory;
 
 /// The signal that the host's OOM killer sends.
@@ -92,12 +99,12 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Failed`] when it can't be watched.
-    pub(crate) fn channel(channel: Channel) -> Result<Control, Error> {
+    pub fn channel(channel: Channel) -> Result<Control, Error> {
         Control::new(channel).map_err(|e| Error::failed("making the control socket", &e))
     }
 
     /// The machine of the VMM that is `process` and has the other end of `control`.
-    pub(crate) fn of(
+    pub fn of(
         process: Arc<Watched>,
         control: Control,
         shape: MachineConfig,

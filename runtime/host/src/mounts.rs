@@ -8,7 +8,7 @@
 mod idmap;
 mod namespace;
 mod share;
-pub(crate) mod table;
+pub mod table;
 mod tree;
 
 use std::path::{Component, Path, PathBuf};

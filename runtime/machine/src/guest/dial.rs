@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use api::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::patience::Patience;
-use crate::{Error, socket};
+use crate::socket;
 
 /// How long the guest may take to accept.
 const ACCEPT: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! What can go wrong with a sandbox, by what a caller can do about it. The door that answers
 //! callers maps each variant to one code.
 
-use crate::{ConfigError, IdError};
+use crate::IdError;
 
 /// Why an operation on a sandbox did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,12 +77,6 @@ impl Error {
 impl From<IdError> for Error {
     fn from(error: IdError) -> Self {
         Self::Invalid(error.to_string())
-    }
-}
-
-impl From<ConfigError> for Error {
-    fn from(error: ConfigError) -> Self {
-        Self::Unavailable(chain(&error))
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use api::Error;
+use api::error::chain;
 use serde::Deserialize;
 use vmm_api::config::MAX_EXTRA_CMDLINE;
 
@@ -68,6 +70,12 @@ pub enum ConfigError {
     /// The running binary's place can't be told, so neither can that of kernel and root image.
     #[error("finding the installed prefix")]
     Prefix(#[source] std::io::Error),
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Unavailable(chain(&error))
+    }
 }
 
 /// Settings as read; absent keys take their defaults in [`Config`].

@@ -11,10 +11,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use api::{Namespace, SandboxId};
+
 pub use self::lock::StartLock;
 pub use self::owner::Owner;
 use crate::journal::Journal;
-use crate::{Namespace, SandboxId};
 
 /// Where all sandboxes' directories are.
 pub const ROOT: &str = "/run/cuddy";
@@ -36,9 +37,8 @@ impl StateDir {
         Self(root.join(namespace.as_str()).join(sandbox.as_str()))
     }
 
-    /// One at any place.
-    #[cfg(test)]
-    pub(crate) fn at(path: &Path) -> Self {
+    /// One at any place, for tests.
+    pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use host::mounts::Share;
+
+use crate::Machine;
 use crate::guest::Guest;
-use crate::machine::Machine;
-use crate::mounts::Share;
 
 /// A machine whose guest serves; cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Live {
-    pub(crate) machine: Arc<Machine>,
-    pub(crate) guest: Guest,
+pub struct Live {
+    /// The machine.
+    pub machine: Arc<Machine>,
+    /// The way to its agent.
+    pub guest: Guest,
     /// What the guest sees of the host's files.
-    pub(crate) share: Arc<Share>,
+    pub share: Arc<Share>,
     /// Whether the guest has had a disk to write to: it may hold what is not on the disk yet.
-    pub(crate) writes: Arc<AtomicBool>,
+    pub writes: Arc<AtomicBool>,
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use agent_api::network::ApplyRequest;
 use agent_api::network_ttrpc::NetworkClient;
+use api::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use ttrpc::context::Context;
 
 use super::{Guest, WORK, dial::dial};
-use crate::Error;
 
 /// How long the guest may take to reach its own loopback.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -80,7 +80,7 @@ fn place(sources: &[RawFd], end: RawFd) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel answered.
-pub(crate) fn register<T: AsRawFd + AsFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub fn register<T: AsRawFd + AsFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     // SAFETY: `T: AsFd` lends out one descriptor for as long as it lives, and `AsyncFd` keeps it
     // until it is unregistered.
     Ok(unsafe { AsyncFd::register_with_interest(inner, interest) }?)

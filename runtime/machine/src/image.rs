@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::Error;
+use api::Error;
 
 /// Offset and value of the EROFS superblock's magic number (kernel's `fs/erofs/erofs_fs.h`).
 const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);

@@ -6,21 +6,23 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use api::Error;
+use host::Config;
+use host::cgroup::{self, Cgroup};
+use host::journal::Entry;
+use host::mounts::Share;
+use host::spawn::{self, Watched};
+use host::store::StateDir;
 use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig};
 
 use super::Machine;
 use super::image::check_erofs;
 use super::memory::guest_memory;
-use crate::cgroup::{self, Cgroup};
 use crate::console::Console;
-use crate::journal::Entry;
-use crate::mounts::Share;
-use crate::spawn::{self, Watched};
-use crate::store::StateDir;
-use crate::{Config, Error, socket};
+use crate::socket;
 
 /// virtio-fs tag of the shared directory.
-pub(crate) const SHARE_TAG: &str = "share";
+pub const SHARE_TAG: &str = "share";
 
 /// What a machine is started from.
 #[derive(Debug)]

@@ -1,0 +1,12 @@
+//! The words that the doors and the core of the runtime share: names, requests, events, errors and
+//! what a container uses. Nothing here acts, and nothing here knows a server's messages.
+
+pub mod error;
+pub mod events;
+pub mod ids;
+pub mod request;
+pub mod usage;
+
+pub use error::Error;
+pub use events::Event;
+pub use ids::{ContainerId, ExecId, IdError, Namespace, SandboxId};

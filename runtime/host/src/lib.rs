@@ -1,0 +1,12 @@
+//! What the runtime does with the node's kernel and files: mounts, cgroups, processes, the sandbox's
+//! directory with its journal, and the operator's settings. Nothing here knows a machine or a pod.
+
+pub mod cgroup;
+pub mod config;
+pub mod journal;
+pub mod mounts;
+pub mod process_id;
+pub mod spawn;
+pub mod store;
+
+pub use config::{Config, ConfigError};
