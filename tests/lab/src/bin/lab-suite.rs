@@ -91,6 +91,12 @@ fn table(outcome: &Outcome) {
     for (took, program, name) in slowest.iter().take(SLOWEST) {
         println!("{:>6} s  {program} {name}", took.as_secs());
     }
+    for report in &reports {
+        for said in &report.said {
+            println!("\n{} {} failed, and said", report.program, said.test);
+            said.lines.iter().for_each(|line| println!("    {line}"));
+        }
+    }
     for suspect in &outcome.suspects {
         println!(
             "=== FAILED: {suspect}: repeated in two runs in a row: not the emulation's chance"

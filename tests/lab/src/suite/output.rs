@@ -2,6 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+/// Lines of what a failed test said that are kept, and characters of each.
+const SAID: usize = 8;
+const WIDTH: usize = 600;
+
+/// A test that failed, and how what it said begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The test.
+    pub test: String,
+    /// Not more than a few lines.
+    pub lines: Vec<String>,
+}
+
 /// Reads the output of a test program that runs its tests one after another.
 #[derive(Debug)]
 pub struct Reader {
@@ -12,6 +25,9 @@ pub struct Reader {
     pub passed: Vec<(String, Duration)>,
     /// Tests that failed.
     pub failed: Vec<String>,
+    /// What those that failed said.
+    pub said: Vec<Said>,
+    saying: bool,
 }
 
 impl Default for Reader {
@@ -22,6 +38,8 @@ impl Default for Reader {
             running: None,
             passed: Vec::new(),
             failed: Vec::new(),
+            said: Vec::new(),
+            saying: false,
         }
     }
 }
@@ -51,6 +69,7 @@ impl Reader {
 
     fn line(&mut self, now: Instant) {
         let line = String::from_utf8_lossy(&self.partial).into_owned();
+        self.keep(&line);
         if line.starts_with("running ") {
             self.began = now;
         }
@@ -71,6 +90,25 @@ impl Reader {
         }
         self.running = None;
         self.began = now;
+    }
+}
+
+impl Reader {
+    /// Keeps the line if it is of what a failed test said.
+    fn keep(&mut self, line: &str) {
+        let of = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----"));
+        if let Some(test) = of {
+            self.said.push(Said { test: test.to_owned(), lines: Vec::new() });
+            self.saying = true;
+        } else if line == "failures:" {
+            self.saying = false;
+        } else if self.saying
+            && !line.is_empty()
+            && let Some(said) = self.said.last_mut()
+            && said.lines.len() < SAID
+        {
+            said.lines.push(line.chars().take(WIDTH).collect());
+        }
     }
 }
 
@@ -105,6 +143,19 @@ mod tests {
         assert_eq!(passed(&reader), ["a::one"]);
         assert_eq!(reader.failed, ["a::two"]);
         assert_eq!(reader.running(), Some("three"));
+    }
+
+    #[test]
+    fn beginning_of_what_a_failed_test_said_is_kept() {
+        let noise = "more\n".repeat(2 * SAID);
+        let reader = read(&[
+            "failures:\n\n---- one stdout ----\n\nthread 'one' panicked:\nwhy\n",
+            &format!("{noise}---- a::two stdout ----\nbecause\n\nfailures:\n    one\n"),
+        ]);
+        let [one, two] = &reader.said[..] else { panic!("{:?}", reader.said) };
+        assert_eq!((one.test.as_str(), one.lines.len()), ("one", SAID));
+        assert_eq!(one.lines[..2], ["thread 'one' panicked:", "why"]);
+        assert_eq!((two.test.as_str(), &two.lines[..]), ("a::two", &["because".to_owned()][..]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::output::Reader;
+use super::output::{Reader, Said};
 
 /// Longest time of one lab, and longest silence in it, in seconds.
 const LIMIT: &str = "1200";
@@ -45,6 +45,8 @@ pub struct Report {
     pub passed: Vec<(String, Duration)>,
     /// Tests that failed.
     pub failed: Vec<String>,
+    /// What tests said each time that they failed.
+    pub said: Vec<Said>,
     /// Tests that were repeated, whatever came of it.
     pub repeated: Vec<String>,
     /// How long the program had labs.
@@ -93,6 +95,7 @@ impl Program {
             left.retain(|test| !reader.passed.iter().any(|(passed, _)| passed == test));
             let suspect = reader.running().map(str::to_owned);
             report.passed.extend(reader.passed);
+            report.said.extend(reader.said);
             let suspects = reader.failed.into_iter().chain(suspect);
             for test in suspects {
                 report.not_passed(test, &mut left, &ended);
