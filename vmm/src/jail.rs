@@ -15,7 +15,8 @@
 //! may gain privileges by exec         may not (no_new_privs), and seccomp has no exec
 //! ```
 //!
-//! User and PID namespaces are not made here: see `docs/decisions/jail.md`.
+//! The PID namespace is the shim's work, a user namespace is not made: see
+//! `docs/decisions/jail.md`.
 
 mod landlock;
 

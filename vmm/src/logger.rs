@@ -1,4 +1,5 @@
-//! Log lines of this process: warnings and errors, to standard error, which is the shim's.
+//! Log lines of this process: warnings and errors, to standard error, which the shim
+//! collects in the sandbox's `vmm.log`.
 
 use std::fmt::Write as _;
 

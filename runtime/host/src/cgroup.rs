@@ -21,6 +21,14 @@ pub struct Cgroup {
     needs_mib: u64,
 }
 
+/// Most threads of a pod's VMM and shim together where nobody else sets a limit: half of what a host
+/// has by default at the least (`kernel.pid_max`). The shim has one for each container.
+const MAX_THREADS: u64 = 16 << 10;
+
+/// Threads that a VMM of a few CPUs and its shim have at once, with room for those that start
+/// containers.
+const LEAST_THREADS: u64 = 64;
+
 /// What to do about a pod's cgroup that is smaller than the pod's machine.
 const WAY_OUT: &str = "is the overhead missing that its RuntimeClass has in deploy/?";
 
@@ -148,6 +156,34 @@ impl Cgroup {
             .map_err(|error| Error::failed(&format!("making {}", self.path.display()), &error))
     }
 
+    /// Lets no more than [`MAX_THREADS`] run in it if nobody has set a limit for the pod. The attack:
+    /// a VMM that its guest has taken over makes threads until the host has no numbers left.
+    pub fn bound_threads(&self) {
+        let limits = self.path.ancestors().take_while(|path| *path != Path::new(ROOT));
+        match limits.filter_map(|path| Some((threads(path)?, path))).min() {
+            Some((limit, path)) if limit < LEAST_THREADS => log::warn!(
+                "the pod's cgroup {} allows {limit} processes and threads (pids.max), and a machine \
+                 with its shim takes about {LEAST_THREADS}: raise the kubelet's podPidsLimit",
+                path.display()
+            ),
+            Some(_) => {}
+            None => {
+                let bound = self.path.join("pids.max");
+                if !bound.exists() {
+                    // As runc does. What can't be had is missing below.
+                    let given = self.path.with_file_name("cgroup.subtree_control");
+                    let _missing = std::fs::write(given, "+pids");
+                }
+                if let Err(error) = std::fs::write(&bound, MAX_THREADS.to_string()) {
+                    log::warn!(
+                        "the machine's threads are not bounded: {}: {error}",
+                        bound.display()
+                    );
+                }
+            }
+        }
+    }
+
     /// Puts a process into it.
     ///
     /// # Errors
@@ -184,6 +220,11 @@ fn events(path: &Path, key: &str) -> u64 {
 /// The limit of memory that a cgroup has of its own, in bytes.
 pub fn limit(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path.join("memory.max")).ok()?.trim().parse().ok()
+}
+
+/// The limit of processes and threads that a cgroup has of its own.
+fn threads(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path.join("pids.max")).ok()?.trim().parse().ok()
 }
 
 /// Removes a cgroup that has no process any more.
@@ -248,6 +289,18 @@ mod tests {
                 assert!(text.contains("48 MiB") && text.contains("188 MiB"), "{text}");
                 assert!(text.contains("RuntimeClass") && text.contains("/pod "), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn threads_are_bounded_where_the_pod_has_no_limit() {
+        for (pod_limit, own) in [("max", "16384"), ("1000", "max"), ("20", "max")] {
+            let (_dir, cgroup) = pod("max");
+            let own_file = cgroup.path().join("pids.max");
+            std::fs::write(cgroup.path().with_file_name("pids.max"), pod_limit).unwrap();
+            std::fs::write(&own_file, "max").unwrap();
+            cgroup.bound_threads();
+            assert_eq!(std::fs::read_to_string(&own_file).unwrap(), own, "{pod_limit}");
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod idmap;
 mod namespace;
+mod read_only;
 mod share;
 pub mod table;
 mod tree;
@@ -16,6 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::mount::MountFlags;
 
 pub use self::idmap::{IdMaps, IdRange};
+pub use self::read_only::open_read_only;
 pub use self::share::Share;
 pub use self::tree::Tree;
 

@@ -102,6 +102,11 @@ impl StateDir {
         self.0.join("console.log")
     }
 
+    /// What the VMM wrote to its standard error.
+    pub fn vmm_log(&self) -> PathBuf {
+        self.0.join("vmm.log")
+    }
+
     /// The file of the pod that its containers see at `destination`, with new content.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
-//! The guest's console output: kept in a file of bounded size, with its last lines at hand for
-//! error messages. The guest decides what is in it, so it is shown with control characters
-//! replaced, and never more than a little.
+//! What the guest prints on its console, and the VMM on its standard error: kept in files of bounded
+//! size, with the last lines at hand for error messages. The guest decides what is in it, and may
+//! have taken over the VMM: it is shown with control characters replaced, and never more than a
+//! little.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -36,7 +37,43 @@ const FATAL: [&str; 3] = ["Kernel panic", "BUG: ", "Oops: "];
 /// How long the output of a machine that is over may take to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A console's output.
+/// What is written for a machine. Each writer has a pipe of its own. The attack: a guest that prints
+/// what its VMM might say, and so misleads whoever reads why the machine ended.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// By the guest.
+    pub console: Console,
+    /// By the VMM, on its standard error.
+    pub vmm: Console,
+}
+
+/// The ends that are written to; see [`Outputs`].
+#[derive(Debug)]
+pub struct OutputEnds {
+    /// The guest's.
+    pub console: OwnedFd,
+    /// The VMM's.
+    pub vmm: OwnedFd,
+}
+
+impl Outputs {
+    /// Starts to collect into files at `console` and `vmm`, as [`Console::start`] does.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn start(console: &Path, vmm: &Path) -> io::Result<(Self, OutputEnds)> {
+        let ((console, console_end), (vmm, vmm_end)) =
+            (Console::start(console)?, Console::start(vmm)?);
+        Ok((Self { console, vmm }, OutputEnds { console: console_end, vmm: vmm_end }))
+    }
+
+    /// Waits for both as [`Console::complete`] does.
+    pub async fn complete(&self) {
+        tokio::join!(self.console.complete(), self.vmm.complete());
+    }
+}
+
+/// The output of a console.
 #[derive(Debug, Clone)]
 pub struct Console {
     tail: Arc<Mutex<Vec<u8>>>,

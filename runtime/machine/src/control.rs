@@ -1,6 +1,6 @@
 //! The task that owns a VMM's control socket and process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use vmm_api::{
-    Channel, ErrorKind, ErrorReply, Event, FromVmm, MachineEnd, Reply, Request, WireError,
+    Channel, ErrorKind, ErrorReply, Event, FromVmm, MachineEnd, Reply, Request, Window, WireError,
 };
 
 use super::{End, Life, Order};
-use crate::console::Console;
+use crate::console::Outputs;
 use crate::text::guest_text;
 
 /// How long a VMM may take to end its machine once it was asked to. A worker that is stuck in
@@ -87,9 +87,19 @@ pub(super) struct Driver {
     pub(super) process: Arc<Watched>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) life: watch::Sender<Life>,
-    pub(super) console: Console,
+    pub(super) outputs: Outputs,
     /// Whether this process has told the machine to end.
     pub(super) told: Arc<AtomicBool>,
+    pub(super) noted: Noted,
+}
+
+/// What the VMM has told by itself, which is noted once. The attack: a VMM that its guest has taken
+/// over tells the same without end, and so fills the node's log.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    ready: bool,
+    panicked: bool,
+    failed: BTreeSet<Window>,
 }
 
 impl Driver {
@@ -106,7 +116,7 @@ impl Driver {
             exit = tokio::time::timeout(LAST_BREATH, self.process.wait()).await;
         }
         let undying = exit.is_err();
-        self.console.complete().await;
+        self.outputs.complete().await;
         let by_us = silent || self.told.load(Ordering::Relaxed);
         let ended = match &exit {
             Ok(Ok(exit)) => format!("its process {exit}"),
@@ -122,7 +132,7 @@ impl Driver {
             Some(end) if !undying => (end, None),
             said => (said.unwrap_or(MachineEnd::Killed), Some(ended.as_str())),
         };
-        let reason = story(&end, shown, &self.console);
+        let reason = story(&end, shown, &self.outputs);
         log::info!("machine over: {reason}; {ended}");
         let end = End { end, reason, by_us, exit };
         self.life.send_modify(|life| life.end = Some(end));
@@ -176,21 +186,39 @@ impl Driver {
         }
     }
 
-    fn note(&self, event: &Event) {
+    fn note(&mut self, event: &Event) {
+        let Some(words) = self.noted.words(event) else { return };
+        log::info!("{words}");
+        if let Event::GuestReady { since_exec_us, since_boot_us } = event {
+            self.life.send_modify(|life| {
+                life.ready_us = Some(*since_exec_us);
+                life.boot_us = Some(*since_boot_us);
+            });
+        }
+    }
+}
+
+impl Noted {
+    /// What to log of an event, if it is news.
+    fn words(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::GuestReady { since_exec_us, since_boot_us } => {
-                log::info!("guest ready: {since_exec_us} us from exec, {since_boot_us} us of boot");
-                self.life.send_modify(|life| {
-                    life.ready_us = Some(*since_exec_us);
-                    life.boot_us = Some(*since_boot_us);
-                });
+                let news = !std::mem::replace(&mut self.ready, true);
+                news.then(|| {
+                    format!("guest ready: {since_exec_us} us from exec, {since_boot_us} us of boot")
+                })
             }
             // The story of the end, which follows, says why.
-            Event::Panicked => log::warn!("guest kernel panic"),
-            Event::DeviceFailed { window, reason } => {
-                log::warn!("device in window {} failed: {reason}", window.index());
+            Event::Panicked => {
+                let news = !std::mem::replace(&mut self.panicked, true);
+                news.then(|| "guest kernel panic".to_owned())
             }
-            Event::Ended(_) => {}
+            Event::DeviceFailed { window, reason } => {
+                let news = self.failed.insert(*window);
+                let index = window.index();
+                news.then(|| format!("device in window {index} failed: {}", guest_text(reason)))
+            }
+            Event::Ended(_) => None,
         }
     }
 }
@@ -223,17 +251,24 @@ async fn passed(moment: Option<Instant>) {
     }
 }
 
-fn story(end: &MachineEnd, exit: Option<&str>, console: &Console) -> String {
+fn story(end: &MachineEnd, exit: Option<&str>, outputs: &Outputs) -> String {
     // A VMM that its guest has taken over words its end as it likes.
     let mut text = guest_text(&end.to_string());
     if let Some(exit) = exit {
         text = format!("{text} ({exit})");
     }
+    let said = outputs.vmm.last_lines();
+    if !said.is_empty() {
+        text = format!("{text}; the VMM's last lines: {said}");
+    }
+    if matches!(end, MachineEnd::Stopped | MachineEnd::PowerOff) {
+        return text;
+    }
     let lines = match end {
-        MachineEnd::Panic => console.panic_lines(),
-        _ => console.last_lines(),
+        MachineEnd::Panic => outputs.console.panic_lines(),
+        _ => outputs.console.last_lines(),
     };
-    if !lines.is_empty() && !matches!(end, MachineEnd::Stopped | MachineEnd::PowerOff) {
+    if !lines.is_empty() {
         text = format!("{text}; last console lines: {lines}");
     }
     text
@@ -255,7 +290,8 @@ mod tests {
 
     fn deaf(program: &str, argument: &str) -> Deaf {
         let dir = tempfile::tempdir().unwrap();
-        let (console, _output) = Console::start(&dir.path().join("console.log")).unwrap();
+        let (outputs, _ends) =
+            Outputs::start(&dir.path().join("log"), &dir.path().join("vmm")).unwrap();
         let (ours, theirs) = Channel::pair().unwrap();
         let mut command = std::process::Command::new(program);
         command.arg(argument);
@@ -266,7 +302,8 @@ mod tests {
         let control = Control::new(ours).unwrap();
         let process = Arc::new(Watched::new(child).unwrap());
         let by_us = Arc::default();
-        let driver = Driver { control, process, orders, life, console, told: by_us };
+        let noted = Noted::default();
+        let driver = Driver { control, process, orders, life, outputs, told: by_us, noted };
         Deaf { asking, told, theirs, pid, driver: tokio::spawn(driver.run()), _dir: dir }
     }
 
@@ -282,6 +319,41 @@ mod tests {
             let life = self.told.wait_for(|life| life.end.is_some()).await.unwrap();
             life.end.clone().unwrap()
         }
+    }
+
+    #[test]
+    fn what_a_vmm_repeats_is_told_once_and_in_one_line() {
+        let mut noted = Noted::default();
+        let failed = |window, reason: &str| Event::DeviceFailed {
+            window: Window::try_from(window).unwrap(),
+            reason: reason.to_owned(),
+        };
+        let first = noted.words(&failed(3, &"a\n\x1b[2J".repeat(1000))).unwrap();
+        assert!(first.starts_with("device in window 3 failed: a??[2J"), "{first}");
+        assert!(first.lines().count() == 1 && first.len() < 1100, "{}", first.len());
+        assert_eq!(noted.words(&failed(3, "again")), None);
+        assert!(noted.words(&failed(4, "another")).is_some());
+        let ready = Event::GuestReady { since_exec_us: 1, since_boot_us: 1 };
+        for event in [Event::Panicked, ready] {
+            assert!(noted.words(&event).is_some());
+            assert_eq!(noted.words(&event), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_guest_prints_is_not_taken_for_the_vmms_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outputs, ends) =
+            Outputs::start(&dir.path().join("log"), &dir.path().join("vmm")).unwrap();
+        rustix::io::write(&ends.console, b"cuddy-vmm: ERROR: forged\n").unwrap();
+        rustix::io::write(&ends.vmm, b"cuddy-vmm: WARN: true\n").unwrap();
+        drop(ends);
+        outputs.complete().await;
+        let text = story(&MachineEnd::TripleFault, None, &outputs);
+        let told = "; the VMM's last lines: cuddy-vmm: WARN: true; last console lines: cuddy-vmm: \
+                    ERROR: forged";
+        assert!(text.ends_with(told), "{text}");
+        assert!(!story(&MachineEnd::Stopped, None, &outputs).contains("forged"));
     }
 
     /// The clock is tokio's own, which jumps when nothing else is to be done.

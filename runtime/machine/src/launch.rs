@@ -10,7 +10,7 @@ use api::Error;
 use host::Config;
 use host::cgroup::{self, Cgroup};
 use host::journal::Entry;
-use host::mounts::Share;
+use host::mounts::{Share, open_read_only};
 use host::spawn::{self, Watched};
 use host::store::StateDir;
 use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig};
@@ -18,7 +18,7 @@ use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineCon
 use super::Machine;
 use super::image::check_erofs;
 use super::memory::guest_memory;
-use crate::console::Console;
+use crate::console::Outputs;
 use crate::socket;
 
 /// virtio-fs tag of the shared directory.
@@ -66,15 +66,15 @@ pub struct Boot {
 /// [`Error::Unavailable`] for a kernel, image or binary that is not there, by name;
 /// [`Error::Failed`] for what the host refuses. Nothing is left running then.
 pub fn launch(launch: Launch<'_>) -> Result<(Machine, Boot), Error> {
-    let (console, output) = Console::start(&launch.state.console())
-        .map_err(|error| Error::failed("opening the console log", &error))?;
+    let (outputs, ends) = Outputs::start(&launch.state.console(), &launch.state.vmm_log())
+        .map_err(|error| Error::failed("opening the machine's logs", &error))?;
     let mut slots = Slots::default();
-    let config = describe(&launch, &mut slots, &output)?;
+    let config = describe(&launch, &mut slots, &ends.console)?;
     let (ours, theirs) =
         Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
     let channel = Machine::channel(ours)?;
-    let process = Arc::new(start(&launch, theirs.into(), output)?);
-    let machine = Machine::of(process, channel, launch.shape.clone(), console);
+    let process = Arc::new(start(&launch, theirs.into(), ends.vmm)?);
+    let machine = Machine::of(process, channel, launch.shape.clone(), outputs);
     Ok((machine, Boot { config, fds: slots.0 }))
 }
 
@@ -116,11 +116,11 @@ fn describe(
 }
 
 fn open(what: &str, path: &Path) -> Result<File, Error> {
-    File::open(path)
+    open_read_only(path)
         .map_err(|e| Error::Unavailable(format!("opening the {what} {}: {e}", path.display())))
 }
 
-fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watched, Error> {
+fn start(launch: &Launch<'_>, control: OwnedFd, stderr: OwnedFd) -> Result<Watched, Error> {
     let path = &launch.config.vmm;
     let failed = |error: std::io::Error| {
         Error::failed(&format!("starting the VMM {}", path.display()), &error)
@@ -128,8 +128,12 @@ fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watch
     let mut command = Command::new(path);
     // All threads of the VMM share one malloc arena; one each would cost 30 to 130 KiB.
     command.env_clear().env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(output));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(stderr));
     spawn::ended_by_parent(&mut command);
+    // A child is born where its parent is: nothing of the VMM is ever outside of the pod's cgroup.
+    if let Some(cgroup) = launch.cgroup {
+        enter(cgroup, launch.state)?;
+    }
     let child = launch.share.spawn(command, vec![control]).map_err(failed)?;
     let process = Watched::new(child).map_err(failed)?;
     let pid = process.pid();
@@ -138,26 +142,24 @@ fn start(launch: &Launch<'_>, control: OwnedFd, output: OwnedFd) -> Result<Watch
         journal.add(&Entry::Process { pid, started })?;
         std::fs::write(launch.state.vmm_pid(), pid.to_string())
     });
-    if let Err(error) = noted.map_err(failed).and_then(|()| place(launch, pid)) {
+    if let Err(error) = noted {
         process.abandon();
-        return Err(error);
+        return Err(failed(error));
+    }
+    if let Err(error) = cgroup::set_oom_score(pid, launch.oom_score_adj) {
+        log::warn!("{error}");
     }
     Ok(process)
 }
 
-/// Puts the VMM, before it has memory to speak of, and this process where the pod's limits hold.
-fn place(launch: &Launch<'_>, pid: u32) -> Result<(), Error> {
-    if let Err(error) = cgroup::set_oom_score(pid, launch.oom_score_adj) {
-        log::warn!("{error}");
-    }
-    let Some(cgroup) = launch.cgroup else { return Ok(()) };
+/// Puts this process, and with it the VMM that it starts, where the pod's limits hold.
+fn enter(cgroup: &Cgroup, state: &StateDir) -> Result<(), Error> {
     let entry = Entry::Cgroup { path: cgroup.path().to_owned() };
-    launch
-        .state
+    state
         .journal()
         .and_then(|mut journal| journal.add(&entry))
         .map_err(|error| Error::failed("writing the journal", &error))?;
     cgroup.create()?;
-    cgroup.enter(pid)?;
+    cgroup.bound_threads();
     cgroup.enter(std::process::id())
 }

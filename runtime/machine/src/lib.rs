@@ -22,7 +22,7 @@ use host::spawn::{ChildEnd, Watched};
 use tokio::sync::{mpsc, oneshot, watch};
 use vmm_api::{Channel, DeviceConfig, MachineConfig, MachineEnd, Reply, Request, Window};
 
-use crate::console::Console;
+use crate::console::Outputs;
 use crate::patience::Patience;
 use crate::text::guest_text;
 use control::Driver;
@@ -85,7 +85,7 @@ pub struct Machine {
     shape: MachineConfig,
     orders: mpsc::Sender<Order>,
     life: watch::Receiver<Life>,
-    console: Console,
+    outputs: Outputs,
     process: Arc<Watched>,
     /// Whether this process has told the machine to end.
     told: Arc<AtomicBool>,
@@ -108,7 +108,7 @@ impl Machine {
         process: Arc<Watched>,
         control: Control,
         shape: MachineConfig,
-        console: Console,
+        outputs: Outputs,
     ) -> Self {
         let (orders, orders_rx) = mpsc::channel(16);
         let (life_tx, life) = watch::channel(Life::default());
@@ -118,14 +118,15 @@ impl Machine {
             process: process.clone(),
             orders: orders_rx,
             life: life_tx,
-            console: console.clone(),
+            outputs: outputs.clone(),
             told: told.clone(),
+            noted: control::Noted::default(),
         };
         tokio::spawn(driver.run());
         let pid = process.pid();
         let patience = Patience::with(vec![pid, std::process::id()]);
         let booted_in = OnceLock::new();
-        Self { pid, shape, orders, life, console, process, told, patience, booted_in }
+        Self { pid, shape, orders, life, outputs, process, told, patience, booted_in }
     }
 
     /// Boots it; returns once its first vCPU runs.
@@ -147,11 +148,6 @@ impl Machine {
     /// Its size, which never changes.
     pub fn shape(&self) -> &MachineConfig {
         &self.shape
-    }
-
-    /// The guest's console output.
-    pub fn console(&self) -> &Console {
-        &self.console
     }
 
     /// With what patience it is waited for.
@@ -182,7 +178,7 @@ impl Machine {
             Some(Err(_)) => Err(Error::MachineEnded("its owner is gone".into())),
             None => Err(Error::Unavailable(format!(
                 "the guest was not ready within {words}; last console lines: {}",
-                self.console.last_lines()
+                self.outputs.console.last_lines()
             ))),
         }
     }

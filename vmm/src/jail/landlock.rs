@@ -5,8 +5,8 @@
 //! read-only images once more, for writing. Landlock judges the file and not the name: what lies
 //! below the share may be used in every way, all else may not be opened at all.
 //!
-//! A kernel without Landlock, or with too little of it, leaves out what it does not know. Version 1 can't allow renames between directories, so that it is of no
-//! use with a share.
+//! A kernel without Landlock, or with too little of it, leaves out what it does not know. Version 1
+//! can't allow renames between directories, so that it is of no use with a share.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -63,6 +63,16 @@ struct ConsoleBackend {
     dropped: Arc<AtomicU64>,
 }
 
+impl Drop for ConsoleBackend {
+    /// Tells who looks for a line that is missing.
+    fn drop(&mut self) {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            log::warn!("console: {dropped} bytes could not be written at once and are lost");
+        }
+    }
+}
+
 impl Backend for ConsoleBackend {
     fn kicked(&mut self, active: &mut Active, queue: usize) -> Result<(), WorkerError> {
         // Buffers for input stay with the device: there is none.

@@ -1,4 +1,4 @@
-//! Mount namespaces of single threads.
+//! Namespaces of single threads, and of what they start.
 #![allow(unsafe_code, reason = "unshare is unsafe for its flag that takes descriptors apart")]
 
 use std::io;
@@ -17,4 +17,14 @@ pub(super) fn leave() -> io::Result<()> {
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
     let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     Ok(mount_change("/", follow)?)
+}
+
+/// Gives the next process that this thread starts a process namespace of its own, whose first
+/// process it is. The thread can do so once, and can make no thread from then on.
+///
+/// # Errors
+/// What the kernel answered.
+pub(super) fn part_children() -> io::Result<()> {
+    // SAFETY: the flag that would make it unsafe, FILES, is not given.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?)
 }

@@ -108,12 +108,16 @@ impl Share {
     }
 
     /// Starts the VMM, as [`spawn::spawn`] does: it must be in this namespace to be able to copy
-    /// the share into its jail.
+    /// the share into its jail. It is the first and only process of a process namespace, in which
+    /// it can name no other. To be called once.
     ///
     /// # Errors
-    /// As of [`spawn::spawn`].
+    /// As of [`spawn::spawn`]; what the kernel answered.
     pub fn spawn(&self, command: Command, fds: Vec<OwnedFd>) -> io::Result<Child> {
-        self.run(move || spawn::spawn(command, &fds))
+        self.run(move || {
+            namespace::part_children()?;
+            spawn::spawn(command, &fds)
+        })
     }
 
     /// Forgets the host's mounts, once the VMM is in its jail: the copies in this namespace would

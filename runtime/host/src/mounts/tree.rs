@@ -90,7 +90,7 @@ impl Tree {
         made.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     }
 
-    /// A read-only copy of the directory `place`, without what is mounted below it.
+    /// A read-only copy of the directory or file `place`, without what is mounted below it.
     ///
     /// # Errors
     /// What the kernel answered.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use api::Error;
+use host::mounts::open_read_only;
 use machine::Live;
 use machine::guest::{GuestDisk, GuestMount};
 use vmm_api::{BlockConfig, DeviceConfig, FdSlot, Window};
@@ -64,7 +65,7 @@ async fn release(window: Window, mount_point: &str, live: &Live) -> Result<(), E
     live.machine.detach(window).await
 }
 
-/// Opens a disk's file or device.
+/// Opens a disk's file or device. One that is read-only is so whatever is done with the descriptor.
 ///
 /// # Errors
 /// [`Error::Failed`] with its name.
@@ -72,7 +73,10 @@ pub(super) async fn open(source: &Path, read_only: bool) -> Result<File, Error> 
     let doing = format!("opening disk {}", source.display());
     let source = source.to_owned();
     let open = move || {
-        let file = OpenOptions::new().read(true).write(!read_only).open(&source);
+        let file = match read_only {
+            true => open_read_only(&source),
+            false => OpenOptions::new().read(true).write(true).open(&source),
+        };
         file.map_err(|error| Error::failed(&format!("opening disk {}", source.display()), &error))
     };
     blocking(&doing, open).await

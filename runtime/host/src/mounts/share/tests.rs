@@ -129,6 +129,29 @@ fn sealed_share_has_no_other_mounts_and_takes_more() {
 }
 
 #[test]
+fn machine_is_alone_in_its_process_namespace() {
+    let ground = Ground::new();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo $$; read line"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = ground.share.spawn(command, Vec::new()).unwrap();
+    let mut own = String::new();
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut own).unwrap();
+    assert_eq!(own.trim(), "1");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+    let numbers: Vec<_> = numbers.split_whitespace().collect();
+    assert_eq!(numbers.last(), Some(&"1"), "{status}");
+    assert!(numbers.contains(&child.id().to_string().as_str()), "{status}");
+    // What the share's thread does from now on is done as before.
+    ground.show("data", &["rbind"]);
+    assert!(ground.seen("web/rootfs/sub/file").exists());
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+}
+
+#[test]
 fn links_of_an_image_lead_no_mount_out_of_the_root() {
     let ground = Ground::new();
     let link = |to: &str, name: &str| {

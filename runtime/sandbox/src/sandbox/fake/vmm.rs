@@ -1,14 +1,14 @@
 //! A VMM that does what a test says: it speaks vmm-api on the control socket of a machine that is
 //! not there. A process of its own, which does nothing, is what the host sees of it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host::spawn::{self, Watched};
 use machine::Machine;
-use machine::console::Console;
+use machine::console::{OutputEnds, Outputs};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -33,8 +33,8 @@ impl AsFd for Socket {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What it holds as long as it lives: its process's life and the console.
-    life: Mutex<Option<(ChildStdin, OwnedFd)>>,
+    /// What it holds as long as it lives: its process's life and the outputs.
+    life: Mutex<Option<(ChildStdin, OutputEnds)>>,
 }
 
 /// A VMM.
@@ -65,11 +65,12 @@ impl FakeVmm {
         let mut command = Command::new("/bin/cat");
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = spawn::spawn(command, &[]).unwrap();
-        let (console, output) = Console::start(&dir.join("console.log")).unwrap();
-        let life = Mutex::new(child.stdin.take().map(|stdin| (stdin, output)));
+        let (outputs, ends) =
+            Outputs::start(&dir.join("console.log"), &dir.join("vmm.log")).unwrap();
+        let life = Mutex::new(child.stdin.take().map(|stdin| (stdin, ends)));
         let process = Arc::new(Watched::new(child).unwrap());
         let (ours, theirs) = Channel::pair().unwrap();
-        let machine = Machine::of(process, Machine::channel(ours).unwrap(), shape, console);
+        let machine = Machine::of(process, Machine::channel(ours).unwrap(), shape, outputs);
         rustix::io::ioctl_fionbio(&theirs, true).unwrap();
         let both = Interest::READABLE | Interest::WRITABLE;
         let control = Arc::new(spawn::register(Socket(theirs), both).unwrap());
@@ -92,8 +93,8 @@ impl FakeVmm {
     /// The guest's kernel prints something.
     pub(crate) fn print(&self, text: &str) {
         let life = self.state.life.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, console) = life.as_ref().unwrap();
-        rustix::io::write(console, text.as_bytes()).unwrap();
+        let (_, ends) = life.as_ref().unwrap();
+        rustix::io::write(&ends.console, text.as_bytes()).unwrap();
     }
 
     /// The machine ends so, and the process.
