@@ -68,8 +68,12 @@ impl Rootfs {
     /// [`Error::Failed`] or [`Error::Invalid`]; what was done on the host may be left to
     /// [`StateDir::destroy_container`].
     pub(crate) async fn prepare(plan: Plan, site: Site<'_>) -> Result<Self, Error> {
-        let made = site.state.create_container(site.container, &site.live.share);
-        made.map_err(|error| Error::failed("making the container's share", &error))?;
+        let (state, share) = (site.state.clone(), site.live.share.clone());
+        let (id, doing) = (site.container.clone(), "making the container's share");
+        let make = move || {
+            state.create_container(&id, &share).map_err(|error| Error::failed(doing, &error))
+        };
+        blocking(doing, make).await?;
         let mut rootfs = Self::default();
         match rootfs.carry_out(plan, &site).await {
             Ok(path) => {
@@ -118,8 +122,11 @@ impl Rootfs {
         for disk in self.disks.into_iter().rev() {
             undone = undone.and(disk.release(live).await);
         }
-        self.places.clear();
-        undone
+        let hide = move || {
+            self.places.clear();
+            Ok(())
+        };
+        undone.and(blocking("hiding volumes", hide).await)
     }
 }
 

@@ -167,11 +167,10 @@ impl SandboxRpc for SandboxService {
             Status::Created => ("SANDBOX_NOTREADY", None),
             Status::Stopped(exit) => ("SANDBOX_NOTREADY", Some(exit)),
         };
-        let mut info = HashMap::new();
-        if request.verbose {
-            info.insert("pid".to_owned(), view.pid.to_string());
-            info.insert("state".to_owned(), state.to_owned());
-        }
+        let info = match request.verbose {
+            true => info(&view, state, self.sandbox.end_reason().await.map_err(status)?),
+            false => HashMap::new(),
+        };
         Ok(SandboxStatusResponse {
             sandbox_id: request.sandbox_id,
             info,
@@ -222,11 +221,40 @@ impl SandboxRpc for SandboxService {
     }
 }
 
+/// What is told of a sandbox to who wants to know more, which containerd hands on in CRI's
+/// `PodSandboxStatus` (`crictl inspectp`). `reason` is why its machine is over (pure).
+fn info(view: &ProcessView, state: &str, reason: Option<String>) -> HashMap<String, String> {
+    let pid = ("pid", view.pid.to_string());
+    let known = [pid, ("state", state.to_owned())].into_iter();
+    let known = known.chain(reason.map(|reason| ("reason", reason)));
+    known.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 /// Go's name of an architecture, by which containerd knows it.
 fn architecture(name: &str) -> &str {
     match name {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn reason_of_an_end_is_told_where_there_is_one() {
+        let stdio = Default::default();
+        let bundle = String::new();
+        let status = Status::Created;
+        let view = ProcessView { bundle, pid: 7, created: UNIX_EPOCH, status, stdio };
+        let lives = info(&view, "SANDBOX_READY", None);
+        assert_eq!((lives["pid"].as_str(), lives["state"].as_str()), ("7", "SANDBOX_READY"));
+        assert!(!lives.contains_key("reason"));
+        let over = info(&view, "SANDBOX_NOTREADY", Some("the guest kernel panicked".into()));
+        assert_eq!(over["reason"], "the guest kernel panicked");
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use vmm_api::MachineConfig;
 
 use super::{Booted, Outcome, Owner, Phase, heartbeat, last_word};
+use crate::blocking::blocking;
 use crate::network::{Joined, Pending};
 use crate::sizing::{self, Limits};
 use crate::{Pod, network};
@@ -125,6 +126,12 @@ fn limits(pod: &Pod, config: &Config) -> Limits {
     }
 }
 
+/// The limit of memory that a pod was sized by, in bytes.
+pub(super) fn memory_limit(pod: &Pod) -> Option<u64> {
+    let of_cgroup = || limits(pod, &Config::load().ok()?).memory_bytes;
+    pod.limits.memory_bytes.or_else(of_cgroup)
+}
+
 /// Makes what there must be before the machine.
 fn make_share(state: &StateDir) -> Result<Arc<Share>, Error> {
     let made = state.create().and_then(|_| state.create_share());
@@ -211,7 +218,9 @@ async fn settle(
     let ToDo { boot, limit, state, mut sysctls, mut configuration } = to_do;
     if let Some(boot) = boot {
         machine.boot(boot).await?;
-        share.seal().map_err(|error| Error::failed("leaving the host's mounts", &error))?;
+        let (share, doing) = (Arc::clone(&share), "leaving the host's mounts");
+        let seal = move || share.seal().map_err(|error| Error::failed(doing, &error));
+        blocking(doing, seal).await?;
     }
     let ready = async {
         let took = machine.ready(limit).await?;
@@ -272,6 +281,20 @@ fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, E
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failed_boot_puts_this_process_back_to_where_it_came_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pod, home) = (dir.path().join("pod"), dir.path().join("home"));
+        for cgroup in [&pod, &home] {
+            std::fs::create_dir(cgroup).unwrap();
+        }
+        std::fs::write(pod.join("cgroup.procs"), "4711\n").unwrap();
+        let state = StateDir::at(&dir.path().join("test/pod"));
+        state.create().unwrap();
+        undo(&state, Some(Cgroup::at(pod, home.clone())));
+        assert_eq!(std::fs::read_to_string(home.join("cgroup.procs")).unwrap(), "4711");
+    }
 
     #[test]
     fn hostname_is_the_pods_or_as_much_of_its_name_as_fits() {

@@ -77,15 +77,20 @@ impl Owner {
     }
 
     /// Makes `resources` the guest's; where to apply them, and what limit of memory there is then.
-    /// None for the pod itself: its limits are its cgroup's on the host, which its owner sets.
+    /// None for the pod itself: its limits are its cgroup's on the host, which its owner sets. Only
+    /// what its memory may be is taken note of.
     fn accept_update(
         &mut self,
         id: &ContainerId,
         resources: &mut Value,
     ) -> Result<Option<(Live, Option<u64>)>, Error> {
         let container = self.container(id)?;
-        let (is_pod, current) = (container.is_pod(), container.memory_limit);
+        let (is_pod, mut current) = (container.is_pod(), container.memory_limit);
         let live = self.booted()?.live;
+        if is_pod {
+            // A pod without a limit may use all that its machine has.
+            current = current.or(Some(live.machine.shape().memory().bytes()));
+        }
         let Value::Object(map) = &mut *resources else {
             return Err(Error::Invalid("resources are not a JSON object".into()));
         };
@@ -97,7 +102,13 @@ impl Owner {
         if let Some(reason) = beyond(resources, current, live.machine.shape()) {
             return Err(Error::State(format!("container {id} stays as it is: {reason}")));
         }
-        Ok(Some((live, memory_limit(Some(resources)))).filter(|_| !is_pod))
+        let limit = memory_limit(Some(resources));
+        if is_pod {
+            let container = self.container(id)?;
+            container.memory_limit = limit.or(container.memory_limit);
+            return Ok(None);
+        }
+        Ok(Some((live, limit)))
     }
 
     pub(super) fn pod_stats(&self, reply: Reply<Usage>) {

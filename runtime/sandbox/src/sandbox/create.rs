@@ -12,7 +12,7 @@ use host::store::StateDir;
 use serde_json::Value;
 
 use super::control;
-use super::delete::take_from_guest;
+use super::delete::{forget_on_host, take_from_guest};
 use super::{Booted, Outcome, Owner, Reply, Slot, answer};
 use crate::container::{Container, Role};
 use crate::hooks::{Hooks, Moment};
@@ -144,12 +144,15 @@ impl Owner {
         hooks: Option<Hooks>,
         reply: Reply<u32>,
     ) {
-        self.run(tell_the_end(hooks), move |owner, ()| {
+        let share = self.booted().ok().map(|booted| booted.live.share);
+        let (state, left) = (self.state.clone(), id.clone());
+        let work = async move {
+            tell_the_end(hooks).await;
+            forget_on_host(state, left, share).await
+        };
+        self.run(work, move |owner, undone| {
             owner.containers.remove(&id);
-            let share = owner.booted().ok().map(|booted| booted.live.share);
-            if let Err(left) = owner.state.destroy_container(&id, share.as_deref()) {
-                log::warn!("cleaning up after container {id}: {left}");
-            }
+            undone.unwrap_or_else(|left| log::warn!("{left}"));
             log::error!("creating container {id}: {error}");
             answer(reply, Err(error));
             owner.close_if_done();
@@ -199,12 +202,12 @@ impl Owner {
             drop(streams);
             let let_go = take_from_guest(&removed, Some(rootfs), &booted.live).await;
             tell_the_end(hooks).await;
-            (let_go, state.destroy_container(&removed, Some(&booted.live.share)))
+            (let_go, forget_on_host(state, removed, Some(booted.live.share)).await)
         };
         self.run(work, move |owner, (let_go, undone)| {
             owner.careful |= let_go.is_err();
-            for left in [let_go.err().map(|e| e.to_string()), undone.err().map(|e| e.to_string())] {
-                left.iter().for_each(|left| log::warn!("removing container {id}: {left}"));
+            for left in [let_go.err(), undone.err()].into_iter().flatten() {
+                log::warn!("removing container {id}: {left}");
             }
             owner.containers.remove(&id);
             if let Some((reply, error)) = told {

@@ -1,13 +1,17 @@
 //! Forgetting processes and containers, and the end of the sandbox.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use api::events::{EventKind, Exit};
 use api::request::Target;
 use api::{ContainerId, Error};
+use host::mounts::Share;
+use host::store::StateDir;
 use machine::Live;
 
 use super::{Owner, Reply, Shutdown, Slot, answer};
+use crate::blocking::blocking;
 use crate::hooks::Moment;
 use crate::storage::Rootfs;
 
@@ -75,7 +79,7 @@ impl Owner {
                 Some(booted) => take_from_guest(&asked, rootfs, &booted.live).await,
                 None => Ok(()),
             };
-            let undone = state.destroy_container(&asked, share.as_deref());
+            let undone = forget_on_host(state, asked, share).await;
             if let Some(hooks) = hooks {
                 // The state of a stopped container has no process id.
                 note(hooks.run(Moment::Stopped, 0).await);
@@ -86,7 +90,7 @@ impl Owner {
             owner.careful |= let_go.is_err();
             note(let_go);
             if let Err(error) = undone {
-                log::error!("removing what container {id} left: {error}");
+                log::error!("{error}");
             }
             owner.deleted(&id, exit, reply);
         });
@@ -120,6 +124,24 @@ impl Owner {
         self.close_when_empty |= wish == Shutdown::WhenEmpty;
         false
     }
+}
+
+/// Removes what a container has on the host. The share's thread may wait for a filesystem that does
+/// not answer, and this one must not.
+///
+/// # Errors
+/// What could not be undone.
+pub(super) async fn forget_on_host(
+    state: StateDir,
+    id: ContainerId,
+    share: Option<Arc<Share>>,
+) -> Result<(), Error> {
+    let doing = format!("removing what container {id} left");
+    let text = doing.clone();
+    let remove = move || {
+        state.destroy_container(&id, share.as_deref()).map_err(|error| Error::failed(&text, &error))
+    };
+    blocking(&doing, remove).await
 }
 
 /// Frees a container in the guest, then its root filesystem, even if the guest keeps something.

@@ -8,7 +8,7 @@ use api::events::{EventKind, Exit};
 use api::request::{CreateRequest, StdioPaths, Target};
 use api::{ContainerId, Error};
 
-use super::{Booted, Owner, Reply, Sandbox, Slot, answer};
+use super::{Booted, Owner, Phase, Reply, Sandbox, Slot, answer, boot};
 use crate::Pod;
 use crate::container::{Container, ProcessState, Role};
 use crate::pod::PodFile;
@@ -40,6 +40,18 @@ impl Sandbox {
         })
         .await
     }
+
+    /// Why the pod's machine is over, if it is: the machine's own end, in one line.
+    ///
+    /// # Errors
+    /// The sandbox is gone.
+    pub async fn end_reason(&self) -> Result<Option<String>, Error> {
+        self.look(|owner| match &owner.phase {
+            Phase::Ended { reason } => Ok(Some(reason.clone())),
+            _ => Ok(None),
+        })
+        .await
+    }
 }
 
 impl Owner {
@@ -65,28 +77,34 @@ impl Owner {
         pod: Pod,
         reply: Reply<u32>,
     ) {
+        let memory_limit = boot::memory_limit(&pod);
         let boot = match self.accept_create(&request.id).and_then(|()| self.boot(pod)) {
             Ok(boot) => boot,
             Err(error) => return answer(reply, Err(error)),
         };
         self.containers.insert(request.id.clone(), Slot::Reserved);
         let owner = self.stdio_owner(&request.id);
-        let stdio = request.stdio.clone();
-        let work = async move |booted| Ok((booted, Streams::silent(&stdio, &owner).await?));
+        let (stdio, stands_for) = (request.stdio.clone(), request.clone());
+        let work = async move |booted: Booted| {
+            let streams = Streams::silent(&stdio, &owner).await?;
+            let pid = booted.live.machine.pid();
+            let mut container = Container::new(role, &stands_for, pid, streams);
+            container.memory_limit = memory_limit;
+            Ok(container)
+        };
         self.run_booted(boot, work, move |owner, outcome| {
-            owner.pod_created(request, role, outcome, reply);
+            owner.pod_created(request, outcome, reply);
         });
     }
 
     fn pod_created(
         &mut self,
         request: CreateRequest,
-        role: Role,
-        outcome: Result<(Booted, Streams), Error>,
+        outcome: Result<Container, Error>,
         reply: Reply<u32>,
     ) {
         let id = request.id.clone();
-        let (booted, streams) = match outcome.and_then(|made| self.still_up(made)) {
+        let container = match outcome.and_then(|made| self.still_up(made)) {
             // Nobody is left who could use it or end it.
             Ok(_) if reply.is_closed() => {
                 self.containers.remove(&id);
@@ -104,7 +122,6 @@ impl Owner {
                 return self.close_if_done();
             }
         };
-        let container = Container::new(role, &request, booted.live.machine.pid(), streams);
         self.present(request, container, reply);
     }
 

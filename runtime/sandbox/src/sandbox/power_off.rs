@@ -1,6 +1,7 @@
 //! The machine's end: by its guest, which is asked to power off, or by force; because the sandbox
 //! is over, the pod was killed, or the guest is lost.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::last_word::{self, LAST_WORD};
 use super::{Booted, Owner, Phase, Slot};
+use crate::blocking::blocking;
 
 /// How long a guest may take to flush and power off if its agent says nothing meanwhile.
 const POWER_OFF: Duration = Duration::from_secs(10);
@@ -98,7 +100,7 @@ impl Owner {
     /// Takes note that the machine is over, and with it all that ran in it.
     pub(super) fn machine_ended(&mut self, end: &End) {
         let Phase::Running(booted) = &self.phase else { return };
-        clear(&booted.live.share);
+        tokio::spawn(clear(booted.live.share.clone()));
         let starved = end.killed_by_others()
             && self.cgroup.as_ref().and_then(Cgroup::out_of_memory).is_some();
         // What the machine said of itself is the truth, unless it was this process that ended it.
@@ -185,15 +187,15 @@ async fn end_lost(machine: &Machine) {
 /// process may end after this.
 async fn end(mut booted: Booted, properly: bool) {
     end_machine(&booted, properly).await;
-    clear(&booted.live.share);
+    clear(booted.live.share.clone()).await;
     booted.network.undone().await;
 }
 
 /// Unmounts what nobody sees any more.
-fn clear(share: &Share) {
-    if let Err(error) = share.clear() {
-        log::warn!("unmounting what the machine saw: {error}");
-    }
+async fn clear(share: Arc<Share>) {
+    let doing = "unmounting what the machine saw";
+    let unmount = move || share.clear().map_err(|error| Error::failed(doing, &error));
+    blocking(doing, unmount).await.unwrap_or_else(|error| log::warn!("{error}"));
 }
 
 async fn end_machine(booted: &Booted, properly: bool) {

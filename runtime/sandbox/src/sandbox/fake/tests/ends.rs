@@ -94,6 +94,19 @@ async fn boot_that_meets_a_panic_after_the_guest_was_ready_is_told_of_the_panic(
 }
 
 #[tokio::test]
+async fn pod_tells_why_its_machine_is_over() {
+    let stage = Stage::running().await;
+    let pod = ContainerId::new("pod").unwrap();
+    stage.sandbox.hold(pod, crate::Pod::default(), Vec::new()).await.unwrap();
+    stage.sandbox.start_process(target("pod", None)).await.unwrap();
+    assert_eq!(stage.sandbox.end_reason().await.unwrap(), None);
+    panic(&stage);
+    stage.sandbox.wait(target("pod", None)).await.unwrap();
+    let reason = stage.sandbox.end_reason().await.unwrap().unwrap();
+    assert!(reason.contains("the guest kernel panicked") && reason.contains(PANIC), "{reason}");
+}
+
+#[tokio::test]
 async fn machine_killed_by_the_host_for_want_of_memory_is_told_as_such() {
     let mut stage = Stage::running().await;
     container(&stage, true).await;

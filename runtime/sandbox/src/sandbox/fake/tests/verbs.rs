@@ -52,6 +52,32 @@ async fn resize_that_the_machine_can_not_honour_is_refused_and_the_pod_lives() {
 }
 
 #[tokio::test]
+async fn pod_gives_no_memory_back_and_goes_on_when_it_is_asked_to() {
+    let limited = |mib: Option<u64>| {
+        let limits =
+            crate::sizing::Limits { memory_bytes: mib.map(|mib| mib << 20), ..Default::default() };
+        crate::Pod { limits, ..Default::default() }
+    };
+    for (limit, less, as_it_is) in [(Some(128), 127, 128), (None, 255, 256)] {
+        let stage = Stage::running().await;
+        let pod = ContainerId::new("pod").unwrap();
+        stage.sandbox.hold(pod.clone(), limited(limit), Vec::new()).await.unwrap();
+        let update =
+            |mib: u64| stage.sandbox.update(pod.clone(), json!({"memory": {"limit": mib << 20}}));
+        let error = update(less).await.unwrap_err();
+        assert!(matches!(error, Error::State(_)), "{error:?}");
+        let text = error.to_string();
+        let sizes = [format!("{less} MiB"), format!("{as_it_is} MiB")];
+        assert!(sizes.iter().all(|size| text.contains(size)), "{text}");
+        update(as_it_is).await.unwrap();
+        // More, as far as the machine goes, is the new measure.
+        update(256).await.unwrap();
+        assert!(update(200).await.is_err());
+        assert!(!stage.agent.was_called("Container/Update"));
+    }
+}
+
+#[tokio::test]
 async fn text_of_the_guest_is_short_and_printable() {
     let stage = Stage::running().await;
     container(&stage, false).await;
