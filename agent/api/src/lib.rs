@@ -1,18 +1,7 @@
 //! The contract between host and guest agent: services and messages of `proto/`,
 //! the vsock ports, and the guest paths that both sides rely on.
 
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    reason = "generated code"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/mod.rs"));
-}
+include!(concat!(env!("OUT_DIR"), "/services.rs"));
 
 pub use generated::{container, health, network, process, sandbox, storage, types};
 pub use generated::{

@@ -14,17 +14,6 @@ pub mod cri {
     include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
 }
 
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    reason = "generated code"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/mod.rs"));
-}
+include!(concat!(env!("OUT_DIR"), "/services.rs"));
 
 pub use generated::{bootstrap, update, update_ttrpc};

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::tree::{expect_none, read, root, rust_files};
 
-/// Dependencies that only generated code names: crate and dependency.
-const GENERATED: [(&str, &str); 9] = [
+/// Dependencies that only generated code names, or the generator of another crate: crate and
+/// dependency.
+const GENERATED: [(&str, &str); 10] = [
     ("agent-api", "async-trait"),
     ("agent-api", "protobuf"),
     ("agent-api", "ttrpc"),
@@ -18,6 +19,7 @@ const GENERATED: [(&str, &str); 9] = [
     ("protocol", "prost"),
     ("protocol", "protobuf"),
     ("protocol", "ttrpc"),
+    ("protocol", "ttrpc-codegen"),
 ];
 
 fn metadata(arguments: &[&str]) -> Value {
