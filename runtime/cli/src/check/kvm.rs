@@ -4,7 +4,7 @@ use kvm_ioctls::Kvm;
 use serde::Serialize;
 use vmm_api::kvm::{NEEDED, VERSION, missing};
 
-use super::Check;
+use super::{Check, counters};
 use crate::probe::{self, ProbeError, verdict};
 
 /// Topic of the device; the report's case depends on it.
@@ -30,7 +30,7 @@ pub(crate) struct ProbeNumbers {
 /// Findings about KVM.
 #[derive(Debug)]
 pub(super) struct KvmChecks {
-    /// One or two checks: without the device there is no probe.
+    /// One or three checks: without the device there is no more.
     pub(super) checks: Vec<Check>,
     /// Numbers, if the probe got as far as measuring.
     pub(super) probe: Option<ProbeNumbers>,
@@ -56,7 +56,7 @@ pub(super) fn check() -> KvmChecks {
         host_instructions_per_us: round(speed.host_rate()),
         slowdown: round(speed.ratio()),
     });
-    KvmChecks { checks: vec![device, judge(seen)], probe: numbers }
+    KvmChecks { checks: vec![device, judge(seen), counters::check(&kvm)], probe: numbers }
 }
 
 /// Two decimals are more than the measurement is worth.

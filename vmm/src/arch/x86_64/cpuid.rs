@@ -250,6 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn no_performance_counter_is_shown_whatever_the_host_has() {
+        let host = [leaf(0x1, 0, ALL), leaf(0xa, ALL, ALL), leaf(0x8000_0001, 0, ALL)];
+        let host = host.into_iter().chain([leaf(0x8000_0022, ALL, ALL)]).collect::<Vec<_>>();
+        let entries = of(&host, Place { index: 0, count: 1 });
+        // The vendor's own numbers: Intel SDM 3B, 20.2; AMD APM 3, E.4.
+        let shown = [
+            ("perfmon capabilities", entries[0].ecx >> 15 & 1),
+            ("version and number of Intel's", entries[1].eax),
+            ("core counters", entries[2].ecx >> 23 & 1),
+            ("northbridge counters", entries[2].ecx >> 24 & 1),
+            ("L2 counters", entries[2].ecx >> 28 & 1),
+            ("AMD's version 2", entries[3].eax),
+        ];
+        assert!(shown.iter().all(|(_, value)| *value == 0), "{shown:?}");
+    }
+
+    #[test]
     fn level_three_cache_is_shared_and_others_are_not() {
         let caches = [leaf(0x4, 1 << 5 | 0xfff << 14, 0), leaf(0x4, 3 << 5, 0)];
         let entries = of(&caches, Place { index: 0, count: 4 });
