@@ -82,12 +82,14 @@ fn run(mode: Mode) -> anyhow::Result<()> {
         Mode::FirstProcess => boot::mount().context("mount the guest's filesystems")?,
         Mode::Unix(_) => boot::prepare_test().context("prepare for tests")?,
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime().context("start the runtime")?.block_on(serve(mode))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
-        .context("start the runtime")?;
-    runtime.block_on(serve(mode))
 }
 
 async fn serve(mode: Mode) -> anyhow::Result<()> {
@@ -109,4 +111,28 @@ async fn serve(mode: Mode) -> anyhow::Result<()> {
         }
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn work_goes_on_while_every_disk_hangs_in_a_flush() {
+        let runtime = runtime().unwrap();
+        let (answers, hung): (Vec<_>, Vec<_>) =
+            (0..agent_api::WINDOWS).map(|_| mpsc::channel::<()>()).unzip();
+        for disk in hung {
+            runtime.spawn_blocking(move || disk.recv());
+        }
+        let done = runtime.block_on(async {
+            let work = tokio::task::spawn_blocking(|| true);
+            tokio::time::timeout(Duration::from_secs(30), work).await
+        });
+        drop(answers);
+        assert!(done.unwrap().unwrap());
+    }
 }

@@ -138,6 +138,14 @@ async fn exec_shares_the_session_keyring() {
         let command = format!("grep -c ' _ses.{}: ' /proc/keys", container.id);
         // That of the first process, and no other one.
         assert_eq!(container.run_exec(&shell(&command)).await.1, "1\n", "user namespace: {user}");
+        // Each process that has it is one more that uses it.
+        let users = format!("grep ' _ses.{}: ' /proc/keys", container.id);
+        let command = format!(
+            "users() {{ {users} | while read serial flags count rest; do echo $count; done; }}; \
+             before=$(users); for n in 1 2 3 4 5 6 7 8; do sleep 100 & done; now=$(users); \
+             kill $(jobs -p); [ $((now - before)) -ge 5 ] && echo theirs || echo $before $now"
+        );
+        assert_eq!(container.run_exec(&shell(&command)).await.1, "theirs\n", "{user}");
         end(container).await;
     }
 }

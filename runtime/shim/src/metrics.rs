@@ -7,6 +7,15 @@ use containerd_shim_protos::cgroups_v2::metrics::{
 };
 use protobuf::MessageField;
 
+/// A message with the fields of the same names.
+macro_rules! copied {
+    ($message:ident from $from:expr; $($field:ident),+) => {{
+        let (from, mut message) = ($from, $message::new());
+        $(message.$field = from.$field;)+
+        message
+    }};
+}
+
 /// Translates it. All nested messages are present, because CRI-O reads them unasked.
 pub(crate) fn metrics(usage: &Usage) -> Metrics {
     let mut metrics = Metrics::new();
@@ -22,12 +31,7 @@ pub(crate) fn metrics(usage: &Usage) -> Metrics {
 
 fn pressure(pressure: &Pressure) -> MessageField<PSIStats> {
     let data = |waiting: &Waiting| {
-        let mut data = PSIData::new();
-        data.avg10 = waiting.avg10;
-        data.avg60 = waiting.avg60;
-        data.avg300 = waiting.avg300;
-        data.total = waiting.total;
-        MessageField::some(data)
+        MessageField::some(copied!(PSIData from waiting; avg10, avg60, avg300, total))
     };
     let mut stats = PSIStats::new();
     stats.some = data(&pressure.some);
@@ -44,16 +48,9 @@ fn pids(usage: &Usage) -> PidsStat {
 }
 
 fn cpu(usage: &Usage) -> CPUStat {
-    let from = &usage.cpu;
-    let mut cpu = CPUStat::new();
-    cpu.usage_usec = from.usage_usec;
-    cpu.user_usec = from.user_usec;
-    cpu.system_usec = from.system_usec;
-    cpu.nr_periods = from.nr_periods;
-    cpu.nr_throttled = from.nr_throttled;
-    cpu.throttled_usec = from.throttled_usec;
-    cpu.nr_bursts = from.nr_bursts;
-    cpu.burst_usec = from.burst_usec;
+    let mut cpu = copied!(CPUStat from &usage.cpu;
+        usage_usec, user_usec, system_usec, nr_periods, nr_throttled, throttled_usec, nr_bursts,
+        burst_usec);
     cpu.psi = pressure(&usage.cpu_pressure);
     cpu
 }
@@ -80,53 +77,22 @@ fn huge_pages(pages: &HugePages) -> HugeTlbStat {
 }
 
 fn memory_stat(from: &usage::MemoryStat) -> MemoryStat {
-    let mut memory = MemoryStat::new();
-    memory.anon = from.anon;
-    memory.file = from.file;
-    memory.kernel_stack = from.kernel_stack;
-    memory.slab = from.slab;
-    memory.sock = from.sock;
-    memory.shmem = from.shmem;
-    memory.file_mapped = from.file_mapped;
-    memory.file_dirty = from.file_dirty;
-    memory.file_writeback = from.file_writeback;
-    memory.anon_thp = from.anon_thp;
-    memory.inactive_anon = from.inactive_anon;
-    memory.active_anon = from.active_anon;
-    memory.inactive_file = from.inactive_file;
-    memory.active_file = from.active_file;
-    memory.unevictable = from.unevictable;
-    memory.slab_reclaimable = from.slab_reclaimable;
-    memory.slab_unreclaimable = from.slab_unreclaimable;
-    memory.pgfault = from.pgfault;
-    memory.pgmajfault = from.pgmajfault;
+    let mut memory = copied!(MemoryStat from from;
+        anon, file, kernel_stack, slab, sock, shmem, file_mapped, file_dirty, file_writeback,
+        anon_thp, inactive_anon, active_anon, inactive_file, active_file, unevictable,
+        slab_reclaimable, slab_unreclaimable, pgfault, pgmajfault, workingset_nodereclaim, pgrefill,
+        pgscan, pgsteal, pgactivate, pgdeactivate, pglazyfree, pglazyfreed, thp_fault_alloc,
+        thp_collapse_alloc);
     // Since Linux 5.9 these are counted apart for anonymous and file pages.
     memory.workingset_refault =
         from.workingset_refault_anon.saturating_add(from.workingset_refault_file);
     memory.workingset_activate =
         from.workingset_activate_anon.saturating_add(from.workingset_activate_file);
-    memory.workingset_nodereclaim = from.workingset_nodereclaim;
-    memory.pgrefill = from.pgrefill;
-    memory.pgscan = from.pgscan;
-    memory.pgsteal = from.pgsteal;
-    memory.pgactivate = from.pgactivate;
-    memory.pgdeactivate = from.pgdeactivate;
-    memory.pglazyfree = from.pglazyfree;
-    memory.pglazyfreed = from.pglazyfreed;
-    memory.thp_fault_alloc = from.thp_fault_alloc;
-    memory.thp_collapse_alloc = from.thp_collapse_alloc;
     memory
 }
 
 fn memory_events(from: &usage::MemoryEvents) -> MemoryEvents {
-    let mut events = MemoryEvents::new();
-    events.low = from.low;
-    events.high = from.high;
-    events.max = from.max;
-    events.oom = from.oom;
-    events.oom_kill = from.oom_kill;
-    events.oom_group_kill = from.oom_group_kill;
-    events
+    copied!(MemoryEvents from from; low, high, max, oom, oom_kill, oom_group_kill)
 }
 
 fn io(usage: &Usage) -> IOStat {
