@@ -1,8 +1,10 @@
-//! Compiles the seccomp filters in `seccomp/*.json` to BPF, one per kind of thread.
+//! Compiles the seccomp filters in `seccomp/` to BPF, one per kind of thread.
 //!
-//! A filter is what its own file and `any-thread.json` allow. A new thread inherits its maker's
-//! filter. The control thread's filter therefore allows what the workers do that it makes. The
-//! share's and the socket device's workers are made at boot only, before that filter is in place.
+//! A filter is what its own file and `any-thread.json` allow, a device's also what `worker.json`
+//! does. A device's file bears the name of its thread. A new thread inherits its maker's filter.
+//! The control thread's filter therefore allows what the workers do that it makes: those of
+//! `seccomp/devices`. Those of `seccomp/boot-devices` are made at boot only, before that filter is
+//! in place.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,17 +14,13 @@ use anyhow::{Context, Result, ensure};
 use seccompiler::TargetArch;
 use serde_json::{Value, json};
 
-/// Filter names and the files that they are made of.
-const FILTERS: &[(&str, &[&str])] = &[
-    ("VCPU", &["any-thread", "vcpu"]),
-    ("RNG", &["any-thread", "worker", "rng"]),
-    ("BLOCK", &["any-thread", "worker", "block"]),
-    ("VSOCK", &["any-thread", "worker", "vsock"]),
-    ("FS", &["any-thread", "worker", "fs"]),
-    ("CONSOLE", &["any-thread", "worker", "console"]),
-    ("NET", &["any-thread", "worker", "net"]),
-    ("CONTROL", &["any-thread", "control", "worker", "rng", "block", "console", "net"]),
-];
+/// Rules of devices that can be attached to a running machine, and of those that can't.
+const DEVICES: &str = "seccomp/devices";
+const BOOT_DEVICES: &str = "seccomp/boot-devices";
+
+/// What every thread may do, and every device's.
+const ANY: &str = "seccomp/any-thread.json";
+const WORKER: &str = "seccomp/worker.json";
 
 /// Stands in a rule for the number of the process that installs the filter.
 const OWN_PROCESS: &str = "own process";
@@ -32,12 +30,22 @@ const PLACEHOLDER: u32 = 0x7e57_91d0;
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=seccomp");
+    let attachable = rules_in(DEVICES)?;
+    let mut control: Vec<_> = [ANY, WORKER, "seccomp/control.json"].map(PathBuf::from).into();
+    control.extend(attachable.iter().cloned());
     let mut source = String::new();
-    for (name, files) in FILTERS {
-        let program = compile(files).with_context(|| format!("seccomp filter {name}"))?;
-        write_program(&mut source, name, &program)?;
-    }
+    write_program(&mut source, "CONTROL", &compile(&control)?)?;
+    write_program(&mut source, "VCPU", &compile(&[ANY, "seccomp/vcpu.json"].map(PathBuf::from))?)?;
     write_program(&mut source, "NO_CLONE3", &no_clone3()?)?;
+    writeln!(source, "pub(super) const DEVICES: &[(&str, &[sock_filter])] = &[")?;
+    for own in attachable.into_iter().chain(rules_in(BOOT_DEVICES)?) {
+        let name = own.file_stem().context("file without a name")?.to_owned();
+        let program = compile(&[ANY.into(), WORKER.into(), own])?;
+        write!(source, "({name:?}, ")?;
+        write_lines(&mut source, &program)?;
+        writeln!(source, "),")?;
+    }
+    writeln!(source, "];")?;
     writeln!(source, "pub(super) const OWN_PROCESS: u32 = {PLACEHOLDER};")?;
     let directory = std::env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
     std::fs::write(PathBuf::from(directory).join("filters.rs"), source)?;
@@ -45,12 +53,28 @@ fn main() -> Result<()> {
 }
 
 fn write_program(source: &mut String, name: &str, program: &[Line]) -> Result<()> {
-    writeln!(source, "pub(super) const {name}: &[sock_filter] = &[")?;
+    write!(source, "pub(super) const {name}: &[sock_filter] = ")?;
+    write_lines(source, program)?;
+    writeln!(source, ";")?;
+    Ok(())
+}
+
+fn write_lines(source: &mut String, program: &[Line]) -> Result<()> {
+    writeln!(source, "&[")?;
     for (code, jt, jf, k) in program {
         writeln!(source, "    sock_filter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},")?;
     }
-    writeln!(source, "];")?;
+    write!(source, "]")?;
     Ok(())
+}
+
+/// The rule files of a folder, in the order of their names.
+fn rules_in(folder: &str) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.to_owned())?;
+    let mut files =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
+    files.sort();
+    Ok(files)
 }
 
 /// One BPF instruction.
@@ -68,11 +92,10 @@ fn no_clone3() -> Result<Vec<Line>> {
 }
 
 /// The BPF program that allows what `files` list and kills the process for all else.
-fn compile(files: &[&str]) -> Result<Vec<Line>> {
+fn compile(files: &[PathBuf]) -> Result<Vec<Line>> {
     let mut rules: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for file in files {
-        let path = Path::new("seccomp").join(file).with_extension("json");
-        for rule in read(&path).with_context(|| path.display().to_string())? {
+        for rule in read(file).with_context(|| file.display().to_string())? {
             let syscall = rule["syscall"].as_str().context("rule without a syscall")?.to_owned();
             rules.entry(syscall).or_default().push(rule);
         }

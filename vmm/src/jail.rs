@@ -31,7 +31,6 @@ use rustix::mount::{
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
-use virtio::worker::ThreadKind as WorkerKind;
 
 use crate::seccomp::{self, ThreadKind};
 
@@ -119,13 +118,13 @@ fn confine(share: Option<BorrowedFd<'_>>) -> Result<(), JailError> {
         .map_err(step("forbid core dumps and tracing"))
 }
 
-/// Restricts the calling thread of a jailed process to what its kind does, for good. Only the
-/// share's server keeps capabilities.
+/// Restricts the calling thread of a jailed process to what its kind does, for good. Only a
+/// device's thread that asks for it keeps capabilities: the share's.
 ///
 /// # Errors
 /// [`JailError`]; the thread must not serve anybody then.
 pub(crate) fn restrict_thread(kind: ThreadKind) -> Result<(), JailError> {
-    if kind != ThreadKind::Worker(WorkerKind::Fs) {
+    if !matches!(kind, ThreadKind::Worker(worker) if worker.acts_for_users) {
         let none = CapabilitySet::empty();
         let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
         rustix::thread::set_capabilities(None, sets).map_err(step("drop capabilities"))?;

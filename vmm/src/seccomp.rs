@@ -36,13 +36,15 @@ pub(crate) fn install(kind: ThreadKind) -> Result<(), seccompiler::Error> {
     seccompiler::apply_filter(match kind {
         ThreadKind::Control => filters::CONTROL,
         ThreadKind::Vcpu => filters::VCPU,
-        ThreadKind::Worker(WorkerKind::Rng) => filters::RNG,
-        ThreadKind::Worker(WorkerKind::Block) => filters::BLOCK,
-        ThreadKind::Worker(WorkerKind::Vsock) => filters::VSOCK,
-        ThreadKind::Worker(WorkerKind::Fs) => filters::FS,
-        ThreadKind::Worker(WorkerKind::Console) => filters::CONSOLE,
-        ThreadKind::Worker(WorkerKind::Net) => filters::NET,
+        ThreadKind::Worker(worker) => of_device(worker.name),
     })
+}
+
+/// The filter of the device thread of this name. One that has no rules gets a filter that can't
+/// be installed: it serves nothing.
+fn of_device(name: &str) -> &'static [sock_filter] {
+    let mut all = filters::DEVICES.iter();
+    all.find(|(device, _)| *device == name).map_or(&[], |(_, filter)| filter)
 }
 
 /// `filter` with this process's number where the build left room for it. The attack: a VMM that

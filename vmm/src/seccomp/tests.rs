@@ -6,16 +6,22 @@ use std::path::Path;
 use super::*;
 
 /// All filters by name.
-const ALL: [(&str, &[sock_filter]); 8] = [
-    ("control", filters::CONTROL),
-    ("vcpu", filters::VCPU),
-    ("rng", filters::RNG),
-    ("block", filters::BLOCK),
-    ("vsock", filters::VSOCK),
-    ("fs", filters::FS),
-    ("console", filters::CONSOLE),
-    ("net", filters::NET),
-];
+fn all() -> Vec<(&'static str, &'static [sock_filter])> {
+    let others = [("control", filters::CONTROL), ("vcpu", filters::VCPU)];
+    others.into_iter().chain(filters::DEVICES.iter().copied()).collect()
+}
+
+#[test]
+fn every_device_has_a_filter_and_every_filter_a_device() {
+    use virtio::{blk, console, fs, net, rng, vsock};
+    let threads =
+        [blk::THREAD, console::THREAD, fs::THREAD, net::THREAD, rng::THREAD, vsock::THREAD];
+    let mut filters: Vec<_> = filters::DEVICES.iter().map(|(name, _)| *name).collect();
+    filters.sort_unstable();
+    assert_eq!(threads.map(|thread| thread.name).to_vec(), filters);
+    let stranger = virtio::worker::ThreadKind { name: "vio-new", ..rng::THREAD };
+    assert!(install(ThreadKind::Worker(stranger)).is_err());
+}
 
 /// What a program has loaded.
 #[derive(Clone)]
@@ -88,8 +94,10 @@ impl Ways<'_> {
 /// Names and numbers of the system calls that the rules name.
 fn calls() -> BTreeMap<String, u32> {
     let mut calls = BTreeMap::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seccomp");
-    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("seccomp");
+    let folders = [top.clone(), top.join("devices"), top.join("boot-devices")];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    for file in files.map(|file| file.unwrap().path()) {
         if file.extension().is_none_or(|ending| ending != "json") {
             continue;
         }
@@ -135,13 +143,13 @@ fn lines(filter: &[sock_filter], call: &str, number: u32) -> String {
 fn filters_allow_what_the_golden_list_says() {
     let calls = calls();
     let mut text = String::new();
-    for (name, filter) in ALL {
+    for (name, filter) in all() {
         writeln!(text, "[{name}]").unwrap();
         calls.iter().for_each(|(call, &number)| text.push_str(&lines(filter, call, number)));
         text.push('\n');
     }
     // No number but those of the rules.
-    for (name, filter) in ALL {
+    for (name, filter) in all() {
         for call in (0..1024).filter(|call| !calls.values().any(|known| known == call)) {
             let mut ways = Ways { filter, call, allowed: Vec::new() };
             ways.follow(0, Loaded::Known(0), &[]);
@@ -168,7 +176,7 @@ fn the_control_thread_has_nothing_that_is_needed_at_boot_only() {
 
 #[test]
 fn rules_are_as_narrow_as_they_say() {
-    let refused = |call, args| ALL.iter().all(|(_, filter)| !allows(filter, call, args));
+    let refused = |call, args| all().iter().all(|(_, filter)| !allows(filter, call, args));
     // FUTEX_LOCK_PI, FUTEX_CMP_REQUEUE, FUTEX_CMP_REQUEUE_PI
     assert!([6, 4, 12, 6 | 128].iter().all(|&op| refused(libc::SYS_futex, [0, op, 0, 0])));
     // MADV_REMOVE
@@ -217,7 +225,7 @@ fn allows(filter: &[sock_filter], call: libc::c_long, args: [u32; 4]) -> bool {
 /// A VMM is root: its signals would reach the host's processes.
 #[test]
 fn no_thread_of_the_guest_can_signal_anybody() {
-    for (name, filter) in ALL {
+    for (name, filter) in all() {
         assert!(allows(filter, libc::SYS_close, [3, 0, 0, 0]));
         if name != "control" {
             for call in [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill] {
@@ -243,7 +251,7 @@ fn the_control_thread_can_signal_its_own_process_only() {
 fn control_thread_can_make_threads() {
     let thread = std::thread::spawn(|| {
         install(ThreadKind::Control).unwrap();
-        std::thread::spawn(|| install(ThreadKind::Worker(WorkerKind::Rng)).is_ok()).join()
+        std::thread::spawn(|| install(ThreadKind::Worker(virtio::rng::THREAD)).is_ok()).join()
     });
     assert!(thread.join().unwrap().unwrap());
 }

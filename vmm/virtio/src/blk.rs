@@ -22,6 +22,10 @@ use crate::worker::{Active, Backend, Coalescing, Spawner, ThreadKind, Worker, Wo
 use disk::Disk;
 use request::{Config, Header, ID_BYTES, Kind, RANGE, RANGE_UNMAP, Range};
 
+/// The thread: positioned reads and writes, sync and fallocate on one descriptor.
+pub const THREAD: ThreadKind =
+    ThreadKind { name: "vio-blk", stack: 128 << 10, acts_for_users: false };
+
 /// Size of the only queue.
 const QUEUE_SIZE: u16 = 256;
 
@@ -54,7 +58,7 @@ pub fn device(
     serial: &str,
 ) -> Result<Worker, DeviceError> {
     let disk = Disk::new(file, read_only).map_err(|source| DeviceError::Host {
-        device: ThreadKind::Block.name(),
+        device: THREAD.name,
         action: "find size of disk",
         source,
     })?;
@@ -84,7 +88,7 @@ pub fn device(
     }
     let (server, coalescing) = (Server { disk, id }, Coalescing::default());
     let backend = BlockBackend { server, coalescing };
-    Worker::spawn(spawner, ThreadKind::Block, description, backend)
+    Worker::spawn(spawner, THREAD, description, backend)
 }
 
 fn check_block_size(size: u32) -> Result<(), DeviceError> {
@@ -92,7 +96,7 @@ fn check_block_size(size: u32) -> Result<(), DeviceError> {
         return Ok(());
     }
     let source = io::Error::other(format!("{size} bytes, but {MAX_BLOCK} are the most"));
-    let (device, action) = (ThreadKind::Block.name(), "use the disk's logical blocks");
+    let (device, action) = (THREAD.name, "use the disk's logical blocks");
     Err(DeviceError::Host { device, action, source })
 }
 

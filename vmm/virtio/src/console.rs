@@ -16,6 +16,10 @@ use crate::device::{Description, DeviceError};
 use crate::queue::Chain;
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 
+/// The thread: writes to one descriptor.
+pub const THREAD: ThreadKind =
+    ThreadKind { name: "vio-console", stack: 64 << 10, acts_for_users: false };
+
 /// Device type (§5.3.1).
 const DEVICE_ID: u32 = 3;
 
@@ -44,7 +48,7 @@ pub fn device(
 ) -> Result<Worker, DeviceError> {
     fcntl_getfl(&output).and_then(|flags| fcntl_setfl(&output, flags | OFlags::NONBLOCK)).map_err(
         |error| DeviceError::Host {
-            device: ThreadKind::Console.name(),
+            device: THREAD.name,
             action: "make output non-blocking",
             source: error.into(),
         },
@@ -55,7 +59,7 @@ pub fn device(
         queue_sizes: vec![QUEUE_SIZE; 2],
         config: Vec::new(),
     };
-    Worker::spawn(spawner, ThreadKind::Console, description, ConsoleBackend { output, dropped })
+    Worker::spawn(spawner, THREAD, description, ConsoleBackend { output, dropped })
 }
 
 struct ConsoleBackend {

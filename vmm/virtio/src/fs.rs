@@ -33,6 +33,10 @@ use crate::queue::{Descriptors, collect};
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 use share::Share;
 
+/// The thread: makes all file system calls. Their library keeps path buffers on its stack.
+pub const THREAD: ThreadKind =
+    ThreadKind { name: "vio-fs", stack: 256 << 10, acts_for_users: true };
+
 /// Device type (§5.11.1).
 const DEVICE_ID: u32 = 26;
 
@@ -69,7 +73,7 @@ pub struct FsConfig {
 /// not be made.
 pub fn device(spawner: &Spawner, config: &FsConfig) -> Result<Worker, DeviceError> {
     let share = Share::new(&config.root, config.xattr).map_err(|source| DeviceError::Host {
-        device: ThreadKind::Fs.name(),
+        device: THREAD.name,
         action: "open shared directory",
         source,
     })?;
@@ -86,7 +90,7 @@ pub fn device(spawner: &Spawner, config: &FsConfig) -> Result<Worker, DeviceErro
     };
     let share = Arc::new(share);
     let backend = FsBackend { server: Server::new(Arc::clone(&share)), share };
-    Worker::spawn(spawner, ThreadKind::Fs, description, backend)
+    Worker::spawn(spawner, THREAD, description, backend)
 }
 
 struct FsBackend {

@@ -41,6 +41,10 @@ use tap::Tap;
 pub use tap::TapCalls;
 use vhost::Vhost;
 
+/// The thread: reads and writes the queues of a tap.
+pub const THREAD: ThreadKind =
+    ThreadKind { name: "vio-net", stack: 128 << 10, acts_for_users: false };
+
 /// Size of the data queues: as many packets as a tap holds back are in flight at most.
 const QUEUE_SIZE: u16 = 256;
 
@@ -75,7 +79,7 @@ pub struct NetConfig {
 /// [`DeviceError::Host`] if a descriptor is not what it should be or the thread can't be made.
 pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceError> {
     let NetConfig { mac, mtu, taps, vhost, calls } = config;
-    let device = ThreadKind::Net.name();
+    let device = THREAD.name;
     let host = |action| move |source| DeviceError::Host { device, action, source };
     let taps = taps.into_iter().map(|file| Tap::new(file, calls)).collect::<io::Result<Vec<_>>>();
     let taps = taps.map_err(host("make tap non-blocking"))?;
@@ -98,7 +102,7 @@ pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceErro
     let receivers = taps.iter().map(|_| Receiver::default()).collect();
     let (roles, budget) = (Vec::new(), Budget::new());
     let backend = NetBackend { taps, vhost, receivers, roles, mtu, offloads: 0, budget };
-    Worker::spawn(spawner, ThreadKind::Net, description, backend)
+    Worker::spawn(spawner, THREAD, description, backend)
 }
 
 /// The features that a device over `pairs` queues of a tap has, which are more with newer

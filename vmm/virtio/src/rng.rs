@@ -7,6 +7,10 @@ use crate::device::{Description, DeviceError};
 use crate::queue::Chain;
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 
+/// The thread: reads random bytes.
+pub const THREAD: ThreadKind =
+    ThreadKind { name: "vio-rng", stack: 64 << 10, acts_for_users: false };
+
 /// Device type (§5.4.1).
 const DEVICE_ID: u32 = 4;
 
@@ -32,7 +36,7 @@ pub fn device(spawner: &Spawner) -> Result<Worker, DeviceError> {
         queue_sizes: vec![QUEUE_SIZE],
         config: Vec::new(),
     };
-    Worker::spawn(spawner, ThreadKind::Rng, description, RngBackend)
+    Worker::spawn(spawner, THREAD, description, RngBackend)
 }
 
 struct RngBackend;

@@ -34,6 +34,10 @@ use credit::CREDIT;
 use mux::{Mux, concerns_one_client};
 use packet::{HEADER, Header};
 
+/// The thread: accepts, reads and writes Unix stream sockets.
+pub const THREAD: ThreadKind =
+    ThreadKind { name: "vio-vsock", stack: 128 << 10, acts_for_users: false };
+
 /// Device type (§5.10.1).
 const DEVICE_ID: u32 = 19;
 
@@ -76,7 +80,7 @@ pub fn device(
 ) -> Result<Worker, DeviceError> {
     let VsockConfig { guest_cid, ready_port, listener } = config;
     listener.set_nonblocking(true).map_err(|source| DeviceError::Host {
-        device: ThreadKind::Vsock.name(),
+        device: THREAD.name,
         action: "make listener non-blocking",
         source,
     })?;
@@ -94,7 +98,7 @@ pub fn device(
         transmit_paused: false,
         accept_paused: false,
     };
-    Worker::spawn(spawner, ThreadKind::Vsock, description, backend)
+    Worker::spawn(spawner, THREAD, description, backend)
 }
 
 struct VsockBackend {

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::device::Description;
     use crate::fake_driver::{Driver, finished, spawner};
-    use crate::worker::{Backend, ThreadKind, Worker};
+    use crate::worker::{Backend, Worker};
 
     /// Each request takes until the device is to stop.
     struct Slow {
@@ -234,7 +234,7 @@ mod tests {
         let backend = Slow { started, served: Arc::clone(&served) };
         let (features, config) = (0, Vec::new());
         let description = Description { device_id: 4, features, queue_sizes: vec![16], config };
-        let device = Worker::spawn(&spawner(), ThreadKind::Rng, description, backend).unwrap();
+        let device = Worker::spawn(&spawner(), crate::rng::THREAD, description, backend).unwrap();
         let mut driver = Driver::ready(device);
         let piece = driver.space(16);
         for rounds in 1..3 {
@@ -273,7 +273,7 @@ mod tests {
         let (features, config) = (crate::mmio::VIRTIO_F_EVENT_IDX, Vec::new());
         let description = Description { device_id: 4, features, queue_sizes: vec![64], config };
         let backend = Quick(Coalescing::default(), received, note);
-        let device = Worker::spawn(&spawner(), ThreadKind::Rng, description, backend).unwrap();
+        let device = Worker::spawn(&spawner(), crate::rng::THREAD, description, backend).unwrap();
         (Driver::ready(device), word, notes)
     }
 

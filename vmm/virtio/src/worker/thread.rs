@@ -27,16 +27,6 @@ impl<B: Backend> Duty<B> {
     }
 }
 
-/// Bytes of stack. Small, because every page that is ever touched stays; the file system's library
-/// keeps path buffers on it.
-fn stack_size(kind: ThreadKind) -> usize {
-    match kind {
-        ThreadKind::Fs => 256 << 10,
-        ThreadKind::Block | ThreadKind::Vsock | ThreadKind::Net => 128 << 10,
-        ThreadKind::Rng | ThreadKind::Console => 64 << 10,
-    }
-}
-
 /// A thread with its duty.
 #[derive(Debug)]
 pub(super) struct Thread(JoinHandle<()>);
@@ -50,8 +40,8 @@ impl Thread {
     ) -> io::Result<Self> {
         let prepare = Arc::clone(&spawner.prepare);
         let number = spawner.made.fetch_add(1, Ordering::Relaxed);
-        let builder = std::thread::Builder::new().name(format!("{}{number}", kind.name()));
-        let thread = builder.stack_size(stack_size(kind)).spawn(move || {
+        let builder = std::thread::Builder::new().name(format!("{}{number}", kind.name));
+        let thread = builder.stack_size(kind.stack).spawn(move || {
             let ready = prepare(kind);
             while let Ok(activation) = duty.orders.recv() {
                 duty.serve(activation, &ready);
