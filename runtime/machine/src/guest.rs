@@ -353,11 +353,19 @@ fn process_id(target: &Target) -> ProcessId {
     ProcessId { container_id, exec_id: exec_id(target), ..Default::default() }
 }
 
+/// How ttrpc's error begins when a call was made after the connection had broken: it has no kind
+/// of its own.
+const BROKEN: &str = "reserve channel capacity failed";
+
 /// What became of a call, as an error of the sandbox. The agent's "not found" means that the two
 /// sides disagree, which must not reach a caller as "your container is gone".
 fn explain(doing: &str, error: RpcError) -> Error {
     let status = match error {
         RpcError::RpcStatus(status) => status,
+        RpcError::Others(text) if text.starts_with(BROKEN) => {
+            let text = format!("{doing}: the connection to the guest broke before");
+            return Error::Disconnected(text);
+        }
         // The answer is none of the protocol's.
         RpcError::Others(text) => return Error::Failed(format!("{doing}: {}", guest_text(&text))),
         broken => {
@@ -377,6 +385,21 @@ fn explain(doing: &str, error: RpcError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn calls_on_a_connection_that_broke_before_are_told_as_such() {
+        let (host, guest) = tokio::net::UnixStream::pair().unwrap();
+        drop(guest);
+        let client = Client::new(ttrpc::r#async::transport::Socket::new(host));
+        let containers = ContainerClient::new(client);
+        // The first may be the one that finds out.
+        for _ in 0..3 {
+            let request = named(&ContainerId::new("c").unwrap());
+            let answer = containers.resume(Context::default(), &request).await;
+            let error = explain("resuming", answer.unwrap_err());
+            assert!(matches!(error, Error::Disconnected(_)), "{error}");
+        }
+    }
 
     #[test]
     fn not_found_in_the_guest_is_no_not_found_of_the_sandbox() {
