@@ -23,6 +23,7 @@ rootfs: agent ## Build the guest root filesystem (cached)
 	@rootfs/build
 
 binaries: ## Build the host binaries
+	@vmm/packages
 	@tests/progress.sh "building shim, VMM and command line" "5 minutes" \
 		cargo build --quiet --release -p shim -p vmm -p cli -p lab
 

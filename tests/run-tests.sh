@@ -38,7 +38,7 @@ lint() {
 }
 
 unit() {
-    local crates=(vmm-api virtio vmm agent-api netlink syscalls network api host machine protocol sandbox shim cli lab harness perf)
+    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network api host machine protocol sandbox shim cli lab harness perf)
     level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
     level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo
@@ -106,6 +106,9 @@ direct_run() {
     echo "0 1" >"$results/counts"
     return 1
 }
+
+# What the VMM links is asked for by every level.
+vmm/packages || exit
 
 case ${1:-all} in
     lint | unit | fuzz | e2e) "$1" ;;

@@ -27,9 +27,10 @@ pub(crate) fn off() -> Result<()> {
     if let Err(error) = cgroup::end_pod(PATIENCE) {
         log::warn!("end containers: {error}");
     }
-    rustix::fs::sync();
+    // Writes what it unmounts.
     unmount_all();
-    // What could not be unmounted is at least on its disk.
+    // What could not be unmounted is at least on its disk. Once: for the share, the host writes
+    // to all its disks.
     rustix::fs::sync();
     reboot(RebootCommand::PowerOff).map_err(Error::io("power off"))
 }

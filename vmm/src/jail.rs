@@ -86,8 +86,11 @@ const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
 const MAX_FILES: u64 = 1024;
 
 /// Descriptors with a share: the guest's kernel holds one per file that it caches. The attack:
-/// a guest that opens files without end; it then gets EMFILE and nobody else is hurt.
+/// a guest that opens files without end; it then gets ENFILE and nobody else is hurt.
 const MAX_FILES_WITH_SHARE: u64 = 1 << 20;
+
+/// Descriptors of these that are not for the guest's files.
+const OWN_FILES: u64 = 2 * MAX_FILES;
 
 /// Where the share is in the jail; `/proc/self` beside it works for this process.
 pub(crate) const SHARE: &str = "/share";
@@ -243,6 +246,12 @@ fn change_root(root: &OwnedFd, content: Option<Content>) -> Result<(), JailError
 fn host_files() -> u64 {
     let told = std::fs::read_to_string("/proc/sys/fs/nr_open");
     told.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(MAX_FILES_WITH_SHARE)
+}
+
+/// How many descriptors a share may use for the guest.
+pub(crate) fn files_of_the_guest() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current;
+    limit.unwrap_or(MAX_FILES_WITH_SHARE).saturating_sub(OWN_FILES)
 }
 
 fn limit_resources(share: bool) -> Result<(), JailError> {

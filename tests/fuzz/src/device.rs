@@ -151,7 +151,7 @@ fn guest(kind: Kind, host: &mut Host) -> Guest {
         }
         Kind::Fs => {
             let share = stage::share();
-            let config = fs::FsConfig { tag: "fuzz".into(), root: share, xattr: true };
+            let config = fs::FsConfig { tag: "fuzz".into(), root: share, max_files: 1000 };
             Guest::new(fs::device(&spawner, &config).unwrap())
         }
     }

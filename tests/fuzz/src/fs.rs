@@ -296,7 +296,7 @@ impl Flip {
 /// Runs one input.
 pub fn run(input: &[u8]) {
     let u = &mut Unstructured::new(input);
-    let config = fs::FsConfig { tag: "fuzz".into(), root: stage::share(), xattr: true };
+    let config = fs::FsConfig { tag: "fuzz".into(), root: stage::share(), max_files: 1000 };
     let guest = Guest::new(fs::device(&spawner(), &config).unwrap());
     let mut world = World { guest, inodes: vec![1], handles: vec![0] };
     limits::within(LARGEST, || {

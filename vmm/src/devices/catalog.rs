@@ -67,7 +67,8 @@ impl Maker<'_> {
             DeviceConfig::Fs { tag, root } => {
                 // The jail has made it the directory of that name.
                 drop(descriptors.take(root)?);
-                let config = FsConfig { tag, root: jail::SHARE.into(), xattr: true };
+                let max_files = jail::files_of_the_guest();
+                let config = FsConfig { tag, root: jail::SHARE.into(), max_files };
                 fs::device(self.spawner, &config)?
             }
             DeviceConfig::Net(config) => self.net(&config, descriptors)?,

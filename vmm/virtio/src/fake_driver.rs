@@ -205,6 +205,13 @@ impl Driver {
         self.memory.write_obj(next, GuestAddress(at + 14)).unwrap();
     }
 
+    /// Where the descriptors lie that the next request of `count` buffers will use.
+    pub(crate) fn next_descriptors(&self, queue: usize, count: usize) -> Vec<u64> {
+        let ring = &self.rings[queue];
+        let next = &ring.free[ring.free.len() - count..];
+        next.iter().map(|index| ring.base + 16 * u64::from(*index)).collect()
+    }
+
     /// Puts any head into the available ring and kicks.
     pub(crate) fn offer(&mut self, queue: usize, head: u16) {
         self.offer_silently(queue, head);

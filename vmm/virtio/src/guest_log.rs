@@ -41,7 +41,7 @@ impl RateLimit {
 }
 
 /// Targets of the libraries that log what the guest did wrong each time it does so.
-const TALKATIVE: [&str; 2] = ["virtio_queue", "fuse_backend_rs"];
+const TALKATIVE: [&str; 2] = ["virtio_queue", "virtiofsd"];
 
 /// Whether a logger may write `record`: always, unless it comes from a library that logs every
 /// mistake of the guest, in which case only a few times in half a minute.
@@ -81,7 +81,7 @@ mod tests {
             (0..100).filter(|_| log_permits(&metadata)).count()
         };
         assert_eq!(from("vmm::control"), 100);
-        assert!(from("virtio_queue::queue") + from("fuse_backend_rs::api") < 100);
+        assert!(from("virtio_queue::queue") + from("virtiofsd::server") < 100);
     }
 
     #[test]

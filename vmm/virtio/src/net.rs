@@ -25,7 +25,6 @@ mod tests;
 use std::fs::File;
 use std::io;
 
-use fuse_backend_rs::file_buf::FileVolatileSlice;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 
@@ -324,6 +323,5 @@ fn send_packet(tap: &mut Tap, memory: &GuestMemoryMmap, chain: &Chain) {
         return guest_warn!("net: packet of {len} bytes dropped");
     }
     let Ok(slices) = chain.readable.slices(memory, 0, len) else { return };
-    let slices: Vec<_> = slices.iter().map(FileVolatileSlice::from_volatile_slice).collect();
     tap.write(&slices);
 }

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
-use fuse_backend_rs::file_buf::FileVolatileSlice;
-use fuse_backend_rs::file_traits::FileReadWriteVolatile;
 use rustix::fs::{FallocateFlags, fallocate, ioctl_blksszget};
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
@@ -53,12 +51,12 @@ impl Disk {
 
     /// Fills guest memory with the bytes at `position`.
     pub(super) fn read(&mut self, slices: &[VolatileSlice<'_>], position: u64) -> io::Result<()> {
-        transfer(slices, position, |slices, at| self.file.read_vectored_at_volatile(slices, at))
+        transfer(slices, position, |slices, at| guest_io::read_at(&self.file, slices, at))
     }
 
     /// Writes guest memory to the bytes at `position`.
     pub(super) fn write(&mut self, slices: &[VolatileSlice<'_>], position: u64) -> io::Result<()> {
-        transfer(slices, position, |slices, at| self.file.write_vectored_at_volatile(slices, at))
+        transfer(slices, position, |slices, at| guest_io::write_at(&self.file, slices, at))
     }
 
     /// Makes everything written durable.
@@ -98,16 +96,14 @@ impl Disk {
     }
 }
 
-/// Repeats a vectored transfer until all slices are done.
-///
-/// The file system library has the only safe vectored positioned I/O on guest memory; with it
-/// the data goes between the page cache and the guest without another copy.
+/// Repeats a vectored transfer until all slices are done: the data goes between the page cache
+/// and the guest without another copy.
 fn transfer(
     slices: &[VolatileSlice<'_>],
     mut position: u64,
-    mut step: impl FnMut(&[FileVolatileSlice<'_>], u64) -> io::Result<usize>,
+    mut step: impl FnMut(&[VolatileSlice<'_>], u64) -> io::Result<usize>,
 ) -> io::Result<()> {
-    let mut left: Vec<_> = slices.iter().map(FileVolatileSlice::from_volatile_slice).collect();
+    let mut left: Vec<_> = slices.to_vec();
     let mut first = 0;
     while first < left.len() {
         let mut count = match step(&left[first..], position) {

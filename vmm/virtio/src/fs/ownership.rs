@@ -1,30 +1,30 @@
 //! Who owns what the guest creates.
 //!
-//! The library creates as the user and group that a request names, so that the host's kernel
-//! gives new files the right owner. But a request does not name supplementary groups, and by
-//! these alone many users may write: a Kubernetes volume with `fsGroup` belongs to a group that
-//! is supplementary for the container's user. The guest's kernel, which knows the groups, has
-//! already checked the permissions (virtio-fs always mounts with `default_permissions`), and a
-//! guest that wants to go round them is root in the share anyway. So what is refused to the
-//! user is created as root and then handed over.
+//! The library creates as the user and group that a request names, and as the supplementary
+//! group by which the directory's mode lets the user in: so the host's kernel gives new files
+//! the right owner. But a user may be let in by another group, or by an ACL of the directory.
+//! The guest's kernel, which knows all groups, has already checked the permissions (virtio-fs
+//! always mounts with `default_permissions`), and a guest that wants to go round them is root
+//! in the share anyway. So what is refused to the user is created as root and then handed over.
 
 use std::io;
 
-use fuse_backend_rs::abi::fuse_abi::SetattrValid;
-use fuse_backend_rs::api::filesystem::{Context, Entry, FileSystem};
 use rustix::io::Errno;
+use virtiofsd::filesystem::{Context, Entry, FileSystem, SetattrValid};
+use virtiofsd::fuse::SetattrIn;
+use virtiofsd::soft_idmap::{GuestGid, GuestUid, Id};
 
 use super::share::Share;
 
 /// Mode bit of a directory: what is created in it gets its group.
-const SET_GROUP: u32 = 0o2000;
+pub(super) const SET_GROUP: u32 = 0o2000;
 
 /// Mode bits that tell the type of a file, and the type of a regular one.
 const FILE_TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 
 /// Mode bits of a file that are lost when its owner changes.
-const SET_IDS: u32 = 0o6000;
+pub(super) const SET_IDS: u32 = 0o6000;
 
 impl Share {
     /// Creates with `create` as root if `refused` says that the user may not, and makes the
@@ -41,10 +41,10 @@ impl Share {
         create: impl FnOnce(&Context) -> io::Result<(Entry, T)>,
     ) -> io::Result<(Entry, T)> {
         let denied = refused.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
-        if !denied || context.uid == 0 {
+        if !denied || context.uid.is_root() {
             return Err(refused);
         }
-        let root = Context { uid: 0, gid: 0, ..*context };
+        let root = Context { uid: GuestUid::from(0), gid: GuestGid::from(0), ..*context };
         match create(&root) {
             Ok((entry, rest)) => Ok((self.hand_over(context, parent, entry)?, rest)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(refused),
@@ -53,22 +53,19 @@ impl Share {
     }
 
     fn hand_over(&self, context: &Context, parent: u64, mut entry: Entry) -> io::Result<Entry> {
-        let (folder, _) = self.passthrough.getattr(context, parent, None)?;
-        let mut attributes = entry.attr;
-        attributes.st_uid = context.uid;
+        let (folder, _) = self.passthrough.getattr(*context, parent, None)?;
+        let mode = entry.attr.mode;
+        let wanted = SetattrIn { uid: context.uid, gid: context.gid, mode, ..SetattrIn::default() };
         let mut valid = SetattrValid::UID;
-        if folder.st_mode & SET_GROUP == 0 {
-            attributes.st_gid = context.gid;
+        if folder.mode & SET_GROUP == 0 {
             valid |= SetattrValid::GID;
         }
-        (entry.attr, _) =
-            self.passthrough.setattr(context, entry.inode, attributes, None, valid)?;
-        let file = attributes.st_mode & FILE_TYPE == REGULAR;
-        if file && attributes.st_mode & SET_IDS != 0 {
-            let valid = SetattrValid::MODE;
-            (entry.attr, _) =
-                self.passthrough.setattr(context, entry.inode, attributes, None, valid)?;
+        let set = |valid| self.passthrough.setattr(*context, entry.inode, wanted, None, valid);
+        let (mut attributes, _) = set(valid)?;
+        if mode & FILE_TYPE == REGULAR && mode & SET_IDS != 0 {
+            (attributes, _) = set(SetattrValid::MODE)?;
         }
+        entry.attr = attributes;
         Ok(entry)
     }
 }

@@ -3,6 +3,8 @@
 //! Only as much protocol as shows that requests and answers pass; what the library does with
 //! each of them is its own tests' matter.
 
+mod kinds;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -11,6 +13,8 @@ use crate::fake_driver::{Driver, Piece, spawner};
 
 const URGENT: usize = 0;
 const REQUESTS: usize = 1;
+/// Files that a guest of these tests may have.
+const MAX_FILES: u64 = 500;
 /// Bytes of a request's and of an answer's header.
 const IN: usize = 40;
 const OUT: usize = 16;
@@ -51,7 +55,7 @@ impl Guest {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let root = folder.path().to_owned();
-        let config = FsConfig { tag: "share".into(), root, xattr: true };
+        let config = FsConfig { tag: "share".into(), root, max_files: MAX_FILES };
         let driver = Driver::ready(super::device(&spawner(), &config).unwrap());
         let mut guest = Self { driver, folder, unique: 0 };
         guest.init();
@@ -59,8 +63,9 @@ impl Guest {
     }
 
     fn init(&mut self) {
-        // Version 7.38, all options of the first 30.
-        let body = words(&[7, 38, 1 << 20, 0x3fff_ffff, 0]);
+        // Version 7.38, all options of the first 31, and supplementary groups (34).
+        let mut body = words(&[7, 38, 1 << 20, 0x7fff_ffff, 1 << 2]);
+        body.resize(64, 0);
         let answer = self.call(INIT, 0, &body).unwrap();
         assert_eq!(word(&answer, 0), 7);
         // Requests of a megabyte (max_write, max_pages), not of a page.
@@ -195,14 +200,15 @@ fn extended_attributes_pass_and_are_capped() {
     let mut guest = Guest::new();
     fs::write(guest.folder.path().join("file"), b"").unwrap();
     let file = guest.lookup(1, "file").unwrap();
-    let body = [words(&[3, 0]), b"user.key\0abc".to_vec()].concat();
+    let body = [words(&[3, 0, 0, 0]), b"user.key\0abc".to_vec()].concat();
     match guest.call(SETXATTR, file, &body) {
         // A temporary folder on a file system without them.
         Err(95) => return,
         result => result.unwrap(),
     };
     let ask = |size| [words(&[size, 0]), b"user.key\0".to_vec()].concat();
-    assert_eq!(guest.call(GETXATTR, file, &ask(u32::MAX)).unwrap(), b"abc");
+    assert_eq!(guest.call(GETXATTR, file, &ask(u32::MAX)), Err(12));
+    assert_eq!(guest.call(GETXATTR, file, &ask(1 << 20)).unwrap(), b"abc");
     assert_eq!(word(&guest.call(GETXATTR, file, &ask(0)).unwrap(), 0), 3);
     assert_eq!(guest.call(GETXATTR, file, &ask(1)), Err(34));
 }
@@ -267,7 +273,7 @@ fn a_reset_forgets_what_was_open() {
 
 #[test]
 fn a_missing_directory_is_an_error() {
-    let config = FsConfig { tag: "x".into(), root: "/nonexistent/share".into(), xattr: false };
+    let config = FsConfig { tag: "x".into(), root: "/nonexistent/share".into(), max_files: 9 };
     assert!(matches!(super::device(&spawner(), &config), Err(DeviceError::Host { .. })));
 }
 

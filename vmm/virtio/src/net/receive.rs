@@ -5,9 +5,8 @@
 
 use std::collections::VecDeque;
 
-use fuse_backend_rs::file_buf::FileVolatileSlice;
 use virtio_queue::QueueT;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::bits::{
     F_GUEST_CSUM, F_MRG_RXBUF, GUEST_LARGE, HEADER, HEADER_FLAGS, HEADER_NUM_BUFFERS,
@@ -57,7 +56,7 @@ pub(super) struct Receiver {
 struct Room<'a> {
     memory: &'a GuestMemoryMmap,
     terms: Terms,
-    slices: Vec<FileVolatileSlice<'a>>,
+    slices: Vec<VolatileSlice<'a>>,
     /// How many of the slices belong to each buffer.
     counts: VecDeque<usize>,
     len: usize,
@@ -183,7 +182,7 @@ impl<'a> Room<'a> {
     }
 
     /// The memory for the next packet.
-    fn for_a_packet(&self) -> &[FileVolatileSlice<'a>] {
+    fn for_a_packet(&self) -> &[VolatileSlice<'a>] {
         let first = self.counts.front().copied().unwrap_or(0);
         if self.terms.mergeable { &self.slices } else { &self.slices[..first] }
     }
@@ -195,7 +194,7 @@ impl<'a> Room<'a> {
             return false;
         }
         self.counts.push_back(slices.len());
-        self.slices.extend(slices.iter().map(FileVolatileSlice::from_volatile_slice));
+        self.slices.extend(slices);
         self.len += buffer.len();
         true
     }

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 
-use fuse_backend_rs::file_buf::FileVolatileSlice;
-use fuse_backend_rs::file_traits::FileReadWriteVolatile;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use vm_memory::VolatileSlice;
 
 /// Requests to a tap, and to vhost about one, for which there is no safe call; this crate has no unsafe code.
 #[derive(Debug, Clone, Copy)]
@@ -64,14 +63,14 @@ impl Tap {
     /// Reads the next packet with its header into guest memory; what does not fit is cut off.
     /// `None`: there is none, or none that can be had; 0 for one that is lost, behind which there
     /// may be others.
-    pub(super) fn read(&mut self, slices: &[FileVolatileSlice<'_>]) -> Option<usize> {
-        transfer(|| self.file.read_vectored_volatile(slices))
+    pub(super) fn read(&mut self, slices: &[VolatileSlice<'_>]) -> Option<usize> {
+        transfer(|| guest_io::read(&self.file, slices))
     }
 
     /// Writes a packet with its header. The host drops what it can't use or take now, as any
     /// network may.
-    pub(super) fn write(&mut self, slices: &[FileVolatileSlice<'_>]) {
-        transfer(|| self.file.write_vectored_volatile(slices));
+    pub(super) fn write(&mut self, slices: &[VolatileSlice<'_>]) {
+        transfer(|| guest_io::write(&self.file, slices));
     }
 }
 
