@@ -4,6 +4,7 @@
 
 mod disks;
 mod pods;
+mod want;
 
 use std::path::Path;
 use std::process::Command;
