@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
@@ -25,13 +26,16 @@ use virtiofsd::soft_idmap::{GuestGid, GuestUid, Id};
 
 use super::handle::with_file;
 use super::ownership::{SET_GROUP, SET_IDS};
-use super::share::VALID;
 
 /// The first number; the library counts from 2.
 const FIRST: u64 = 1 << 62;
 
 /// Most such files at a time: their descriptors are not among those that the library counts.
 const MOST: usize = 512;
+
+/// For how long the guest may believe what it knows: a name that the file is given changes it, and
+/// the guest takes that for another file's.
+pub(super) const NOT_BELIEVED: Duration = Duration::ZERO;
 
 /// The files.
 #[derive(Debug, Default)]
@@ -98,8 +102,8 @@ impl Nameless {
             inode,
             generation: 0,
             attr: attributes,
-            attr_timeout: VALID,
-            entry_timeout: VALID,
+            attr_timeout: NOT_BELIEVED,
+            entry_timeout: NOT_BELIEVED,
         })
     }
 }

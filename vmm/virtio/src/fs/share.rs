@@ -27,6 +27,7 @@ use virtiofsd::filesystem::{
 use virtiofsd::fuse::{Attr, SetattrIn};
 use virtiofsd::passthrough::xattrmap::XattrMap;
 use virtiofsd::passthrough::{CachePolicy, Config, NegotiationMode, PassthroughFs};
+use virtiofsd::soft_idmap::Id;
 
 use super::FsConfig;
 use super::listing::{Listing, Names};
@@ -257,8 +258,27 @@ impl FileSystem for Share {
         handle: Option<u64>,
         valid: SetattrValid,
     ) -> io::Result<(Attr, Duration)> {
-        killing_set_ids(valid.contains(SetattrValid::KILL_SUIDGID), || {
+        // The guest's kernel says so of every change of the owner, root's too, of whom the host's
+        // kernel takes what it has to.
+        let kill = valid.contains(SetattrValid::KILL_SUIDGID)
+            && (valid.contains(SetattrValid::SIZE) || !context.uid.is_root());
+        killing_set_ids(kill, || {
             self.passthrough.setattr(context, inode, attributes, handle, valid)
+        })
+    }
+
+    fn fallocate(
+        &self,
+        context: Context,
+        inode: u64,
+        handle: u64,
+        mode: u32,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<()> {
+        // The request has no word about set-id bits.
+        killing_set_ids(!context.uid.is_root(), || {
+            self.passthrough.fallocate(context, inode, handle, mode, offset, length)
         })
     }
 
@@ -365,8 +385,6 @@ impl FileSystem for Share {
         fn link(inode: u64, parent: u64, name: &CStr; name) -> io::Result<Entry>;
         fn flush(inode: u64, handle: u64, owner: u64) -> io::Result<()>;
         fn fsync(inode: u64, data_only: bool, handle: u64) -> io::Result<()>;
-        fn fallocate(inode: u64, handle: u64, mode: u32, offset: u64, length: u64)
-            -> io::Result<()>;
         fn release(inode: u64, flags: u32, handle: u64, flush: bool, flock: bool,
             owner: Option<u64>) -> io::Result<()>;
         fn statfs(inode: u64) -> io::Result<libc::statvfs64>;

@@ -19,7 +19,7 @@ use virtiofsd::oslib::WritevFlags;
 use super::listing::Names;
 use super::nameless::{self, Nameless, plain_attribute};
 use super::privilege::killing_set_ids;
-use super::share::{Created, MAX_XATTR, Share, VALID, plain, within};
+use super::share::{Created, MAX_XATTR, Share, plain, within};
 
 /// All files of the share. A copy is the same share.
 #[derive(Clone)]
@@ -179,13 +179,13 @@ impl FileSystem for Whole {
 
     dispatch! {
         fn getattr(inode: u64, handle: Option<u64>) -> io::Result<(Attr, Duration)>
-            = |file| Ok((nameless::attributes(file)?, VALID));
+            = |file| Ok((nameless::attributes(file)?, nameless::NOT_BELIEVED));
         fn setattr(inode: u64, to: SetattrIn, handle: Option<u64>, valid: SetattrValid)
             -> io::Result<(Attr, Duration)>
             = |file| {
                 let kill = valid.contains(SetattrValid::KILL_SUIDGID);
                 killing_set_ids(kill, || nameless::change(file, &to, valid))?;
-                Ok((nameless::attributes(file)?, VALID))
+                Ok((nameless::attributes(file)?, nameless::NOT_BELIEVED))
             };
         fn open(inode: u64, kill: bool, flags: u32) -> io::Result<(Option<u64>, OpenOptions)>
             = |_file| Ok((None, OpenOptions::empty()));

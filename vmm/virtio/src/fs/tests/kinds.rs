@@ -1,5 +1,6 @@
 //! Faults that programs met, each as one case of its kind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,8 @@ use super::*;
 
 const MKDIR: u32 = 9;
 const LINK: u32 = 13;
+const SETATTR: u32 = 4;
+const FALLOCATE: u32 = 43;
 const OPENDIR: u32 = 27;
 const READDIR: u32 = 28;
 const READDIRPLUS: u32 = 44;
@@ -232,6 +235,30 @@ fn a_file_without_a_name_is_kept_until_it_is_forgotten() {
         guest.driver.request(REQUESTS, &[header, body, space]);
     }
     assert_eq!(guest.call(TMPFILE, 1, &asked), Err(23));
+}
+
+#[test]
+fn set_id_bits_go_and_stay_as_on_a_disk() {
+    if !root() {
+        return;
+    }
+    let mut guest = Guest::new();
+    guest.touch("file");
+    let path = guest.folder.path().join("file");
+    let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
+    let file = guest.lookup(1, "file").unwrap();
+    let handle = guest.open(file, 2);
+    set(0o6777);
+    let range = [handle, 0, 100, 0].map(u64::to_le_bytes).concat();
+    guest.call_as(1234, FALLOCATE, file, &range).unwrap();
+    assert_eq!(mode(), 0o777);
+    // Root keeps a bit that the group can't use, of which the guest's kernel says the same.
+    set(0o2767);
+    let (user, kill) = (1 << 1, 1 << 11);
+    let owner = [words(&[user | kill, 0]), vec![0; 48], words(&[0, 0, 0, 0, 0, 5, 0, 0])].concat();
+    guest.call(SETATTR, file, &owner).unwrap();
+    assert_eq!((mode(), fs::metadata(&path).unwrap().uid()), (0o2767, 5));
 }
 
 /// A second CPU that makes a request larger while it is looked at.
