@@ -277,6 +277,24 @@ fn unexpected(doing: &str, reply: Reply) -> Error {
                 ErrorKind::NoWindow | ErrorKind::Host => Error::Failed(text),
             }
         }
-        other => Error::Failed(format!("{doing}: the VMM answered {other:?}")),
+        other => {
+            let answer = guest_text(&format!("{other:?}"));
+            Error::Failed(format!("{doing}: the VMM answered {answer}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmm_api::{MachineState, MachineStatus};
+
+    use super::*;
+
+    #[test]
+    fn answer_that_nobody_asked_for_makes_a_short_error() {
+        let windows = vec![Window::try_from(1).unwrap(); 30_000];
+        let status = MachineStatus { state: MachineState::Running, windows };
+        let text = unexpected("stopping the machine", Reply::Status(status)).to_string();
+        assert!(text.len() < 2048 && text.contains("Running"), "{} bytes", text.len());
     }
 }

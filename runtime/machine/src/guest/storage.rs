@@ -7,6 +7,10 @@ use ttrpc::context::Context;
 use vmm_api::Window;
 
 use super::{Guest, WORK};
+use crate::text::guest_text;
+
+/// Longest path of a device node that a guest may name; kernels of today take far fewer bytes.
+const MAX_NODE: usize = 64;
 
 /// A filesystem to mount in the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +62,11 @@ impl Guest {
         let client = StorageClient::new(self.client.clone());
         let call = client.attach(Context::default(), &request);
         let disk = self.call(WORK, "attaching a disk in the guest", call).await?;
+        if !is_node(&disk.device) {
+            let node = guest_text(&disk.device);
+            let text = format!("attaching a disk in the guest: it names no device node: {node}");
+            return Err(Error::Failed(text));
+        }
         Ok(GuestDisk { node: disk.device, numbers: (disk.major, disk.minor) })
     }
 
@@ -115,4 +124,25 @@ fn directories(mount: &GuestMount) -> Vec<storage::Directory> {
         ..Default::default()
     };
     mount.directories.iter().map(directory).collect()
+}
+
+/// Whether a guest's word is the path of a device node; it is kept, and goes into configurations.
+fn is_node(path: &str) -> bool {
+    path.starts_with("/dev/")
+        && path.len() <= MAX_NODE
+        && path.bytes().all(|b| b.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_short_path_below_dev_is_a_node() {
+        assert!(is_node("/dev/vdb"));
+        let long = format!("/dev/{}", "v".repeat(MAX_NODE));
+        for path in ["", "vdb", "/etc/passwd", "/dev/v\n", &long] {
+            assert!(!is_node(path), "{path}");
+        }
+    }
 }
