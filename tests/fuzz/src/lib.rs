@@ -36,6 +36,8 @@ macro_rules! target {
 }
 
 #[cfg(fuzzing)]
+pub mod agent;
+#[cfg(fuzzing)]
 pub mod blk;
 #[cfg(fuzzing)]
 pub mod device;
@@ -44,6 +46,8 @@ pub mod fs;
 #[cfg(fuzzing)]
 mod guest;
 #[cfg(fuzzing)]
+mod hostile;
+#[cfg(fuzzing)]
 mod limits;
 #[cfg(fuzzing)]
 pub mod mmio;
@@ -51,5 +55,7 @@ pub mod mmio;
 pub mod queue;
 #[cfg(fuzzing)]
 mod stage;
+#[cfg(fuzzing)]
+pub mod vmm;
 #[cfg(fuzzing)]
 pub mod vsock;

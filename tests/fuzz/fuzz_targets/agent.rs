@@ -1,0 +1,4 @@
+//! Calls `fuzz::agent::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(agent);

@@ -1,0 +1,4 @@
+//! Calls `fuzz::vmm::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(vmm);
