@@ -10,7 +10,7 @@ use arbitrary::{Result, Unstructured};
 use virtio::fs;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::guest::{Guest, MEMORY, Piece, spawner};
+use crate::guest::{Guest, MEMORY, Piece, Placed, spawner};
 use crate::{limits, stage};
 
 /// Most bytes of one allocation: a request may have 2 MiB; a little around it.
@@ -221,7 +221,7 @@ impl World {
         flip.during(&memory, |word| {
             for _ in 0..AGAIN {
                 let Some(place) = self.guest.offer(QUEUE, &pieces, indirect) else { break };
-                let at = place.entry(flip.piece) + flip.offset;
+                let at = flip.place(&place, &memory);
                 let original = memory.read_obj::<u32>(GuestAddress(at)).unwrap();
                 word.store(at << 32 | u64::from(original), Ordering::Relaxed);
                 self.settle();
@@ -252,7 +252,7 @@ impl World {
     }
 }
 
-/// A word of a descriptor that the second thread changes, for ever.
+/// A word that the second thread changes, for ever: of a descriptor, or a request's kind.
 struct Flip {
     piece: u64,
     offset: u64,
@@ -260,12 +260,27 @@ struct Flip {
 }
 
 impl Flip {
+    /// In place of an offset in a descriptor: that of the kind in the request itself.
+    const KIND: u64 = 16 + 4;
+
     fn choose(u: &mut Unstructured<'_>, pieces: usize) -> Result<Self> {
         let piece = u.choose_index(pieces)? as u64;
-        let offset = pick(u, &[8, 8, 12, 0])?;
-        let value =
-            if offset == 8 { pick(u, &SIZES)? } else { pick(u, &[0, 1, 2, 3, 4, 0x1_0001])? };
+        let offset = pick(u, &[8, 8, 12, 0, Self::KIND])?;
+        let value = match offset {
+            8 => pick(u, &SIZES)?,
+            Self::KIND => pick(u, &KINDS)?.0,
+            _ => pick(u, &[0, 1, 2, 3, 4, 0x1_0001])?,
+        };
         Ok(Self { piece, offset, value })
+    }
+
+    /// Where the word is.
+    fn place(&self, chain: &Placed, memory: &GuestMemoryMmap) -> u64 {
+        if self.offset == Self::KIND {
+            memory.read_obj::<u64>(GuestAddress(chain.entry(0))).unwrap() + 4
+        } else {
+            chain.entry(self.piece) + self.offset
+        }
     }
 
     /// Does `work` while another thread writes now the one value, now the other. `work` says where,

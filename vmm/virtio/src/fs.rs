@@ -31,8 +31,10 @@ use std::sync::Arc;
 
 use guest_io::View;
 use virtiofsd::descriptor_utils::{Error, Reader, Writer};
-use virtiofsd::filesystem::Context;
-use virtiofsd::fuse::{CreateIn, EntryOut, InHeader, Opcode, OpenOut, OutHeader};
+use virtiofsd::filesystem::{Context, FileSystem as _};
+use virtiofsd::fuse::{
+    BatchForgetIn, CreateIn, EntryOut, ForgetIn, ForgetOne, InHeader, Opcode, OpenOut, OutHeader,
+};
 use virtiofsd::server::Server;
 use vm_memory::ByteValued;
 
@@ -155,6 +157,12 @@ impl FsBackend {
                 return 0;
             }
         };
+        if is_silent(&header) {
+            if let Err(error) = self.forget(header, reader) {
+                guest_warn!("fs: request failed: {error}");
+            }
+            return 0;
+        }
         if matches!(Opcode::try_from(header.opcode), Ok(Opcode::TmpFile)) {
             return self.make_nameless(header, reader, writer).unwrap_or_else(|error| {
                 guest_warn!("fs: request dropped: {error}");
@@ -184,13 +192,30 @@ impl FsBackend {
         }
         let header: InHeader = reader.clone().read_obj()?;
         let operation = Opcode::try_from(header.opcode);
-        let silent = matches!(operation, Ok(Opcode::Forget | Opcode::BatchForget));
         // The library panics where there is no room for the header of an answer.
-        if !silent && writer.available_bytes() < size_of::<OutHeader>() {
+        if !is_silent(&header) && writer.available_bytes() < size_of::<OutHeader>() {
             return Err(Dropped::NoRoom);
         }
         self.listing.begin(matches!(operation, Ok(Opcode::Readdirplus)));
         Ok((header, reader, writer))
+    }
+
+    /// Serves a request that has no answer. The library would read its header again, of which the
+    /// guest may have made one with an answer that there is no room for.
+    fn forget(&self, header: InHeader, mut reader: Reader<'_>) -> std::io::Result<()> {
+        let _header: InHeader = reader.read_obj()?;
+        let context = Context::from(header);
+        if matches!(Opcode::try_from(header.opcode), Ok(Opcode::Forget)) {
+            let ForgetIn { nlookup } = reader.read_obj()?;
+            self.whole.forget(context, header.nodeid, nlookup);
+            return Ok(());
+        }
+        let BatchForgetIn { count, .. } = reader.read_obj()?;
+        for _ in 0..count {
+            let ForgetOne { nodeid, nlookup } = reader.read_obj()?;
+            self.whole.forget(context, nodeid, nlookup);
+        }
+        Ok(())
     }
 
     /// Serves the request for a file without a name, which the library has no answer to.
@@ -216,4 +241,9 @@ impl FsBackend {
         writer.write_all(&[answer.as_slice(), &body].concat())?;
         Ok(len)
     }
+}
+
+/// Whether a request has no answer.
+fn is_silent(header: &InHeader) -> bool {
+    matches!(Opcode::try_from(header.opcode), Ok(Opcode::Forget | Opcode::BatchForget))
 }
