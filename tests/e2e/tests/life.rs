@@ -2,22 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
-use harness::containerd::{newest, versions};
+use harness::containerd::newest;
 use harness::cri::{
     Container, ContainerSpec, Controller, Cri, Daemon, Pod, PodSpec, SandboxService,
 };
 use harness::{eventually, host};
 use tonic::Code;
 
-/// Runs a scenario under every version of containerd and each of its controllers.
-fn everywhere(scenario: impl Fn(&Daemon, &Cri, Controller)) {
-    for programs in versions() {
-        let daemon = Daemon::new(&programs);
-        for controller in daemon.controllers() {
-            println!("containerd {} {controller:?}", daemon.version());
-            scenario(&daemon, &daemon.cri(), *controller);
-            daemon.settled();
-        }
+/// Runs a scenario under each controller of the newest containerd. What depends on the version is
+/// in `pods/life.rs`.
+fn each_controller(scenario: impl Fn(&Daemon, &Cri, Controller)) {
+    let daemon = Daemon::new(&newest());
+    for controller in daemon.controllers() {
+        println!("containerd {} {controller:?}", daemon.version());
+        scenario(&daemon, &daemon.cri(), *controller);
+        daemon.settled();
     }
 }
 
@@ -27,7 +26,7 @@ fn run(cri: &Cri, controller: Controller, name: &str) -> Pod {
 
 #[test]
 fn containers_come_and_go_in_one_machine_that_lasts_as_long_as_the_pod() {
-    everywhere(|daemon, cri, controller| {
+    each_controller(|daemon, cri, controller| {
         let pod = cri.run_pod(PodSpec::new("several").handler(controller.handler()).hostname("h1"));
         assert_eq!(host::vmms().len(), 1);
         nothing_of_a_pause_image(daemon, &pod);
@@ -86,7 +85,7 @@ fn nothing_of_a_pause_image(daemon: &Daemon, pod: &Pod) {
 
 #[test]
 fn process_ids_are_shared_as_asked_for() {
-    everywhere(|_, cri, controller| {
+    each_controller(|_, cri, controller| {
         let handler = controller.handler();
         let pod = cri.run_pod(PodSpec::new("shared").handler(handler).shared_processes());
         let spec = ContainerSpec::shell("main", "sleep 4321 & exec sleep 1234").shared_processes();
@@ -150,7 +149,7 @@ fn processes_join_containers_by_the_hundred() {
 
 #[test]
 fn want_of_memory_is_the_reason_that_is_told() {
-    everywhere(|_, cri, controller| {
+    each_controller(|_, cri, controller| {
         let pod = run(cri, controller, "memory");
         let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
         let hog = cri.start_new(&pod, ContainerSpec::shell("hog", script).memory(16 << 20));
@@ -166,7 +165,7 @@ fn want_of_memory_is_the_reason_that_is_told() {
 
 #[test]
 fn resources_change_and_are_measured() {
-    everywhere(|daemon, cri, controller| {
+    each_controller(|daemon, cri, controller| {
         let pod = run(cri, controller, "resources");
         let container = cri.start_new(&pod, ContainerSpec::idle("main").memory(64 << 20));
         let limit = "cat /sys/fs/cgroup/memory.max";
@@ -241,44 +240,42 @@ fn sandbox_service_measures_the_pod_and_makes_it_once() {
 
 #[test]
 fn pods_outlive_a_crash_of_containerd() {
-    for programs in versions() {
-        let mut daemon = Daemon::new(&programs);
-        // Version 2.0 and its successors find pods of either controller again.
-        for controller in daemon.controllers() {
-            println!("containerd {} {controller:?}", daemon.version());
-            let cri = daemon.cri();
-            let pod = run(&cri, *controller, "crash");
-            let gate = daemon.path("gate");
-            std::fs::create_dir_all(&gate).unwrap();
-            let wait = |code: u32| {
-                format!(
-                    "n=0; until [ -e /gate/open ]; do echo line $n; n=$((n+1)); sleep 0.2; done; \
-                     echo last; exit {code}"
-                )
-            };
-            let stays = cri.start_new(&pod, ContainerSpec::idle("stays"));
-            let ends = ContainerSpec::shell("ends", &wait(9)).mount(&gate, "/gate");
-            let ends = cri.start_new(&pod, ends);
-            let machine = host::vmms();
-            daemon.kill();
-            std::fs::write(gate.join("open"), "").unwrap();
-            daemon.restart();
-            assert_eq!(host::vmms(), machine, "the machine is the same");
-            assert_eq!(cri.exited(&ends).exit_code, 9);
-            assert!(cri.ready(&pod));
-            assert_eq!(cri.sh(&stays, "echo there"), "there");
-            let text = harness::cri::log::text(&ends.log, harness::cri::log::Stream::Stdout);
-            let lines: Vec<&str> = text.lines().collect();
-            let (last, counted) = lines.split_last().unwrap();
-            assert_eq!(*last, "last");
-            for (n, line) in counted.iter().enumerate() {
-                assert_eq!(*line, format!("line {n}"), "a line is missing: {text}");
-            }
-            let more = cri.start_new(&pod, ContainerSpec::shell("more", "exit 4"));
-            assert_eq!(cri.exited(&more).exit_code, 4);
-            cri.remove_pod(&pod);
-            std::fs::remove_dir_all(&gate).unwrap();
-            daemon.settled();
+    let mut daemon = Daemon::new(&newest());
+    // Version 2.0 and its successors find pods of either controller again.
+    for controller in daemon.controllers() {
+        println!("containerd {} {controller:?}", daemon.version());
+        let cri = daemon.cri();
+        let pod = run(&cri, *controller, "crash");
+        let gate = daemon.path("gate");
+        std::fs::create_dir_all(&gate).unwrap();
+        let wait = |code: u32| {
+            format!(
+                "n=0; until [ -e /gate/open ]; do echo line $n; n=$((n+1)); sleep 0.2; done; \
+                 echo last; exit {code}"
+            )
+        };
+        let stays = cri.start_new(&pod, ContainerSpec::idle("stays"));
+        let ends = ContainerSpec::shell("ends", &wait(9)).mount(&gate, "/gate");
+        let ends = cri.start_new(&pod, ends);
+        let machine = host::vmms();
+        daemon.kill();
+        std::fs::write(gate.join("open"), "").unwrap();
+        daemon.restart();
+        assert_eq!(host::vmms(), machine, "the machine is the same");
+        assert_eq!(cri.exited(&ends).exit_code, 9);
+        assert!(cri.ready(&pod));
+        assert_eq!(cri.sh(&stays, "echo there"), "there");
+        let text = harness::cri::log::text(&ends.log, harness::cri::log::Stream::Stdout);
+        let lines: Vec<&str> = text.lines().collect();
+        let (last, counted) = lines.split_last().unwrap();
+        assert_eq!(*last, "last");
+        for (n, line) in counted.iter().enumerate() {
+            assert_eq!(*line, format!("line {n}"), "a line is missing: {text}");
         }
+        let more = cri.start_new(&pod, ContainerSpec::shell("more", "exit 4"));
+        assert_eq!(cri.exited(&more).exit_code, 4);
+        cri.remove_pod(&pod);
+        std::fs::remove_dir_all(&gate).unwrap();
+        daemon.settled();
     }
 }

@@ -66,7 +66,9 @@ impl Suite {
         mut tell: impl FnMut(&Report),
     ) -> anyhow::Result<Outcome> {
         let mut record = Record::read(&self.records)?;
-        programs.sort_by_key(|program| std::cmp::Reverse(record.seconds(&program.name)));
+        // Where nothing is known, the number of tests stands for the time.
+        let cost = |program: &Program| (record.seconds(&program.name), program.tests.len());
+        programs.sort_by_key(|program| std::cmp::Reverse(cost(program)));
         let deadline = Instant::now() + self.patience;
         let mut outcome = Outcome::default();
         let mut waiting = VecDeque::from(programs);

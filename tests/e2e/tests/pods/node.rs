@@ -126,16 +126,14 @@ fn all_lists(cri: &Cri) -> [Lists; 6] {
 
 #[test]
 fn lists_are_the_same_as_streams_where_containerd_has_them() {
-    for programs in versions() {
-        let daemon = Daemon::new(&programs);
-        on_daemon(&daemon, |node| {
-            let (one, _) = node.idle("one");
-            let (two, _) = node.idle("two");
-            all_lists(&node.cri).into_iter().for_each(|lists| lists.judge(daemon.release()));
-            node.cri.remove_pod(&one);
-            node.cri.remove_pod(&two);
-        });
-    }
+    let daemon = Daemon::new(&newest());
+    on_daemon(&daemon, |node| {
+        let (one, _) = node.idle("one");
+        let (two, _) = node.idle("two");
+        all_lists(&node.cri).into_iter().for_each(|lists| lists.judge(daemon.release()));
+        node.cri.remove_pod(&one);
+        node.cri.remove_pod(&two);
+    });
 }
 
 /// The entry of runc with another cgroup driver than it has by itself.
@@ -203,23 +201,21 @@ fn stopped(cri: &Cri, pod: &Pod, spec: ContainerSpec) -> i32 {
 
 #[test]
 fn a_stop_signal_of_the_image_or_of_the_container_is_the_one_that_arrives() {
-    for programs in versions() {
-        let daemon = Daemon::new(&programs);
-        daemon.import("nginx");
-        let ignored = daemon.release() < STOP_SIGNAL;
-        let code = |known| if ignored { 4 } else { known };
-        // Each has a log of its own, which tells when it is ready.
-        let own = [("usr1", Signal::Sigusr1, code(3)), ("rtmin", Signal::Sigrtminplus3, code(6))];
-        on_daemon(&daemon, |node| {
-            let pod = node.run(PodSpec::new("signals"));
-            let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
-            assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
-            for (name, signal, code) in own {
-                let mut spec = ContainerSpec::shell(name, SIGNALS);
-                spec.config.set_stop_signal(signal);
-                assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
-            }
-            node.cri.remove_pod(&pod);
-        });
-    }
+    let daemon = Daemon::new(&newest());
+    daemon.import("nginx");
+    let ignored = daemon.release() < STOP_SIGNAL;
+    let code = |known| if ignored { 4 } else { known };
+    // Each has a log of its own, which tells when it is ready.
+    let own = [("usr1", Signal::Sigusr1, code(3)), ("rtmin", Signal::Sigrtminplus3, code(6))];
+    on_daemon(&daemon, |node| {
+        let pod = node.run(PodSpec::new("signals"));
+        let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
+        assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
+        for (name, signal, code) in own {
+            let mut spec = ContainerSpec::shell(name, SIGNALS);
+            spec.config.set_stop_signal(signal);
+            assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
+        }
+        node.cri.remove_pod(&pod);
+    });
 }
