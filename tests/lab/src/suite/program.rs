@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::output::{Reader, Said};
 
 /// Longest time of one lab, and longest silence in it, in seconds.
-const LIMIT: &str = "1200";
+const LIMIT: &str = "1500";
 const SILENCE: &str = "280";
 
 /// How often a lab may end without having run a single test before its program is given up.
