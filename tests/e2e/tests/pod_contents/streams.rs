@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::cri::log::{Stream, parse, text};
-use harness::cri::node::{any_handler, each_handler};
+use harness::cri::node::any_handler;
 use harness::cri::{ContainerSpec, PodSpec};
 use harness::eventually;
 use tonic::Code;
@@ -41,7 +41,7 @@ fn logs_are_whole_and_can_be_rotated() {
 
 #[test]
 fn exec_sync_tells_output_and_code_and_keeps_its_time() {
-    each_handler(|node| {
+    any_handler(|node| {
         let (pod, container) = node.idle("exec-sync");
         let cri = &node.cri;
         let done = cri.exec_sync(&container, &["sh", "-c", "echo out; echo err >&2; exit 9"]);
@@ -59,7 +59,7 @@ fn exec_sync_tells_output_and_code_and_keeps_its_time() {
 
 #[test]
 fn exec_streams_both_ways() {
-    each_handler(|node| {
+    any_handler(|node| {
         let (pod, container) = node.idle("exec");
         let mut apart = node.cri.exec(
             &container,
@@ -94,7 +94,7 @@ fn files_are_copied_in_and_out_by_tar_over_exec() {
                 echo text >there/sub/file; chmod 640 there/sub/file; ln -s sub/file there/link; \
                 : >there/empty; tar -cf there.tar there; wc -c <there.tar";
     let length = sh(host.path(), make);
-    each_handler(|node| {
+    any_handler(|node| {
         let (pod, container) = node.idle("copy");
         // kubectl closes the stream at the archive's end. The tests' WebSocket can't, so the length
         // is told.
@@ -128,7 +128,7 @@ fn listing(directory: &std::path::Path) -> String {
 
 #[test]
 fn attach_reaches_the_containers_own_process() {
-    each_handler(|node| {
+    any_handler(|node| {
         let pod = node.run(PodSpec::new("attach"));
         let script = "while read line; do echo \"got $line\"; [ \"$line\" != end ] || exit 6; done";
         let container = node.cri.start_new(&pod, ContainerSpec::shell("main", script).stdin());
@@ -163,7 +163,7 @@ fn attach_reaches_the_containers_own_process() {
 /// bytes as any other. Whoever leaves takes nothing along.
 #[test]
 fn a_terminal_passes_every_byte_and_outlives_who_attached() {
-    each_handler(|node| {
+    any_handler(|node| {
         let pod = node.run(PodSpec::new("bytes"));
         let script = "stty raw -echo; echo on; while :; do \
                       dd bs=1 count=4 2>/dev/null | od -A n -t x1; done";
@@ -186,7 +186,7 @@ fn a_terminal_passes_every_byte_and_outlives_who_attached() {
 
 #[test]
 fn port_forward_reaches_the_pods_loopback() {
-    each_handler(|node| {
+    any_handler(|node| {
         let cri = &node.cri;
         let pod = node.run(PodSpec::new("forward"));
         let script = "while :; do nc -l -p 8004 -e cat; done";

@@ -35,7 +35,7 @@ struct Cli {
     #[arg(long, default_value = "")]
     filter: String,
     /// Seconds after which no program is begun any more.
-    #[arg(long, default_value_t = 3300)]
+    #[arg(long, default_value_t = 3600)]
     patience: u64,
 }
 
