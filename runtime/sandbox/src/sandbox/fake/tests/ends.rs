@@ -2,6 +2,7 @@
 
 use agent_api::container::CreateContainerRequest;
 use agent_api::sandbox::ConfigureRequest;
+use agent_api::storage::AttachResponse;
 use agent_api::types::{Empty, ProcessId};
 use vmm_api::MachineEnd;
 
@@ -159,6 +160,8 @@ async fn silent_guest_of_a_machine_that_had_to_be_ended_is_to_blame() {
 /// Ends a sandbox whose guest has been given a disk.
 async fn end_with_disk(stage: &Stage, read_only: bool) {
     let live = stage.sandbox.look(|owner| Ok(owner.booted()?.live)).await.unwrap();
+    let disk = AttachResponse { device: "/dev/vdb".into(), ..Default::default() };
+    stage.agent.answer("Storage/Attach", Answer::message(&disk));
     crate::storage::attach_disk(tempfile::tempfile().unwrap(), read_only, &live).await;
     assert!(stage.sandbox.shutdown(Shutdown::Now).await.unwrap());
 }
