@@ -1,7 +1,7 @@
 //! The task that owns a VMM's control socket and process.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,41 +26,22 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long a VMM that has said its last word, or was killed, may take to exit.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
-struct Socket(Channel);
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// This process's end of the way to a VMM.
-pub struct Control(AsyncFd<Socket>);
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Control")
-    }
-}
+#[derive(Debug)]
+pub struct Control(AsyncFd<Channel>);
 
 impl Control {
     pub(super) fn new(channel: Channel) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&channel, true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        Ok(Self(spawn::register(Socket(channel), interest)?))
+        Ok(Self(spawn::register(channel, interest)?))
     }
 
     async fn send(&self, order: &Order) -> Result<(), WireError> {
         let fds: Vec<BorrowedFd<'_>> = order.fds.iter().map(AsFd::as_fd).collect();
         loop {
             let mut ready = self.0.writable().await.map_err(os_error)?;
-            match self.0.get_ref().0.send(&order.request, &fds) {
+            match self.0.get_ref().send(&order.request, &fds) {
                 Err(WireError::Socket(rustix::io::Errno::AGAIN)) => ready.clear_ready(),
                 sent => return sent,
             }
@@ -70,7 +51,7 @@ impl Control {
     async fn recv(&self) -> Result<FromVmm, WireError> {
         loop {
             let mut ready = self.0.readable().await.map_err(os_error)?;
-            match self.0.get_ref().0.recv::<FromVmm>() {
+            match self.0.get_ref().recv::<FromVmm>() {
                 Err(WireError::Socket(rustix::io::Errno::AGAIN)) => ready.clear_ready(),
                 received => return received.map(|(message, _)| message),
             }

@@ -1,7 +1,6 @@
 //! A VMM that does what a test says: it speaks vmm-api on the control socket of a machine that is
 //! not there. A process of its own, which does nothing, is what the host sees of it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,20 +16,6 @@ use vmm_api::{
     WireError,
 };
 
-struct Socket(Channel);
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 #[derive(Debug, Default)]
 struct State {
     /// What it holds as long as it lives: its process's life and the outputs.
@@ -40,16 +25,10 @@ struct State {
 /// A VMM.
 #[derive(Debug)]
 pub(crate) struct FakeVmm {
-    control: Arc<AsyncFd<Socket>>,
+    control: Arc<AsyncFd<Channel>>,
     state: Arc<State>,
     serving: JoinHandle<()>,
     pid: u32,
-}
-
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Socket")
-    }
 }
 
 impl FakeVmm {
@@ -73,7 +52,7 @@ impl FakeVmm {
         let machine = Machine::of(process, Machine::channel(ours).unwrap(), shape, outputs);
         rustix::io::ioctl_fionbio(&theirs, true).unwrap();
         let both = Interest::READABLE | Interest::WRITABLE;
-        let control = Arc::new(spawn::register(Socket(theirs), both).unwrap());
+        let control = Arc::new(spawn::register(theirs, both).unwrap());
         let state = Arc::new(State { life });
         let serving = tokio::spawn(serve(Arc::clone(&control), Arc::clone(&state)));
         let vmm = Self { control, state, serving, pid: machine.pid() };
@@ -82,7 +61,7 @@ impl FakeVmm {
 
     /// Says something by itself.
     pub(crate) fn say(&self, event: Event) {
-        self.control.get_ref().0.send(&FromVmm::Event(event), &[]).unwrap();
+        self.control.get_ref().send(&FromVmm::Event(event), &[]).unwrap();
     }
 
     /// The guest's agent serves.
@@ -112,17 +91,17 @@ impl FakeVmm {
     }
 }
 
-fn over(control: &AsyncFd<Socket>, state: &State, end: MachineEnd) {
+fn over(control: &AsyncFd<Channel>, state: &State, end: MachineEnd) {
     // Whoever it is told may have closed the socket.
-    let _gone = control.get_ref().0.send(&FromVmm::Event(Event::Ended(end)), &[]);
+    let _gone = control.get_ref().send(&FromVmm::Event(Event::Ended(end)), &[]);
     state.life.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-async fn serve(control: Arc<AsyncFd<Socket>>, state: Arc<State>) {
+async fn serve(control: Arc<AsyncFd<Channel>>, state: Arc<State>) {
     let mut windows = 0;
     loop {
         let mut ready = control.readable().await.unwrap();
-        let request = match control.get_ref().0.recv::<Request>() {
+        let request = match control.get_ref().recv::<Request>() {
             Err(WireError::Socket(rustix::io::Errno::AGAIN)) => {
                 ready.clear_ready();
                 continue;
@@ -139,7 +118,7 @@ async fn serve(control: Arc<AsyncFd<Socket>>, state: Arc<State>) {
             _ => Reply::Done,
         };
         let stop = request == Request::Stop;
-        let _gone = control.get_ref().0.send(&FromVmm::Reply(reply), &[]);
+        let _gone = control.get_ref().send(&FromVmm::Reply(reply), &[]);
         if stop {
             return over(&control, &state, MachineEnd::Stopped);
         }
