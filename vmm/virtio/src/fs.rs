@@ -157,25 +157,18 @@ impl FsBackend {
                 return 0;
             }
         };
-        if is_silent(&header) {
-            if let Err(error) = self.forget(header, reader) {
-                guest_warn!("fs: request failed: {error}");
+        let served = match Opcode::try_from(header.opcode) {
+            Ok(Opcode::Forget | Opcode::BatchForget) => self.forget(header, reader),
+            Ok(Opcode::TmpFile) => self.make_nameless(header, reader, writer),
+            _ => {
+                let answered = self.server.handle_message(reader, writer, None::<&mut ()>);
+                answered.map_err(std::io::Error::other)
             }
-            return 0;
-        }
-        if matches!(Opcode::try_from(header.opcode), Ok(Opcode::TmpFile)) {
-            return self.make_nameless(header, reader, writer).unwrap_or_else(|error| {
-                guest_warn!("fs: request dropped: {error}");
-                0
-            });
-        }
-        match self.server.handle_message(reader, writer, None::<&mut ()>) {
-            Ok(len) => len,
-            Err(error) => {
-                guest_warn!("fs: request failed: {error}");
-                0
-            }
-        }
+        };
+        served.unwrap_or_else(|error| {
+            guest_warn!("fs: request failed: {error}");
+            0
+        })
     }
 
     /// The two halves of a request that is safe to serve. They are private copies of the
@@ -192,8 +185,9 @@ impl FsBackend {
         }
         let header: InHeader = reader.clone().read_obj()?;
         let operation = Opcode::try_from(header.opcode);
+        let silent = matches!(operation, Ok(Opcode::Forget | Opcode::BatchForget));
         // The library panics where there is no room for the header of an answer.
-        if !is_silent(&header) && writer.available_bytes() < size_of::<OutHeader>() {
+        if !silent && writer.available_bytes() < size_of::<OutHeader>() {
             return Err(Dropped::NoRoom);
         }
         self.listing.begin(matches!(operation, Ok(Opcode::Readdirplus)));
@@ -202,20 +196,20 @@ impl FsBackend {
 
     /// Serves a request that has no answer. The library would read its header again, of which the
     /// guest may have made one with an answer that there is no room for.
-    fn forget(&self, header: InHeader, mut reader: Reader<'_>) -> std::io::Result<()> {
+    fn forget(&self, header: InHeader, mut reader: Reader<'_>) -> std::io::Result<usize> {
         let _header: InHeader = reader.read_obj()?;
         let context = Context::from(header);
         if matches!(Opcode::try_from(header.opcode), Ok(Opcode::Forget)) {
             let ForgetIn { nlookup } = reader.read_obj()?;
             self.whole.forget(context, header.nodeid, nlookup);
-            return Ok(());
+            return Ok(0);
         }
         let BatchForgetIn { count, .. } = reader.read_obj()?;
         for _ in 0..count {
             let ForgetOne { nodeid, nlookup } = reader.read_obj()?;
             self.whole.forget(context, nodeid, nlookup);
         }
-        Ok(())
+        Ok(0)
     }
 
     /// Serves the request for a file without a name, which the library has no answer to.
@@ -241,9 +235,4 @@ impl FsBackend {
         writer.write_all(&[answer.as_slice(), &body].concat())?;
         Ok(len)
     }
-}
-
-/// Whether a request has no answer.
-fn is_silent(header: &InHeader) -> bool {
-    matches!(Opcode::try_from(header.opcode), Ok(Opcode::Forget | Opcode::BatchForget))
 }
