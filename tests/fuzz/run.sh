@@ -26,18 +26,22 @@ RUSTFLAGS="--cfg fuzzing $coverage" cargo build --quiet -p fuzz --bins --profile
     --target "$triple" --target-dir target/fuzz || exit 1
 mkdir -p "$found"
 
-# one TARGET: from a copy of its corpus, so that the tree stays as it is.
+# one TARGET: from a copy of its corpus, so that the tree stays as it is. Its files of its own are
+# beside the copy, and go with it.
 one() {
-    local target=$1 corpus=tests/fuzz/corpus/$1 work code
+    local target=$1 corpus=tests/fuzz/corpus/$1 work inputs code
     work=$(mktemp -d)
-    cp -r "$corpus/." "$work" 2>/dev/null
-    "$programs/fuzz-$target" "$work" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 \
-        -max_len=4096 -reload=0 -verbosity=0 -print_final_stats=1 \
+    inputs=$work/inputs
+    mkdir "$inputs"
+    cp -r "$corpus/." "$inputs" 2>/dev/null
+    TMPDIR=$work "$programs/fuzz-$target" "$inputs" -max_total_time="$seconds" -timeout=60 \
+        -rss_limit_mb=2048 -max_len=4096 -reload=0 -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="$found/$target-" >"$found/$target.log" 2>&1
     code=$?
     if [ "$code" -eq 0 ] && [ "${KEEP:-0}" != 0 ]; then
         mkdir -p "$corpus"
-        "$programs/fuzz-$target" -merge=1 -max_len=4096 "$corpus" "$work" >>"$found/$target.log" 2>&1
+        TMPDIR=$work "$programs/fuzz-$target" -merge=1 -max_len=4096 "$corpus" "$inputs" \
+            >>"$found/$target.log" 2>&1
     fi
     rm -rf "$work"
     if [ "$code" -eq 0 ]; then
