@@ -8,7 +8,6 @@ payload=target/payload
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 levels=()
-repeated=0
 status=0
 
 step() { echo "=== $*" >&2; }
@@ -27,7 +26,7 @@ level() {
             "$results/log" >"$results/counts"
     read -r passed failed < <(awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }' \
         "$results/counts")
-    repeated=$((repeated + $(grep -c '^=== REPEATED' "$results/log")))
+    grep -E '^=== (REPEATED|FAILED)' "$results/log" >>"$results/noted"
     if [ "$code" -ne 0 ] || [ "$failed" -ne 0 ] || [ "$passed" -eq 0 ]; then status=1; fi
     levels+=("$name $passed $failed $code")
 }
@@ -126,6 +125,6 @@ for line in "${levels[@]}"; do
     printf '%-28s %8s %8s%s\n' "$name" "$p" "$f" "$([ "$code" -eq 0 ] || echo "  (exit $code)")"
     passed=$((passed + p)) failed=$((failed + f))
 done
-[ "$repeated" -eq 0 ] || printf '\n%d times tests were repeated: look for REPEATED above\n' "$repeated"
+[ ! -s "$results/noted" ] || { echo && cat "$results/noted"; }
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 exit "$status"

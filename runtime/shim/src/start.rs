@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use api::{Namespace, SandboxId};
 use host::Config;
 use host::journal::Entry;
-use host::store::{Owner, StartLock, StateDir};
+use host::store::{Owner, PlaceLock, StateDir};
 use serde_json::Value;
 
 use crate::bootstrap::flags::Flags;
@@ -23,8 +23,9 @@ use crate::listen::{self, Listening};
 /// Most bytes of standard input that are looked at; options are a few hundred.
 const MAX_INPUT: u64 = 1 << 20;
 
-/// How long another start of the same sandbox may take: it may have to end what a dead one left.
-const LOCK_LIMIT: Duration = Duration::from_secs(30);
+/// How long another start of the same sandbox may take, which may have to end what a dead one left;
+/// or its end, which may have to flush its disks for a minute.
+const LOCK_LIMIT: Duration = Duration::from_secs(75);
 
 /// How long the start of one of CRI-O's pods may clear up after others that have died.
 const SWEEP_LIMIT: Duration = Duration::from_secs(5);
@@ -117,7 +118,7 @@ impl Daemon<'_> {
     fn start(
         &self,
         listener: UnixListener,
-        lock: &StartLock,
+        lock: &PlaceLock,
         state: &StateDir,
         owner: &Owner,
     ) -> anyhow::Result<()> {

@@ -14,10 +14,20 @@ use tonic::Code;
 fn each_controller(scenario: impl Fn(&Daemon, &Cri, Controller)) {
     let daemon = Daemon::new(&newest());
     for controller in daemon.controllers() {
-        println!("containerd {} {controller:?}", daemon.version());
-        scenario(&daemon, &daemon.cri(), *controller);
-        daemon.settled();
+        under(&daemon, *controller, &scenario);
     }
+}
+
+/// The same under one of them, for what a container's own calls do: they know no controller.
+fn one_controller(scenario: impl Fn(&Daemon, &Cri, Controller)) {
+    let daemon = Daemon::new(&newest());
+    under(&daemon, daemon.controllers()[0], &scenario);
+}
+
+fn under(daemon: &Daemon, controller: Controller, scenario: &impl Fn(&Daemon, &Cri, Controller)) {
+    println!("containerd {} {controller:?}", daemon.version());
+    scenario(daemon, &daemon.cri(), controller);
+    daemon.settled();
 }
 
 fn run(cri: &Cri, controller: Controller, name: &str) -> Pod {
@@ -83,37 +93,6 @@ fn nothing_of_a_pause_image(daemon: &Daemon, pod: &Pod) {
     assert!(shown.is_empty(), "{shown:?}");
 }
 
-#[test]
-fn process_ids_are_shared_as_asked_for() {
-    each_controller(|_, cri, controller| {
-        let handler = controller.handler();
-        let pod = cri.run_pod(PodSpec::new("shared").handler(handler).shared_processes());
-        let spec = ContainerSpec::shell("main", "sleep 4321 & exec sleep 1234").shared_processes();
-        let main = cri.start_new(&pod, spec);
-        let other = cri.start_new(&pod, ContainerSpec::idle("other").shared_processes());
-        let seen = cri.sh(&other, "ps");
-        assert!(seen.contains("sleep 1234") && seen.contains("sleep 4321"), "{seen}");
-        // Whoever has lost its parent is taken care of and does not stay as a zombie.
-        cri.sh(&other, "sh -c '(sleep 0.1 &)'");
-        eventually("no zombie is left", || !cri.sh(&other, "ps -o stat,args").contains("\nZ"));
-        cri.sh(&other, "kill $(pidof -s sleep 1234 | head -1); true");
-        cri.stop(&main, 0);
-        eventually("a container takes its processes with it", || {
-            !cri.sh(&other, "ps").contains("sleep 4321")
-        });
-        cri.remove_pod(&pod);
-
-        let pod = run(cri, controller, "target");
-        let main = cri.start_new(&pod, ContainerSpec::shell("main", "exec sleep 1234"));
-        let aside = cri.start_new(&pod, ContainerSpec::shell("aside", "exec sleep 5678"));
-        let debug = cri.start_new(&pod, ContainerSpec::idle("debugger").target(&main));
-        let seen = cri.sh(&debug, "ps");
-        assert!(seen.contains("sleep 1234") && !seen.contains("sleep 5678"), "{seen}");
-        assert!(!cri.sh(&aside, "ps").contains("sleep 1234"));
-        cri.remove_pod(&pod);
-    });
-}
-
 fn exec_one(cri: &Cri, container: &Container, worker: i32, n: i32) {
     let words = format!("echo {worker}-{n}; echo err >&2; exit {n}");
     let done = cri.exec_sync(container, &["sh", "-c", &words]);
@@ -123,10 +102,8 @@ fn exec_one(cri: &Cri, container: &Container, worker: i32, n: i32) {
 
 #[test]
 fn processes_join_containers_by_the_hundred() {
-    let daemon = Daemon::new(&newest());
-    for controller in daemon.controllers() {
-        let cri = &daemon.cri();
-        let pod = run(cri, *controller, "execs");
+    one_controller(|_, cri, controller| {
+        let pod = run(cri, controller, "execs");
         let container = &cri.start_new(&pod, ContainerSpec::idle("main"));
         std::thread::scope(|scope| {
             for worker in 0..8 {
@@ -143,13 +120,12 @@ fn processes_join_containers_by_the_hundred() {
         assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late:?}");
         assert_eq!(cri.sh(container, "ps | grep -c 'sleep [1]00$'; true"), "0");
         cri.remove_pod(&pod);
-        daemon.settled();
-    }
+    });
 }
 
 #[test]
 fn want_of_memory_is_the_reason_that_is_told() {
-    each_controller(|_, cri, controller| {
+    one_controller(|_, cri, controller| {
         let pod = run(cri, controller, "memory");
         let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
         let hog = cri.start_new(&pod, ContainerSpec::shell("hog", script).memory(16 << 20));
@@ -165,7 +141,7 @@ fn want_of_memory_is_the_reason_that_is_told() {
 
 #[test]
 fn resources_change_and_are_measured() {
-    each_controller(|daemon, cri, controller| {
+    one_controller(|daemon, cri, controller| {
         let pod = run(cri, controller, "resources");
         let container = cri.start_new(&pod, ContainerSpec::idle("main").memory(64 << 20));
         let limit = "cat /sys/fs/cgroup/memory.max";
@@ -236,46 +212,4 @@ fn sandbox_service_measures_the_pod_and_makes_it_once() {
     assert_eq!(service.metrics().unwrap_err().code(), Code::NotFound);
     cri.remove_pod(&pod);
     daemon.settled();
-}
-
-#[test]
-fn pods_outlive_a_crash_of_containerd() {
-    let mut daemon = Daemon::new(&newest());
-    // Version 2.0 and its successors find pods of either controller again.
-    for controller in daemon.controllers() {
-        println!("containerd {} {controller:?}", daemon.version());
-        let cri = daemon.cri();
-        let pod = run(&cri, *controller, "crash");
-        let gate = daemon.path("gate");
-        std::fs::create_dir_all(&gate).unwrap();
-        let wait = |code: u32| {
-            format!(
-                "n=0; until [ -e /gate/open ]; do echo line $n; n=$((n+1)); sleep 0.2; done; \
-                 echo last; exit {code}"
-            )
-        };
-        let stays = cri.start_new(&pod, ContainerSpec::idle("stays"));
-        let ends = ContainerSpec::shell("ends", &wait(9)).mount(&gate, "/gate");
-        let ends = cri.start_new(&pod, ends);
-        let machine = host::vmms();
-        daemon.kill();
-        std::fs::write(gate.join("open"), "").unwrap();
-        daemon.restart();
-        assert_eq!(host::vmms(), machine, "the machine is the same");
-        assert_eq!(cri.exited(&ends).exit_code, 9);
-        assert!(cri.ready(&pod));
-        assert_eq!(cri.sh(&stays, "echo there"), "there");
-        let text = harness::cri::log::text(&ends.log, harness::cri::log::Stream::Stdout);
-        let lines: Vec<&str> = text.lines().collect();
-        let (last, counted) = lines.split_last().unwrap();
-        assert_eq!(*last, "last");
-        for (n, line) in counted.iter().enumerate() {
-            assert_eq!(*line, format!("line {n}"), "a line is missing: {text}");
-        }
-        let more = cri.start_new(&pod, ContainerSpec::shell("more", "exit 4"));
-        assert_eq!(cri.exited(&more).exit_code, 4);
-        cri.remove_pod(&pod);
-        std::fs::remove_dir_all(&gate).unwrap();
-        daemon.settled();
-    }
 }

@@ -1,6 +1,8 @@
-//! The lock that whoever starts a sandbox's shim holds, from its first look at the socket until the
-//! shim serves: a socket that is bound and not served yet looks like a dead one. It is one file
-//! for each sandbox, beside its directory, and there only while somebody holds it.
+//! The lock on a sandbox's place. Whoever starts its shim holds it, from the first look at the
+//! socket until the shim serves: a socket that is bound and not served yet looks like a dead one.
+//! A shim that ends holds it from before its socket goes until all else has gone: a start of the
+//! same name would find half of it. It is one file for each sandbox, beside its directory, and
+//! there only while somebody holds it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -15,9 +17,9 @@ use rustix::io::Errno;
 
 use super::StateDir;
 
-/// A held lock. Dropping it lets it go; so does the end of the last process that has it.
+/// The lock, held. Dropping it lets it go; so does the end of the last process that has it.
 #[derive(Debug)]
-pub struct StartLock {
+pub struct PlaceLock {
     /// None once another process holds it on.
     file: Option<File>,
     path: PathBuf,
@@ -31,11 +33,11 @@ impl StateDir {
         self.0.with_file_name(name)
     }
 
-    /// Takes the lock, waiting at most `limit` for another start of the same sandbox.
+    /// Takes the lock, waiting at most `limit` for a start or an end of the same sandbox.
     ///
     /// # Errors
-    /// What the filesystem answered; that another start has not come to an end, with its process.
-    pub fn lock(&self, limit: Duration) -> io::Result<StartLock> {
+    /// What the filesystem answered; that whoever has it does not let it go, with its process.
+    pub fn lock(&self, limit: Duration) -> io::Result<PlaceLock> {
         let end = Instant::now() + limit;
         loop {
             let file = self.open_lock()?;
@@ -51,7 +53,7 @@ impl StateDir {
     ///
     /// # Errors
     /// What the filesystem answered.
-    pub fn try_lock(&self) -> io::Result<Option<StartLock>> {
+    pub fn try_lock(&self) -> io::Result<Option<PlaceLock>> {
         let file = self.open_lock()?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.taken(file),
@@ -64,8 +66,8 @@ impl StateDir {
     ///
     /// # Errors
     /// What the filesystem answered.
-    pub fn inherit_lock(&self, file: OwnedFd) -> io::Result<StartLock> {
-        let mut lock = StartLock { file: Some(file.into()), path: self.lock_file() };
+    pub fn inherit_lock(&self, file: OwnedFd) -> io::Result<PlaceLock> {
+        let mut lock = PlaceLock { file: Some(file.into()), path: self.lock_file() };
         lock.sign()?;
         Ok(lock)
     }
@@ -87,7 +89,7 @@ impl StateDir {
     }
 
     /// The lock, if its file is still the one that others would lock.
-    fn taken(&self, file: File) -> io::Result<Option<StartLock>> {
+    fn taken(&self, file: File) -> io::Result<Option<PlaceLock>> {
         let path = self.lock_file();
         let own = file.metadata()?;
         let same = match std::fs::metadata(&path) {
@@ -98,7 +100,7 @@ impl StateDir {
         if !same {
             return Ok(None);
         }
-        let mut lock = StartLock { file: Some(file), path };
+        let mut lock = PlaceLock { file: Some(file), path };
         lock.sign()?;
         Ok(Some(lock))
     }
@@ -107,8 +109,8 @@ impl StateDir {
         let path = self.lock_file();
         let holder = std::fs::read_to_string(&path).unwrap_or_default();
         let text = format!(
-            "another start of the sandbox holds {} for more than {} s (process {}); if that hangs, \
-             kill it",
+            "a start or the end of the same sandbox holds {} for more than {} s (process {}); if \
+             that hangs, kill it",
             path.display(),
             limit.as_secs(),
             holder.trim()
@@ -131,7 +133,7 @@ fn locked(file: File, limit: Duration) -> io::Result<Option<File>> {
     }
 }
 
-impl StartLock {
+impl PlaceLock {
     /// Says which process holds it, for people.
     fn sign(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
@@ -157,7 +159,7 @@ impl StartLock {
     }
 }
 
-impl Drop for StartLock {
+impl Drop for PlaceLock {
     fn drop(&mut self) {
         if self.file.is_none() {
             return;
@@ -182,7 +184,7 @@ mod tests {
     fn second_start_waits_for_the_first_and_then_has_the_lock_alone() {
         let (dir, state) = state();
         let first = state.lock(SOON).unwrap();
-        let left = StartLock { file: Some(File::from(first.share().unwrap())), path: "".into() };
+        let left = PlaceLock { file: Some(File::from(first.share().unwrap())), path: "".into() };
         first.leave();
         let (told, taken) = mpsc::channel();
         let waiting = state.clone();

@@ -31,7 +31,7 @@ pub(super) async fn last_word(machine: &Machine, error: &Error) -> Option<End> {
 /// Why the machine ended, in one line: `blame` is why this process ended it, if it did. What runs
 /// in `cgroup` may have been killed for want of memory.
 pub(super) fn reason(end: &End, blame: Option<&str>, cgroup: Option<&Cgroup>) -> String {
-    if end.killed_by_others()
+    if end.killed()
         && let Some(killer) = cgroup.and_then(Cgroup::out_of_memory)
     {
         return format!("the host's kernel killed the VMM for want of memory: {killer}");

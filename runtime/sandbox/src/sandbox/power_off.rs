@@ -9,7 +9,7 @@ use api::Error;
 use api::events::{EventKind, Exit};
 use host::cgroup::Cgroup;
 use host::mounts::Share;
-use host::store::StateDir;
+use host::store::{PlaceLock, StateDir};
 use machine::patience::Patience;
 use machine::{End, Machine};
 use tokio::sync::watch;
@@ -24,6 +24,9 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 
 /// How long it may take if its agent answers: gigabytes may be on their way to a slow disk.
 const FLUSH: Duration = Duration::from_mins(1);
+
+/// How long an end waits for a start of the same sandbox that is under way.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// Pause between an answer meanwhile and the next question.
 const STILL_THERE: Duration = Duration::from_secs(1);
@@ -53,6 +56,8 @@ impl Owner {
         if std::mem::replace(&mut self.closing, true) {
             return;
         }
+        // Whoever holds it is about to join; it is waited for below.
+        let lock = self.state.try_lock().ok().flatten();
         if let Some(socket) = self.identity.socket.take()
             && let Err(error) = std::fs::remove_file(&socket)
         {
@@ -62,6 +67,7 @@ impl Owner {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended { reason: "shut down".into() });
         let (state, cgroup) = (self.state.clone(), self.cgroup.take());
         let work = async move {
+            let place = held(lock, &state).await;
             end_in(phase, properly, &state).await;
             if let Some(cgroup) = cgroup
                 && let Err(error) = cgroup.dissolve()
@@ -76,6 +82,7 @@ impl Owner {
             {
                 log::error!("removing {path}: {error}");
             }
+            drop(place);
         };
         self.run(work, |owner, ()| {
             // Those that wait for what ran until now are to hear of its end.
@@ -101,8 +108,8 @@ impl Owner {
     pub(super) fn machine_ended(&mut self, end: &End) {
         let Phase::Running(booted) = &self.phase else { return };
         tokio::spawn(clear(booted.live.share.clone()));
-        let starved = end.killed_by_others()
-            && self.cgroup.as_ref().and_then(Cgroup::out_of_memory).is_some();
+        let starved =
+            end.killed() && self.cgroup.as_ref().and_then(Cgroup::out_of_memory).is_some();
         // What the machine said of itself is the truth, unless it was this process that ended it.
         let reason = last_word::reason(end, self.blame.as_deref(), self.cgroup.as_ref());
         log::error!("machine ended: {reason}");
@@ -134,6 +141,18 @@ impl Owner {
             }
         }
     }
+}
+
+/// The lock on the sandbox's place, so that no start of the same name comes into its end. An end
+/// does not wait for a start that hangs.
+async fn held(lock: Option<PlaceLock>, state: &StateDir) -> Option<PlaceLock> {
+    if lock.is_some() {
+        return lock;
+    }
+    let state = state.clone();
+    let taken = tokio::task::spawn_blocking(move || state.lock(STARTING)).await;
+    let taken = taken.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    taken.inspect_err(|error| log::warn!("ending without the lock: {error}")).ok()
 }
 
 /// Ends what there is of a machine.

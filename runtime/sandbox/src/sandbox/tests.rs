@@ -83,6 +83,21 @@ async fn sandbox_without_machine_closes_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn end_and_start_of_the_same_name_wait_for_each_other() {
+    let (dir, sandbox) = sandbox();
+    let state = StateDir::at(&dir.path().join("test/pod"));
+    state.create().unwrap();
+    let starting = state.try_lock().unwrap().unwrap();
+    assert!(sandbox.shutdown(Shutdown::Now).await.unwrap());
+    let early = tokio::time::timeout(std::time::Duration::from_millis(100), sandbox.closed());
+    assert!(early.await.is_err() && state.path().exists(), "it took the place from a start");
+    drop(starting);
+    sandbox.closed().await;
+    assert!(!state.path().exists());
+    drop(state.try_lock().unwrap().unwrap());
+}
+
+#[tokio::test]
 async fn end_asked_for_during_a_create_that_fails_still_comes() {
     let (dir, sandbox) = sandbox();
     std::fs::write(dir.path().join("config.json"), r#"{"process":{}}"#).unwrap();

@@ -43,13 +43,12 @@ fn machine_killed_for_want_of_memory_is_told_as_such() {
     let spec = PodSpec::new("greedy");
     let cgroup = cgroup(&spec);
     let pod = cri.run_pod(spec);
-    // The second of the two holds what it may have to write.
-    let script = "head -c 300000000 /dev/zero | tail -c 299999999 >/dev/null; exec sleep 1000";
-    set(&cgroup, "memory.max", 150 << 20);
+    let script = "dd if=/dev/zero of=/dev/null bs=200M count=1; exec sleep 1000";
+    set(&cgroup, "memory.max", 100 << 20);
     let container = cri.start_new(&pod, ContainerSpec::shell("main", script));
     let status = cri.exited(&container);
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"), "{status:?}");
-    let reason = "has a limit of 150 MiB";
+    let reason = "has a limit of 100 MiB";
     eventually(reason, || daemon.log().contains(reason));
     cri.remove_pod(&pod);
     daemon.settled();

@@ -25,7 +25,7 @@ fn taking_too_much_memory_is_told_as_such() {
 
 #[test]
 fn statistics_follow_what_containers_do() {
-    each_handler(|node| {
+    any_handler(|node| {
         let cri = &node.cri;
         let pod = node.run(PodSpec::new("stats"));
         let script = "head -c 20000000 /dev/zero >/dev/shm/held; head -c 3000000 /dev/zero >/file; \

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 
-use harness::cri::node::each_handler;
+use harness::cri::node::any_handler;
 use harness::cri::{ContainerSpec, PodSpec};
 use harness::{PATIENCE, eventually};
 
@@ -33,7 +33,7 @@ fn limits() -> usize {
 
 #[test]
 fn a_pod_is_reached_by_its_addresses_and_a_port_of_the_node() {
-    each_handler(|node| {
+    any_handler(|node| {
         let spec = PodSpec::new("server").host_port(HOST_PORT.into(), 80);
         let spec = spec.annotation("kubernetes.io/ingress-bandwidth", "8M");
         let server = node.run(spec.annotation("kubernetes.io/egress-bandwidth", "8M"));

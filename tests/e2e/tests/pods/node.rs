@@ -4,7 +4,7 @@
 use harness::containerd::{newest, versions};
 use harness::cri::api::{self, CgroupDriver, Signal};
 use harness::cri::log::{Stream, text};
-use harness::cri::node::{handlers, on_daemon};
+use harness::cri::node::{Node, handlers, on_daemon};
 use harness::cri::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec, conflist, template};
 use harness::eventually;
 use tonic::{Code, Status};
@@ -36,15 +36,10 @@ impl Lists {
         Self { what, whole, streamed }
     }
 
-    /// Two items at least, each with its statistics, and the same in both; no streams in older
-    /// versions.
+    /// Two items at least, each with its statistics, and the same in both.
     #[track_caller]
-    fn judge(self, release: (u32, u32)) {
+    fn judge(self) {
         let Self { what, whole, streamed } = self;
-        if release < STREAMS {
-            assert_eq!(streamed.unwrap_err().code(), Code::Unimplemented, "{what}");
-            return;
-        }
         let whole = whole.unwrap();
         assert_eq!(streamed.unwrap(), whole, "{what}");
         assert!(whole.len() >= 2, "{what}: {whole:?}");
@@ -127,10 +122,16 @@ fn all_lists(cri: &Cri) -> [Lists; 6] {
 #[test]
 fn lists_are_the_same_as_streams_where_containerd_has_them() {
     let daemon = Daemon::new(&newest());
+    if daemon.release() < STREAMS {
+        for Lists { what, streamed, .. } in all_lists(&daemon.cri()) {
+            assert_eq!(streamed.unwrap_err().code(), Code::Unimplemented, "{what}");
+        }
+        return;
+    }
     on_daemon(&daemon, |node| {
         let (one, _) = node.idle("one");
         let (two, _) = node.idle("two");
-        all_lists(&node.cri).into_iter().for_each(|lists| lists.judge(daemon.release()));
+        all_lists(&node.cri).into_iter().for_each(Lists::judge);
         node.cri.remove_pod(&one);
         node.cri.remove_pod(&two);
     });
@@ -170,17 +171,15 @@ fn pods_get_the_addresses_that_kubelet_tells_containerd() {
     let request = api::UpdateRuntimeConfigRequest { runtime_config };
     cri.wait(cri.runtime_service().update_runtime_config(request)).unwrap();
     daemon.await_network();
-    for handler in handlers(&daemon) {
-        let pod = cri.run_pod(PodSpec::new("addresses").handler(&handler));
-        let container = cri.start_new(&pod, ContainerSpec::idle("main"));
-        let addresses: Vec<_> = cri.addresses(&pod).iter().map(ToString::to_string).collect();
-        assert_eq!(addresses.len(), 2, "{addresses:?}");
-        assert!(addresses[0].starts_with("10.87.3."), "{addresses:?}");
-        assert!(addresses[1].starts_with("fd00:87::"), "{addresses:?}");
-        let inside = cri.sh(&container, "ip -o address show eth0");
-        assert!(addresses.iter().all(|one| inside.contains(&format!(" {one}/"))), "{inside}");
-        cri.remove_pod(&pod);
-    }
+    let pod = cri.run_pod(PodSpec::new("addresses").handler(&handlers(&daemon)[0]));
+    let container = cri.start_new(&pod, ContainerSpec::idle("main"));
+    let addresses: Vec<_> = cri.addresses(&pod).iter().map(ToString::to_string).collect();
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    assert!(addresses[0].starts_with("10.87.3."), "{addresses:?}");
+    assert!(addresses[1].starts_with("fd00:87::"), "{addresses:?}");
+    let inside = cri.sh(&container, "ip -o address show eth0");
+    assert!(addresses.iter().all(|one| inside.contains(&format!(" {one}/"))), "{inside}");
+    cri.remove_pod(&pod);
     daemon.settled();
 }
 
@@ -204,18 +203,18 @@ fn a_stop_signal_of_the_image_or_of_the_container_is_the_one_that_arrives() {
     let daemon = Daemon::new(&newest());
     daemon.import("nginx");
     let ignored = daemon.release() < STOP_SIGNAL;
+    let node = Node { cri: daemon.cri(), handler: handlers(&daemon)[0].clone() };
     let code = |known| if ignored { 4 } else { known };
     // Each has a log of its own, which tells when it is ready.
     let own = [("usr1", Signal::Sigusr1, code(3)), ("rtmin", Signal::Sigrtminplus3, code(6))];
-    on_daemon(&daemon, |node| {
-        let pod = node.run(PodSpec::new("signals"));
-        let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
-        assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
-        for (name, signal, code) in own {
-            let mut spec = ContainerSpec::shell(name, SIGNALS);
-            spec.config.set_stop_signal(signal);
-            assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
-        }
-        node.cri.remove_pod(&pod);
-    });
+    let pod = node.run(PodSpec::new("signals"));
+    let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
+    assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
+    for (name, signal, code) in own {
+        let mut spec = ContainerSpec::shell(name, SIGNALS);
+        spec.config.set_stop_signal(signal);
+        assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
+    }
+    node.cri.remove_pod(&pod);
+    daemon.settled();
 }

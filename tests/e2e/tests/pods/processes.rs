@@ -3,6 +3,7 @@
 use harness::cri::api::NamespaceMode;
 use harness::cri::node::{any_handler, each_handler};
 use harness::cri::{ContainerSpec, PodSpec};
+use harness::eventually;
 
 #[test]
 fn processes_are_private() {
@@ -38,6 +39,12 @@ fn a_pod_can_share_its_processes() {
         let last = ContainerSpec::shell("last", "exit 4").shared_processes();
         let last = cri.start_new(&pod, last);
         assert_eq!(cri.exited(&last).exit_code, 4);
+        // A container takes its processes with it.
+        let ends = ContainerSpec::shell("ends", "sleep 4321 & exec sleep 1234").shared_processes();
+        let ends = cri.start_new(&pod, ends);
+        eventually("it has two", || cri.sh(&one, "ps").contains("sleep 4321"));
+        cri.stop(&ends, 0);
+        eventually("both are gone", || !cri.sh(&one, "ps").contains("sleep 4321"));
         assert!(cri.ready(&pod));
         cri.remove_pod(&pod);
     });
@@ -45,7 +52,7 @@ fn a_pod_can_share_its_processes() {
 
 #[test]
 fn an_ephemeral_container_joins_its_targets_processes() {
-    each_handler(|node| {
+    any_handler(|node| {
         let (pod, target) = node.idle("target");
         let bystander = ContainerSpec::new("bystander", &["sleep", "2222"]);
         node.cri.start_new(&pod, bystander);

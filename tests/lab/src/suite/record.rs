@@ -1,4 +1,4 @@
-//! Accounts of earlier runs: how long programs took, and which tests had to be repeated.
+//! Accounts of earlier runs: how long programs and tests took, and which tests had to be repeated.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +17,9 @@ pub struct Test {
     pub repeats: u32,
     /// The last runs in a row in which it had to be repeated.
     pub in_a_row: u32,
+    /// Seconds that it took when it last passed.
+    #[serde(default)]
+    pub seconds: u64,
 }
 
 /// What is known of all runs in one target directory.
@@ -63,11 +66,12 @@ impl Record {
     pub fn add(&mut self, report: &Report) -> Vec<String> {
         self.programs.insert(report.program.clone(), report.took.as_secs());
         let mut suspects = Vec::new();
-        let passed = report.passed.iter().map(|(name, _)| name);
-        for name in passed.chain(&report.failed) {
+        let passed = report.passed.iter().map(|(name, took)| (name, Some(took.as_secs())));
+        for (name, took) in passed.chain(report.failed.iter().map(|name| (name, None))) {
             let key = format!("{} {name}", report.program);
             let test = self.tests.entry(key.clone()).or_default();
             test.runs += 1;
+            test.seconds = took.unwrap_or(test.seconds);
             if !report.repeated.contains(name) {
                 test.in_a_row = 0;
                 continue;
@@ -90,7 +94,7 @@ mod tests {
     fn report(repeated: &[&str]) -> Report {
         Report {
             program: "e2e-run".into(),
-            passed: ["one", "two"].map(|name| (name.to_owned(), Duration::ZERO)).to_vec(),
+            passed: ["one", "two"].map(|name| (name.to_owned(), Duration::from_secs(7))).to_vec(),
             repeated: repeated.iter().map(ToString::to_string).collect(),
             ..Report::default()
         }
@@ -111,7 +115,8 @@ mod tests {
         assert!(run(&["one"]).is_empty());
         assert_eq!(run(&["one", "two"]), ["e2e-run one"]);
         let record = Record::read(&path).unwrap();
-        assert_eq!(record.tests["e2e-run one"], Test { runs: 4, repeats: 3, in_a_row: 2 });
+        let expected = Test { runs: 4, repeats: 3, in_a_row: 2, seconds: 7 };
+        assert_eq!(record.tests["e2e-run one"], expected);
     }
 
     #[test]

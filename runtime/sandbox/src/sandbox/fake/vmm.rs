@@ -81,6 +81,12 @@ impl FakeVmm {
         over(&self.control, &self.state, end);
     }
 
+    /// Does nothing any more, and returns when it is asked to do something.
+    pub(crate) async fn hang(&self) {
+        self.serving.abort();
+        self.control.readable().await.unwrap().retain_ready();
+    }
+
     /// Somebody kills the process.
     pub(crate) fn kill(&self) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();

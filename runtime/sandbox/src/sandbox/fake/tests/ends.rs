@@ -134,6 +134,19 @@ async fn machine_killed_by_the_host_for_want_of_memory_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn machine_that_dies_of_want_of_memory_while_it_is_told_to_end_is_told_as_such() {
+    let stage = Stage::running().await;
+    container(&stage, true).await;
+    stage.out_of_memory(48);
+    stage.agent.disconnect();
+    stage.vmm.hang().await;
+    stage.vmm.kill();
+    assert_eq!(stage.sandbox.wait(target("web", None)).await.unwrap().status, 137);
+    let reason = stage.sandbox.end_reason().await.unwrap().unwrap();
+    assert!(reason.contains("want of memory") && reason.contains("limit of 48 MiB"), "{reason}");
+}
+
+#[tokio::test]
 async fn killed_machine_is_told_without_what_its_guest_said_last() {
     let stage = Stage::running().await;
     container(&stage, true).await;
