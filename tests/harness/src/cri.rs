@@ -37,7 +37,7 @@ use api::image_service_client::ImageServiceClient;
 use api::runtime_service_client::RuntimeServiceClient;
 
 pub use daemon::{Controller, Daemon, PAUSE};
-pub use network::{NETWORK_V4, NETWORK_V6, conflist, template};
+pub use network::{NETWORK_V4, NETWORK_V6, bridge, chain, template};
 pub use service::SandboxService;
 pub use spec::{ContainerSpec, PodSpec};
 

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 
-use harness::cri::node::any_handler;
-use harness::cri::{ContainerSpec, PodSpec};
+use harness::containerd::newest;
+use harness::cri::node::on_any;
+use harness::cri::{ContainerSpec, Daemon, PodSpec, chain};
 use harness::{PATIENCE, eventually};
 
 const HOST_PORT: u16 = 18081;
@@ -33,7 +34,7 @@ fn limits() -> usize {
 
 #[test]
 fn a_pod_is_reached_by_its_addresses_and_a_port_of_the_node() {
-    any_handler(|node| {
+    on_any(&Daemon::with(&newest(), chain, ""), |node| {
         let spec = PodSpec::new("server").host_port(HOST_PORT.into(), 80);
         let spec = spec.annotation("kubernetes.io/ingress-bandwidth", "8M");
         let server = node.run(spec.annotation("kubernetes.io/egress-bandwidth", "8M"));

@@ -4,8 +4,8 @@
 use harness::containerd::{newest, versions};
 use harness::cri::api::{self, CgroupDriver, Signal};
 use harness::cri::log::{Stream, text};
-use harness::cri::node::{Node, handlers, on_daemon};
-use harness::cri::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec, conflist, template};
+use harness::cri::node::{on_any, on_daemon};
+use harness::cri::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec, bridge, template};
 use harness::eventually;
 use tonic::{Code, Status};
 
@@ -147,7 +147,7 @@ const SYSTEMD: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtim
 fn the_cgroup_driver_is_that_of_ordinary_containers() {
     for programs in versions() {
         for (more, expected) in [("", CgroupDriver::Cgroupfs), (SYSTEMD, CgroupDriver::Systemd)] {
-            let daemon = Daemon::with(&programs, conflist, more);
+            let daemon = Daemon::with(&programs, bridge, more);
             println!("containerd {}, {expected:?}", daemon.version());
             let cri = daemon.cri();
             let mut service = cri.runtime_service();
@@ -171,16 +171,17 @@ fn pods_get_the_addresses_that_kubelet_tells_containerd() {
     let request = api::UpdateRuntimeConfigRequest { runtime_config };
     cri.wait(cri.runtime_service().update_runtime_config(request)).unwrap();
     daemon.await_network();
-    let pod = cri.run_pod(PodSpec::new("addresses").handler(&handlers(&daemon)[0]));
-    let container = cri.start_new(&pod, ContainerSpec::idle("main"));
-    let addresses: Vec<_> = cri.addresses(&pod).iter().map(ToString::to_string).collect();
-    assert_eq!(addresses.len(), 2, "{addresses:?}");
-    assert!(addresses[0].starts_with("10.87.3."), "{addresses:?}");
-    assert!(addresses[1].starts_with("fd00:87::"), "{addresses:?}");
-    let inside = cri.sh(&container, "ip -o address show eth0");
-    assert!(addresses.iter().all(|one| inside.contains(&format!(" {one}/"))), "{inside}");
-    cri.remove_pod(&pod);
-    daemon.settled();
+    on_any(&daemon, |node| {
+        let pod = node.run(PodSpec::new("addresses"));
+        let container = cri.start_new(&pod, ContainerSpec::idle("main"));
+        let addresses: Vec<_> = cri.addresses(&pod).iter().map(ToString::to_string).collect();
+        assert_eq!(addresses.len(), 2, "{addresses:?}");
+        assert!(addresses[0].starts_with("10.87.3."), "{addresses:?}");
+        assert!(addresses[1].starts_with("fd00:87::"), "{addresses:?}");
+        let inside = cri.sh(&container, "ip -o address show eth0");
+        assert!(addresses.iter().all(|one| inside.contains(&format!(" {one}/"))), "{inside}");
+        cri.remove_pod(&pod);
+    });
 }
 
 /// Ends with a code of its own for each of several signals: 3 for SIGUSR1, 4 for SIGTERM, 5 for
@@ -203,18 +204,18 @@ fn a_stop_signal_of_the_image_or_of_the_container_is_the_one_that_arrives() {
     let daemon = Daemon::new(&newest());
     daemon.import("nginx");
     let ignored = daemon.release() < STOP_SIGNAL;
-    let node = Node { cri: daemon.cri(), handler: handlers(&daemon)[0].clone() };
     let code = |known| if ignored { 4 } else { known };
     // Each has a log of its own, which tells when it is ready.
     let own = [("usr1", Signal::Sigusr1, code(3)), ("rtmin", Signal::Sigrtminplus3, code(6))];
-    let pod = node.run(PodSpec::new("signals"));
-    let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
-    assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
-    for (name, signal, code) in own {
-        let mut spec = ContainerSpec::shell(name, SIGNALS);
-        spec.config.set_stop_signal(signal);
-        assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
-    }
-    node.cri.remove_pod(&pod);
-    daemon.settled();
+    on_any(&daemon, |node| {
+        let pod = node.run(PodSpec::new("signals"));
+        let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
+        assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
+        for (name, signal, code) in own {
+            let mut spec = ContainerSpec::shell(name, SIGNALS);
+            spec.config.set_stop_signal(signal);
+            assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
+        }
+        node.cri.remove_pod(&pod);
+    });
 }

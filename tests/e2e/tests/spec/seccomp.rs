@@ -2,7 +2,7 @@
 
 use harness::containerd::newest;
 use harness::cri::api::security_profile::ProfileType;
-use harness::cri::{ContainerSpec, Daemon, PodSpec, conflist};
+use harness::cri::{ContainerSpec, Daemon, PodSpec, bridge};
 
 /// What a profile of one's own forbids.
 const PROFILE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
@@ -17,7 +17,7 @@ fn profile_that_kubelet_asks_for_is_in_force() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("profile.json");
     std::fs::write(&file, PROFILE).unwrap();
-    let daemon = Daemon::with(&newest(), conflist, "");
+    let daemon = Daemon::with(&newest(), bridge, "");
     let cri = daemon.cri();
     let pod = cri.run_pod(PodSpec::new("seccomp"));
     let refused = |name: &str, text: &str| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::containerd::newest;
-use harness::cri::{ContainerSpec, Cri, Daemon, Pod, PodSpec, api, conflist};
+use harness::cri::{ContainerSpec, Cri, Daemon, Pod, PodSpec, api, bridge};
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::host;
 use serde_json::json;
@@ -151,7 +151,7 @@ fn own_layer(layers: &Path) {
 
 #[test]
 fn pods_have_users_of_their_own() {
-    let daemon = Daemon::with(&newest(), conflist, FEATURES);
+    let daemon = Daemon::with(&newest(), bridge, FEATURES);
     assert!(offered(&daemon, "cuddy-features"));
     own_layer(&daemon.path(LAYERS));
     for handler in ["cuddy-features", "cuddy-sandbox"] {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::network::{BRIDGE, conflist};
+use super::network::{BRIDGE, bridge};
 use super::{Cri, api, cgroup};
 use crate::containerd::Containerd;
 use crate::ctr::Done;
@@ -61,13 +61,13 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the daemon of the version in `programs` (one of [`crate::containerd::versions`]),
-    /// with [`conflist`] as its network, and waits until it is ready for pods. It has the lab's
+    /// with [`bridge`] as its network, and waits until it is ready for pods. It has the lab's
     /// seed, that is all test images, or at least the small one and [`PAUSE`].
     ///
     /// # Panics
     /// When that fails.
     pub fn new(programs: &Path) -> Self {
-        Self::with(programs, conflist, "")
+        Self::with(programs, bridge, "")
     }
 
     /// [`Self::new`] with a network of the caller's (the argument is a directory for what the

@@ -2,21 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use harness::cri::ContainerSpec;
 use harness::cri::log::{Stream, parse, text};
-use harness::cri::node::any_handler;
-use harness::cri::{ContainerSpec, PodSpec};
+use harness::cri::node::shared_pod;
 use harness::eventually;
 use tonic::Code;
 
 #[test]
 fn logs_are_whole_and_can_be_rotated() {
-    any_handler(|node| {
+    shared_pod(|node| {
         let gate = tempfile::tempdir().unwrap();
-        let pod = node.run(PodSpec::new("logs"));
         let script = "head -c 50000 /dev/zero | tr '\\0' x; echo; seq 1 2000; printf unfinished; \
                       until [ -e /gate/open ]; do sleep 0.1; done; echo; echo last >&2";
         let spec = ContainerSpec::shell("main", script).mount(gate.path(), "/gate");
-        let container = node.cri.start_new(&pod, spec);
+        let container = node.start(spec);
         let lines = || text(&container.log, Stream::Stdout);
         eventually("all lines are there", || lines().contains("\n2000\n"));
         let rotated = container.log.with_extension("old");
@@ -35,14 +34,13 @@ fn logs_are_whole_and_can_be_rotated() {
         assert!(long.len() == 50_000 && long.bytes().all(|byte| byte == b'x'));
         let numbers: String = (1..=2000).map(|n| format!("{n}\n")).collect();
         assert_eq!(rest, numbers + "unfinished\n");
-        node.cri.remove_pod(&pod);
     });
 }
 
 #[test]
 fn exec_sync_tells_output_and_code_and_keeps_its_time() {
-    any_handler(|node| {
-        let (pod, container) = node.idle("exec-sync");
+    shared_pod(|node| {
+        let container = node.idle();
         let cri = &node.cri;
         let done = cri.exec_sync(&container, &["sh", "-c", "echo out; echo err >&2; exit 9"]);
         assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (9, "out\n", "err\n"));
@@ -53,14 +51,13 @@ fn exec_sync_tells_output_and_code_and_keeps_its_time() {
         assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
         assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
         eventually("the late process is gone", || !cri.sh(&container, "ps").contains("sleep 4444"));
-        node.cri.remove_pod(&pod);
     });
 }
 
 #[test]
 fn exec_streams_both_ways() {
-    any_handler(|node| {
-        let (pod, container) = node.idle("exec");
+    shared_pod(|node| {
+        let container = node.idle();
         let mut apart = node.cri.exec(
             &container,
             &["sh", "-c", "read line; echo \"got $line\"; echo err >&2; exit 3"],
@@ -81,7 +78,6 @@ fn exec_streams_both_ways() {
         assert!(terminal.output().contains("43 132"), "{}", terminal.output());
         terminal.write(b"exit 5\n");
         assert_eq!(terminal.finish(), 5);
-        node.cri.remove_pod(&pod);
     });
 }
 
@@ -94,8 +90,8 @@ fn files_are_copied_in_and_out_by_tar_over_exec() {
                 echo text >there/sub/file; chmod 640 there/sub/file; ln -s sub/file there/link; \
                 : >there/empty; tar -cf there.tar there; wc -c <there.tar";
     let length = sh(host.path(), make);
-    any_handler(|node| {
-        let (pod, container) = node.idle("copy");
+    shared_pod(|node| {
+        let container = node.idle();
         // kubectl closes the stream at the archive's end. The tests' WebSocket can't, so the length
         // is told.
         let unpack = format!("mkdir /copy && head -c {} | tar -xmf - -C /copy", length.trim());
@@ -109,7 +105,6 @@ fn files_are_copied_in_and_out_by_tar_over_exec() {
         sh(&back, "rm -rf there; tar -xf ../back.tar");
         let (sent, came) = (listing(&there), listing(&back.join("there")));
         assert_eq!(came, sent);
-        node.cri.remove_pod(&pod);
     });
 }
 
@@ -128,10 +123,9 @@ fn listing(directory: &std::path::Path) -> String {
 
 #[test]
 fn attach_reaches_the_containers_own_process() {
-    any_handler(|node| {
-        let pod = node.run(PodSpec::new("attach"));
+    shared_pod(|node| {
         let script = "while read line; do echo \"got $line\"; [ \"$line\" != end ] || exit 6; done";
-        let container = node.cri.start_new(&pod, ContainerSpec::shell("main", script).stdin());
+        let container = node.start(ContainerSpec::shell("main", script).stdin());
         let mut session = node.cri.attach(&container, false, true);
         session.write(b"one\n");
         session.until("got one\n");
@@ -143,7 +137,7 @@ fn attach_reaches_the_containers_own_process() {
         let script =
             "stty -echo; echo on; while read line; do echo \"$(stty size) at $line\"; done";
         let spec = ContainerSpec::shell("terminal", script).stdin().tty();
-        let container = node.cri.start_new(&pod, spec);
+        let container = node.start(spec);
         eventually("it runs", || text(&container.log, Stream::Stdout).contains("on\n"));
         let mut session = node.cri.attach(&container, true, true);
         session.resize(111, 37);
@@ -155,7 +149,6 @@ fn attach_reaches_the_containers_own_process() {
             session.output().contains("37 111")
         });
         session.hang_up();
-        node.cri.remove_pod(&pod);
     });
 }
 
@@ -163,13 +156,12 @@ fn attach_reaches_the_containers_own_process() {
 /// bytes as any other. Whoever leaves takes nothing along.
 #[test]
 fn a_terminal_passes_every_byte_and_outlives_who_attached() {
-    any_handler(|node| {
-        let pod = node.run(PodSpec::new("bytes"));
+    shared_pod(|node| {
         let script = "stty raw -echo; echo on; while :; do \
                       dd bs=1 count=4 2>/dev/null | od -A n -t x1; done";
         let mut spec = ContainerSpec::shell("terminal", script).stdin().tty();
         spec.config.stdin_once = false;
-        let container = node.cri.start_new(&pod, spec);
+        let container = node.start(spec);
         eventually("it runs", || text(&container.log, Stream::Stdout).contains("on"));
         for (bytes, seen) in
             [(b"\x10\x11\x03\x1a", "10 11 03 1a"), (b"\x04\x1c\x13\xff", "04 1c 13 ff")]
@@ -180,26 +172,23 @@ fn a_terminal_passes_every_byte_and_outlives_who_attached() {
             session.hang_up();
         }
         assert_eq!(node.cri.sh(&container, "cat /proc/1/comm"), "sh");
-        node.cri.remove_pod(&pod);
     });
 }
 
 #[test]
 fn port_forward_reaches_the_pods_loopback() {
-    any_handler(|node| {
+    shared_pod(|node| {
         let cri = &node.cri;
-        let pod = node.run(PodSpec::new("forward"));
         let script = "while :; do nc -l -p 8004 -e cat; done";
-        cri.start_new(&pod, ContainerSpec::shell("server", script));
-        let probe = cri.start_new(&pod, ContainerSpec::idle("probe"));
+        node.start(ContainerSpec::shell("server", script));
+        let probe = node.start(ContainerSpec::idle("probe"));
         eventually("the server listens", || {
             cri.sh(&probe, "cat /proc/net/tcp /proc/net/tcp6").contains(":1F44 ")
         });
-        let mut forward = cri.port_forward(&pod, 8004);
+        let mut forward = cri.port_forward(&node.pod, 8004);
         forward.write(b"through\n");
         forward.until("through\n");
-        let refused = cri.port_forward(&pod, 9999).finish().unwrap_err();
+        let refused = cri.port_forward(&node.pod, 9999).finish().unwrap_err();
         assert!(refused.contains("9999"), "{refused}");
-        cri.remove_pod(&pod);
     });
 }
