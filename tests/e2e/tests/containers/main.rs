@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
+mod life;
 mod probe;
+mod resources;
 mod streams;
 mod volumes;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::cri::ContainerSpec;
+use harness::cri::{Container, ContainerSpec, Cri};
 use harness::cri::log::{Stream, parse, text};
 use harness::cri::node::shared_pod;
 use harness::eventually;
@@ -190,5 +190,34 @@ fn port_forward_reaches_the_pods_loopback() {
         forward.until("through\n");
         let refused = cri.port_forward(&node.pod, 9999).finish().unwrap_err();
         assert!(refused.contains("9999"), "{refused}");
+    });
+}
+
+fn exec_one(cri: &Cri, container: &Container, worker: i32, n: i32) {
+    let words = format!("echo {worker}-{n}; echo err >&2; exit {n}");
+    let done = cri.exec_sync(container, &["sh", "-c", &words]);
+    assert_eq!((done.code, done.stderr.as_str()), (n, "err\n"));
+    assert_eq!(done.stdout, format!("{worker}-{n}\n"));
+}
+
+#[test]
+fn processes_join_containers_by_the_hundred() {
+    shared_pod(|node| {
+        let cri = &node.cri;
+        let container = &node.idle();
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                scope.spawn(move || (0..16).for_each(|n| exec_one(cri, container, worker, n)));
+            }
+        });
+        let missing = cri.try_exec_sync(container, &["/does/not/exist"], 10).unwrap_err();
+        let text = missing.message();
+        assert!(text.contains("/does/not/exist") && text.contains("no such file"), "{text}");
+        // A child in the background keeps the output open; the exec ends all the same.
+        let done = cri.exec_sync(container, &["sh", "-c", "sleep 900 & echo parent"]);
+        assert_eq!(done.ok(), "parent\n");
+        let late = cri.try_exec_sync(container, &["sleep", "100"], 1).unwrap_err();
+        assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late:?}");
+        assert_eq!(cri.sh(container, "ps | grep -c 'sleep [1]00$'; true"), "0");
     });
 }

@@ -126,16 +126,6 @@ fn limits_are_those_of_a_node() {
     });
 }
 
-#[test]
-fn only_the_pods_own_network_devices_are_there() {
-    any_handler(|node| {
-        let (pod, container) = node.idle("links");
-        let links = node.cri.sh(&container, "cd /sys/class/net && ls -d */");
-        assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["eth0/", "lo/"]);
-        node.cri.remove_pod(&pod);
-    });
-}
-
 /// The agent answers all the while: a guest that is silent for seconds would be ended.
 #[test]
 fn container_at_its_limit_does_not_starve_the_agent() {

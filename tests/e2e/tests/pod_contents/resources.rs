@@ -3,61 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 
 use harness::cri::node::{any_handler, each_handler};
-use harness::cri::{ContainerSpec, PodSpec, api};
-use harness::{eventually, host};
+use harness::cri::{ContainerSpec, PodSpec};
+use harness::host;
 
 const MIB: i64 = 1 << 20;
-
-#[test]
-fn taking_too_much_memory_is_told_as_such() {
-    each_handler(|node| {
-        let pod = node.run(PodSpec::new("oom").resources(32 * MIB, 1000));
-        let spec = ContainerSpec::shell("main", "exec tail /dev/zero").memory(32 * MIB);
-        let container = node.cri.start_new(&pod, spec);
-        let status = node.cri.exited(&container);
-        assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"), "{status:?}");
-        let other = node.cri.start_new(&pod, ContainerSpec::shell("other", "exit 137"));
-        let status = node.cri.exited(&other);
-        assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"), "{status:?}");
-        node.cri.remove_pod(&pod);
-    });
-}
-
-#[test]
-fn statistics_follow_what_containers_do() {
-    any_handler(|node| {
-        let cri = &node.cri;
-        let pod = node.run(PodSpec::new("stats"));
-        let script = "head -c 20000000 /dev/zero >/dev/shm/held; head -c 3000000 /dev/zero >/file; \
-                      touch /ready; while :; do :; done";
-        let container = cri.start_new(&pod, ContainerSpec::shell("main", script));
-        eventually("it is ready", || {
-            cri.exec_sync(&container, &["test", "-e", "/ready"]).code == 0
-        });
-        let first = cri.stats(&container);
-        let memory = first.memory.unwrap();
-        assert!(memory.usage_bytes.unwrap().value >= 20_000_000, "{memory:?}");
-        assert!(memory.working_set_bytes.unwrap().value >= 20_000_000, "{memory:?}");
-        assert!(memory.page_faults.unwrap().value > 0, "{memory:?}");
-        let before = first.cpu.unwrap().usage_core_nano_seconds.unwrap().value;
-        assert!(before > 0);
-        eventually("the processor's time goes on", || {
-            let cpu = cri.stats(&container).cpu.unwrap();
-            cpu.timestamp > 0 && cpu.usage_core_nano_seconds.unwrap().value > before
-        });
-        // containerd takes the sizes of layers at intervals.
-        eventually("the file is in the layer", || {
-            let layer = cri.stats(&container).writable_layer;
-            layer.and_then(|layer| layer.used_bytes).is_some_and(|used| used.value >= 3_000_000)
-        });
-        let stats = cri.pod_stats(&pod);
-        let linux = stats.linux.unwrap();
-        assert_eq!(linux.containers.len(), 1);
-        let network = linux.network.unwrap().default_interface.unwrap();
-        assert_eq!(network.name, "eth0");
-        cri.remove_pod(&pod);
-    });
-}
 
 fn score(pid: u32) -> i32 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
@@ -122,28 +71,6 @@ fn machine_can_write_no_image_and_name_no_process() {
             let error = std::fs::OpenOptions::new().write(true).open(&link).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{error}");
         }
-        node.cri.remove_pod(&pod);
-    });
-}
-
-#[test]
-fn limits_can_be_changed() {
-    any_handler(|node| {
-        let pod = node.run(PodSpec::new("update").resources(64 * MIB, 500));
-        let mut spec = ContainerSpec::idle("main").memory(64 * MIB);
-        spec.limits().cpu_period = 100_000;
-        spec.limits().cpu_quota = 50_000;
-        let container = node.cri.start_new(&pod, spec);
-        let shown = || node.cri.sh(&container, "cd /sys/fs/cgroup; cat memory.max cpu.max");
-        assert_eq!(shown(), format!("{}\n50000 100000", 64 * MIB));
-        let changed = api::LinuxContainerResources {
-            memory_limit_in_bytes: 96 * MIB,
-            cpu_period: 100_000,
-            cpu_quota: 80_000,
-            ..Default::default()
-        };
-        node.cri.try_update(&container, changed).unwrap();
-        assert_eq!(shown(), format!("{}\n80000 100000", 96 * MIB));
         node.cri.remove_pod(&pod);
     });
 }

@@ -66,39 +66,6 @@ fn a_stopped_pod_has_stopped_its_containers() {
 }
 
 #[test]
-fn who_does_not_end_is_killed() {
-    any_handler(|node| {
-        let pod = node.run(PodSpec::new("stubborn"));
-        let spec = ContainerSpec::shell("main", "trap '' TERM; echo on; while :; do sleep 1; done");
-        let container = node.cri.start_new(&pod, spec);
-        eventually("it runs", || text(&container.log, Stream::Stdout) == "on\n");
-        node.cri.stop(&container, 2);
-        let status = node.cri.exited(&container);
-        assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"), "{status:?}");
-        node.cri.remove_pod(&pod);
-    });
-}
-
-#[test]
-fn init_containers_run_one_after_the_other() {
-    any_handler(|node| {
-        let volume = tempfile::tempdir().unwrap();
-        let pod = node.run(PodSpec::new("init"));
-        for name in ["first", "second"] {
-            let script = format!("echo {name} >>/v/order");
-            let spec = ContainerSpec::shell(name, &script).mount(volume.path(), "/v");
-            let init = node.cri.start_new(&pod, spec);
-            let status = node.cri.exited(&init);
-            assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
-        }
-        let spec = ContainerSpec::idle("main").mount(volume.path(), "/v");
-        let main = node.cri.start_new(&pod, spec);
-        assert_eq!(node.cri.sh(&main, "cat /v/order"), "first\nsecond");
-        node.cri.remove_pod(&pod);
-    });
-}
-
-#[test]
 fn an_unknown_handler_and_a_missing_program_are_refused() {
     any_handler(|node| {
         let refused = node.cri.try_run_pod(PodSpec::new("none").handler("no-such"));
@@ -206,23 +173,5 @@ fn what_is_unknown_is_not_found() {
         let mut service = node.cri.runtime_service();
         let refused = node.cri.wait(service.pod_sandbox_status(request));
         assert_eq!(refused.unwrap_err().code(), Code::NotFound);
-    });
-}
-
-#[test]
-fn an_image_is_pulled_from_a_registry_and_run() {
-    let done = std::process::Command::new("lab-registry").arg("busybox").output().unwrap();
-    assert!(done.status.success(), "{done:?}");
-    any_handler(|node| {
-        let name = "registry.test/busybox:latest";
-        node.cri.try_pull(name).unwrap();
-        let pod = node.run(PodSpec::new("pulled"));
-        let spec = ContainerSpec::shell("main", "echo from the registry").image(name);
-        let container = node.cri.start_new(&pod, spec);
-        assert_eq!(node.cri.exited(&container).exit_code, 0);
-        assert_eq!(text(&container.log, Stream::Stdout), "from the registry\n");
-        node.cri.remove_pod(&pod);
-        let missing = node.cri.try_pull("registry.test/no-such:latest").unwrap_err();
-        assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
     });
 }

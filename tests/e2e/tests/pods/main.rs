@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 mod life;
+mod machine;
 mod network;
 mod node;
 mod processes;

@@ -1,19 +1,14 @@
 //! What kubelet asks of a node whose pods are machines: the containers' cgroup driver, the pods'
-//! network, lists as streams, signals other than SIGTERM.
+//! network, lists as streams.
 
 use harness::containerd::{newest, versions};
-use harness::cri::api::{self, CgroupDriver, Signal};
-use harness::cri::log::{Stream, text};
+use harness::cri::api::{self, CgroupDriver};
 use harness::cri::node::{on_any, on_daemon};
-use harness::cri::{Container, ContainerSpec, Cri, Daemon, Pod, PodSpec, bridge, template};
-use harness::eventually;
+use harness::cri::{ContainerSpec, Cri, Daemon, PodSpec, bridge, template};
 use tonic::{Code, Status};
 
 /// From this version on, containerd has the lists as streams.
 const STREAMS: (u32, u32) = (2, 4);
-
-/// From this version on, containerd knows a container's own stop signal.
-const STOP_SIGNAL: (u32, u32) = (2, 3);
 
 /// From this version on, containerd tells its cgroup driver.
 const RUNTIME_CONFIG: (u32, u32) = (2, 0);
@@ -181,41 +176,5 @@ fn pods_get_the_addresses_that_kubelet_tells_containerd() {
         let inside = cri.sh(&container, "ip -o address show eth0");
         assert!(addresses.iter().all(|one| inside.contains(&format!(" {one}/"))), "{inside}");
         cri.remove_pod(&pod);
-    });
-}
-
-/// Ends with a code of its own for each of several signals: 3 for SIGUSR1, 4 for SIGTERM, 5 for
-/// SIGQUIT, 6 for SIGRTMIN+3, which is what systemd as a container's program wants.
-const SIGNALS: &str = "trap 'exit 3' USR1; trap 'exit 4' TERM; trap 'exit 5' QUIT; \
-                       trap 'exit 6' 37; echo on; while :; do sleep 1000 & wait $!; done";
-
-/// Stops a container that tells what signal reached it, and returns its exit code.
-fn stopped(cri: &Cri, pod: &Pod, spec: ContainerSpec) -> i32 {
-    let container: Container = cri.start_new(pod, spec);
-    eventually("it runs", || text(&container.log, Stream::Stdout) == "on\n");
-    cri.stop(&container, 60);
-    let code = cri.exited(&container).exit_code;
-    cri.remove(&container);
-    code
-}
-
-#[test]
-fn a_stop_signal_of_the_image_or_of_the_container_is_the_one_that_arrives() {
-    let daemon = Daemon::new(&newest());
-    daemon.import("nginx");
-    let ignored = daemon.release() < STOP_SIGNAL;
-    let code = |known| if ignored { 4 } else { known };
-    // Each has a log of its own, which tells when it is ready.
-    let own = [("usr1", Signal::Sigusr1, code(3)), ("rtmin", Signal::Sigrtminplus3, code(6))];
-    on_any(&daemon, |node| {
-        let pod = node.run(PodSpec::new("signals"));
-        let image = ContainerSpec::shell("image", SIGNALS).image("cuddy.test/nginx:latest");
-        assert_eq!(stopped(&node.cri, &pod, image), 5, "SIGQUIT");
-        for (name, signal, code) in own {
-            let mut spec = ContainerSpec::shell(name, SIGNALS);
-            spec.config.set_stop_signal(signal);
-            assert_eq!(stopped(&node.cri, &pod, spec), code, "{signal:?}");
-        }
-        node.cri.remove_pod(&pod);
     });
 }

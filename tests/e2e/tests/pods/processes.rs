@@ -6,17 +6,6 @@ use harness::cri::{ContainerSpec, PodSpec};
 use harness::eventually;
 
 #[test]
-fn processes_are_private() {
-    any_handler(|node| {
-        let (pod, one) = node.idle("private");
-        let other = node.cri.start_new(&pod, ContainerSpec::new("other", &["sleep", "2222"]));
-        assert!(!node.cri.sh(&one, "ps").contains("sleep 2222"));
-        assert_eq!(node.cri.sh(&other, "tr '\\0' ' ' </proc/1/cmdline"), "sleep 2222 ");
-        node.cri.remove_pod(&pod);
-    });
-}
-
-#[test]
 fn a_pod_can_share_its_processes() {
     each_handler(|node| {
         let cri = &node.cri;

@@ -93,6 +93,8 @@ pub struct Shared {
     pub cri: Cri,
     /// The pod.
     pub pod: Pod,
+    /// The server itself.
+    pub daemon: &'static Daemon,
     started: RefCell<Vec<Container>>,
 }
 
@@ -128,7 +130,12 @@ pub fn shared_pod(test: impl Fn(&Shared)) {
         let handler = &handlers(&NEWEST)[0];
         NEWEST.cri().run_pod(PodSpec::new("shared").handler(handler))
     });
-    let node = Shared { cri: NEWEST.cri(), pod: POD.clone(), started: RefCell::default() };
+    let node = Shared {
+        cri: NEWEST.cri(),
+        pod: POD.clone(),
+        daemon: &NEWEST,
+        started: RefCell::default(),
+    };
     let _log = Tail(&NEWEST);
     test(&node);
     for container in node.started.take() {

@@ -1,6 +1,4 @@
-//! The life of pods and their containers: what shares what, what outlives what, and how each ends.
-
-#![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
+//! A pod is one machine, whatever its containers do, and measured as one.
 
 use harness::containerd::newest;
 use harness::cri::{
@@ -9,25 +7,14 @@ use harness::cri::{
 use harness::{eventually, host};
 use tonic::Code;
 
-/// Runs a scenario under each controller of the newest containerd. What depends on the version is
-/// in `pods/life.rs`.
+/// Runs a scenario under each controller of the newest containerd.
 fn each_controller(scenario: impl Fn(&Daemon, &Cri, Controller)) {
     let daemon = Daemon::new(&newest());
     for controller in daemon.controllers() {
-        under(&daemon, *controller, &scenario);
+        println!("containerd {} {controller:?}", daemon.version());
+        scenario(&daemon, &daemon.cri(), *controller);
+        daemon.settled();
     }
-}
-
-/// The same under one of them, for what a container's own calls do: they know no controller.
-fn one_controller(scenario: impl Fn(&Daemon, &Cri, Controller)) {
-    let daemon = Daemon::new(&newest());
-    under(&daemon, daemon.controllers()[0], &scenario);
-}
-
-fn under(daemon: &Daemon, controller: Controller, scenario: &impl Fn(&Daemon, &Cri, Controller)) {
-    println!("containerd {} {controller:?}", daemon.version());
-    scenario(daemon, &daemon.cri(), controller);
-    daemon.settled();
 }
 
 fn run(cri: &Cri, controller: Controller, name: &str) -> Pod {
@@ -91,82 +78,6 @@ fn nothing_of_a_pause_image(daemon: &Daemon, pod: &Pod) {
     let shown = std::fs::read_dir(format!("/run/cuddy/k8s.io/{}/scaffold", pod.id)).unwrap();
     let shown: Vec<_> = shown.map(|entry| entry.unwrap().path()).collect();
     assert!(shown.is_empty(), "{shown:?}");
-}
-
-fn exec_one(cri: &Cri, container: &Container, worker: i32, n: i32) {
-    let words = format!("echo {worker}-{n}; echo err >&2; exit {n}");
-    let done = cri.exec_sync(container, &["sh", "-c", &words]);
-    assert_eq!((done.code, done.stderr.as_str()), (n, "err\n"));
-    assert_eq!(done.stdout, format!("{worker}-{n}\n"));
-}
-
-#[test]
-fn processes_join_containers_by_the_hundred() {
-    one_controller(|_, cri, controller| {
-        let pod = run(cri, controller, "execs");
-        let container = &cri.start_new(&pod, ContainerSpec::idle("main"));
-        std::thread::scope(|scope| {
-            for worker in 0..8 {
-                scope.spawn(move || (0..16).for_each(|n| exec_one(cri, container, worker, n)));
-            }
-        });
-        let missing = cri.try_exec_sync(container, &["/does/not/exist"], 10).unwrap_err();
-        let text = missing.message();
-        assert!(text.contains("/does/not/exist") && text.contains("no such file"), "{text}");
-        // A child in the background keeps the output open; the exec ends all the same.
-        let done = cri.exec_sync(container, &["sh", "-c", "sleep 900 & echo parent"]);
-        assert_eq!(done.ok(), "parent\n");
-        let late = cri.try_exec_sync(container, &["sleep", "100"], 1).unwrap_err();
-        assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late:?}");
-        assert_eq!(cri.sh(container, "ps | grep -c 'sleep [1]00$'; true"), "0");
-        cri.remove_pod(&pod);
-    });
-}
-
-#[test]
-fn want_of_memory_is_the_reason_that_is_told() {
-    one_controller(|_, cri, controller| {
-        let pod = run(cri, controller, "memory");
-        let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
-        let hog = cri.start_new(&pod, ContainerSpec::shell("hog", script).memory(16 << 20));
-        let status = cri.exited(&hog);
-        assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
-        assert!(cri.ready(&pod));
-        let other = cri.start_new(&pod, ContainerSpec::shell("other", "exit 137"));
-        let status = cri.exited(&other);
-        assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
-        cri.remove_pod(&pod);
-    });
-}
-
-#[test]
-fn resources_change_and_are_measured() {
-    one_controller(|daemon, cri, controller| {
-        let pod = run(cri, controller, "resources");
-        let container = cri.start_new(&pod, ContainerSpec::idle("main").memory(64 << 20));
-        let limit = "cat /sys/fs/cgroup/memory.max";
-        assert_eq!(cri.sh(&container, limit), (64 << 20).to_string());
-        let mut wanted = ContainerSpec::idle("main").memory(96 << 20);
-        wanted.limits().cpu_quota = 50_000;
-        wanted.limits().cpu_period = 100_000;
-        cri.try_update(&container, wanted.limits().clone()).unwrap();
-        assert_eq!(cri.sh(&container, limit), (96 << 20).to_string());
-        assert_eq!(cri.sh(&container, "cat /sys/fs/cgroup/cpu.max"), "50000 100000");
-        cri.sh(&container, "dd if=/dev/zero of=/dev/null bs=1M count=50 2>/dev/null");
-        let stats = cri.stats(&container);
-        let (cpu, memory) = (stats.cpu.unwrap(), stats.memory.unwrap());
-        assert!(cpu.usage_core_nano_seconds.unwrap().value > 0);
-        assert!(memory.working_set_bytes.unwrap().value > 0);
-        let task = daemon.ctr(&["task", "metrics", "--format", "json", &container.id]);
-        assert!(task.stdout.contains("usage_usec"), "{task:?}");
-        daemon.ctr(&["task", "pause", &container.id]).ok();
-        let seen = daemon.ctr(&["task", "ls"]).ok();
-        let line = seen.lines().find(|line| line.contains(&container.id)).unwrap();
-        assert!(line.contains("PAUSED"), "{line}");
-        daemon.ctr(&["task", "resume", &container.id]).ok();
-        assert_eq!(cri.sh(&container, "echo there"), "there");
-        cri.remove_pod(&pod);
-    });
 }
 
 /// CPU time in microseconds, memory in bytes, processes.
