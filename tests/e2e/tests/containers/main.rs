@@ -6,5 +6,6 @@
 mod life;
 mod probe;
 mod resources;
+mod seccomp;
 mod streams;
 mod volumes;

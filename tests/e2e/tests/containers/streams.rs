@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use harness::cri::{Container, ContainerSpec, Cri};
 use harness::cri::log::{Stream, parse, text};
 use harness::cri::node::shared_pod;
+use harness::cri::{Container, ContainerSpec, Cri};
 use harness::eventually;
 use tonic::Code;
 

@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 mod items;
-mod seccomp;
 mod users;
 
 use std::path::PathBuf;
