@@ -24,6 +24,17 @@ const MAX_ID: usize = 255;
 /// Execs that a container may have at a time. The attack: a host client that never deletes.
 const MAX_EXECS: usize = 4096;
 
+/// What a container is made with, beside what it is to be.
+#[derive(Debug)]
+pub(crate) struct Means<'a> {
+    /// Hears of its processes' ends.
+    pub(crate) reaper: &'a Reaper,
+    /// Connections of the host for its streams.
+    pub(crate) connections: &'a Streams,
+    /// The pod's user namespace, if this container makes it.
+    pub(crate) users: Option<Making<'a>>,
+}
+
 /// A container from its creation to its deletion.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -57,7 +68,7 @@ impl Container {
         id: &str,
         mut spec: Spec,
         streams: agent_api::types::Streams,
-        ((reaper, connections), making): ((&Reaper, &Streams), Option<Making<'_>>),
+        Means { reaper, connections, users }: Means<'_>,
     ) -> Result<(Arc<Self>, i32)> {
         let process =
             spec.process.clone().ok_or(Error::Invalid("spec has no process".to_owned()))?;
@@ -79,7 +90,7 @@ impl Container {
         let workshop = Workshop { reaper, streams: connections, cgroup: &cgroup };
         let made = match limit(&cgroup, &spec) {
             Err(error) => Err(error.into()),
-            Ok(()) => init.prepare(workshop, Place::Own(making)).await,
+            Ok(()) => init.prepare(workshop, Place::Own(users)).await,
         };
         let pid = match made {
             Ok(pid) => pid,

@@ -139,6 +139,35 @@ where
 mod tests {
     use super::Spec;
 
+    /// What others' types of the configuration refuse or take for something else.
+    #[test]
+    fn all_that_the_specification_lets_pass_is_read_as_it_is_meant() {
+        let spec: Spec = serde_json::from_str(
+            r#"{"process":{"cwd":"/","args":null,
+                "capabilities":{"bounding":["CAP_FLY","CAP_KILL"],"ambient":null},
+                "scheduler":{"policy":"SCHED_DEADLINE",
+                    "flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]},
+                "execCPUAffinity":{"initial":"","final":" 5 , 4"}},
+            "mounts":null,"newInTheNextVersion":{"a":1},
+            "linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW",
+                    "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_NEW"]},
+                "resources":{"pids":{},"devices":[{"allow":true,"type":"","access":"rwm"}],
+                    "hugepageLimits":[{"pageSize":"2MB","limit":18446744073709551615}]}}}"#,
+        )
+        .unwrap();
+        let process = spec.process.unwrap();
+        assert_eq!(process.capabilities.unwrap().bounding, ["CAP_FLY", "CAP_KILL"]);
+        assert_eq!(process.scheduler.unwrap().flags[1], "SCHED_FLAG_DL_OVERRUN");
+        assert_eq!(process.exec_cpu_affinity.unwrap().last, " 5 , 4");
+        assert_eq!(spec.linux.seccomp.unwrap().architectures[1], "SCMP_ARCH_NEW");
+        let resources = spec.linux.resources.unwrap();
+        assert_eq!(resources.pids.unwrap().limit, None, "0 would leave one process");
+        assert_eq!(resources.hugepage_limits[0].limit, u64::MAX);
+        assert_eq!(resources.devices.unwrap()[0].kind, "");
+        let null: super::Resources = serde_json::from_str(r#"{"pids":{"limit":null}}"#).unwrap();
+        assert_eq!(null.pids.unwrap().limit, None);
+    }
+
     fn owner(json: &str) -> Option<u32> {
         serde_json::from_str::<Spec>(json).unwrap().cgroup_owner()
     }

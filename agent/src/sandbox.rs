@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::cgroup;
-use crate::container::{Container, check_id};
+use crate::container::{Container, Means, check_id};
 use crate::error::{Error, Result};
 use crate::oci::Spec;
 use crate::pod_pids::PodPids;
@@ -111,13 +111,13 @@ impl Sandbox {
         streams: agent_api::types::Streams,
     ) -> Result<(Arc<Container>, i32)> {
         self.resolve_namespaces(&mut spec).await?;
-        let making = self.pod_users.resolve(&mut spec).await;
-        let making = making.map_err(|error| Error::Invalid(error.to_string()))?;
+        let users = self.pod_users.resolve(&mut spec).await;
+        let users = users.map_err(|error| Error::Invalid(error.to_string()))?;
         if self.is_unwanted(id) {
             return Err(UNWANTED);
         }
-        let outside = (&*self.reaper, &*self.streams);
-        Container::create(id, spec, streams, (outside, making)).await
+        let means = Means { reaper: &self.reaper, connections: &self.streams, users };
+        Container::create(id, spec, streams, means).await
     }
 
     fn is_unwanted(&self, id: &str) -> bool {

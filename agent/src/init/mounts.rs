@@ -21,11 +21,12 @@ type Result<T> = std::result::Result<T, String>;
 pub(super) fn mount_all(
     spec: &Spec,
     rootfs: &Rooted,
-    (cgroup, premade): (&Path, &mut Premade),
+    cgroup: &Path,
+    premade: &mut Premade,
 ) -> std::result::Result<(), Failure> {
     for (index, mount) in spec.mounts.iter().enumerate() {
         let premade = premade.take(index);
-        mount_one(spec, rootfs, (cgroup, premade), mount).map_err(|reason| {
+        mount_one(spec, rootfs, cgroup, premade, mount).map_err(|reason| {
             let source = mount.source.as_deref().unwrap_or(Path::new(&mount.kind));
             Failure::configuration(format_args!(
                 "error mounting {source:?} to rootfs at {:?}: {reason}",
@@ -39,7 +40,8 @@ pub(super) fn mount_all(
 fn mount_one(
     spec: &Spec,
     rootfs: &Rooted,
-    (cgroup, premade): (&Path, Option<OwnedFd>),
+    cgroup: &Path,
+    premade: Option<OwnedFd>,
     mount: &Mount,
 ) -> Result<()> {
     let mut options = options_of(mount);

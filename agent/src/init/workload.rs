@@ -54,7 +54,7 @@ fn build_container(order: &Order, premade: &mut Premade) -> Result<(), Failure> 
     let spec = &order.spec;
     root::prepare(spec)?;
     let rootfs = root::open(&spec.root.path)?;
-    mounts::mount_all(spec, &rootfs, (&order.cgroup, premade))?;
+    mounts::mount_all(spec, &rootfs, &order.cgroup, premade)?;
     devices::create_all(spec, &rootfs)?;
     hooks::run_create_container(order)?;
     uts::set_names(spec)?;

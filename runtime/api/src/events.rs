@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use crate::request::{Mount, StdioPaths};
 use crate::{ContainerId, ExecId};
 
+/// The signal that nobody can ignore.
+pub const SIGKILL: u32 = 9;
+
 /// How and when a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
@@ -15,8 +18,8 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// Status of a process that was killed: 128 plus SIGKILL.
-    pub const KILLED: u32 = 128 + 9;
+    /// Status of a process that was killed.
+    pub const KILLED: u32 = 128 + SIGKILL;
 }
 
 /// Something that happened to a container.

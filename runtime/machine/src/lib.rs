@@ -32,9 +32,6 @@ pub use launch::{Boot, Launch, SHARE_TAG, launch};
 pub use live::Live;
 pub use memory::guest_memory;
 
-/// The signal that the host's OOM killer sends.
-const SIGKILL: i32 = 9;
-
 /// Deadline of a request to the VMM.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -66,7 +63,8 @@ impl End {
     /// Whether the VMM was killed. Who did it can't be told from this: a process that the kernel
     /// kills takes a while to die, and meets this process's own signal then.
     pub fn killed(&self) -> bool {
-        self.end == MachineEnd::Killed && self.exit == Some(ChildEnd::Signal(SIGKILL))
+        let signal = rustix::process::Signal::KILL.as_raw();
+        self.end == MachineEnd::Killed && self.exit == Some(ChildEnd::Signal(signal))
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use api::events::Exit;
+use api::events::{Exit, SIGKILL};
 use api::request::{CreateRequest, StdioPaths, Target};
 use api::usage::Usage;
 use api::{Error, ExecId};
@@ -19,9 +19,6 @@ use tokio::sync::watch;
 use crate::hooks::Hooks;
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
-
-/// The signal that nobody can ignore.
-pub(crate) const SIGKILL: u32 = 9;
 
 /// State of a process as callers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -176,7 +176,7 @@ async fn bring_up(
     let configuration = configuration(hostname, vcpus)?;
     let to_do =
         ToDo { boot: Some(boot), limit, state, sysctls: pod.sysctls.clone(), configuration };
-    reach(Arc::new(machine), share, to_do, (network, cgroup)).await
+    reach(Arc::new(machine), share, to_do, network, cgroup).await
 }
 
 /// What there is to do with a machine until it serves.
@@ -197,7 +197,8 @@ pub(super) async fn reach(
     machine: Arc<Machine>,
     share: Arc<Share>,
     to_do: ToDo<'_>,
-    (network, cgroup): (&mut Pending, Option<&Cgroup>),
+    network: &mut Pending,
+    cgroup: Option<&Cgroup>,
 ) -> Result<Booted, Error> {
     let error = match settle(&machine, share, to_do, network).await {
         Ok(booted) => return Ok(booted),

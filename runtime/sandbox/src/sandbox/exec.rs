@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use super::{Owner, Reply, answer};
 use api::Error;
-use api::events::{EventKind, Exit};
+use api::events::{EventKind, Exit, SIGKILL};
 use api::request::{ExecRequest, StdioPaths, Target};
 use serde_json::Value;
 
-use crate::container::{Process, ProcessState, SIGKILL};
+use crate::container::{Process, ProcessState};
 use crate::hooks::Moment;
 use crate::stdio::Streams;
 use crate::{apparmor, spec};

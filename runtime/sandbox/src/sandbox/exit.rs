@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use api::events::{EventKind, Exit};
+use api::events::{EventKind, Exit, SIGKILL};
 use api::request::Target;
 use api::usage::Usage;
 use api::{ContainerId, Error, ExecId};
@@ -10,7 +10,7 @@ use machine::guest::Guest;
 use tokio::sync::watch;
 
 use super::{Owner, Slot};
-use crate::container::{Container, ProcessState, SIGKILL};
+use crate::container::{Container, ProcessState};
 use crate::stdio;
 
 /// How long the ends of execs may come after that of their container's init.
@@ -81,7 +81,7 @@ impl Owner {
     fn end_execs(&mut self, id: &ContainerId) {
         let Ok(container) = self.container(id) else { return };
         let Some(exit) = container.init_exit else { return };
-        let killed = Exit { status: 128 + SIGKILL, at: exit.at };
+        let killed = Exit { status: Exit::KILLED, at: exit.at };
         let execs = container.execs.iter().filter(|(_, exec)| exec.is_running());
         let execs: Vec<_> = execs.map(|(exec, _)| exec.clone()).collect();
         for exec in execs {

@@ -60,7 +60,7 @@ impl Stage {
                 };
                 let machine = Arc::new(machine);
                 tokio::select! {
-                    outcome = boot::reach(machine, share, to_do, (&mut network, Some(&cgroup))) => outcome,
+                    outcome = boot::reach(machine, share, to_do, &mut network, Some(&cgroup)) => outcome,
                     _ = unwanted => Err(Error::Unavailable("unwanted".into())),
                 }
             };

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use api::Error;
-use api::events::Exit;
+use api::events::{Exit, SIGKILL};
 use api::request::Target;
 use machine::patience::Patience;
 use tokio::sync::watch;
 
 use super::{Booted, Owner, Reply, answer};
-use crate::container::{ProcessState, SIGKILL};
+use crate::container::ProcessState;
 
 /// Largest signal number of Linux.
 const MAX_SIGNAL: u32 = 64;

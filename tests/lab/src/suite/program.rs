@@ -106,20 +106,21 @@ impl Program {
         if !left.is_empty() {
             report.failed.append(&mut left);
         }
-        for test in &report.failed.clone() {
-            report.say(&format!("=== FAILED: {} {test}", report.program));
+        for test in &report.failed {
+            say(&mut report.output, &format!("=== FAILED: {} {test}", report.program));
         }
         report.took = began.elapsed();
         report
     }
 }
 
-impl Report {
-    fn say(&mut self, line: &str) {
-        self.output.extend(line.as_bytes());
-        self.output.push(b'\n');
-    }
+/// Adds a line of the suite's own.
+fn say(output: &mut Vec<u8>, line: &str) {
+    output.extend(line.as_bytes());
+    output.push(b'\n');
+}
 
+impl Report {
     /// Notes that a test failed or hung: it is repeated once, and taken from those `left` then.
     fn not_passed(&mut self, test: String, left: &mut Vec<String>, ended: &str) {
         if self.repeated.contains(&test) {
@@ -127,13 +128,13 @@ impl Report {
             self.failed.push(test);
             return;
         }
-        self.say(&format!("=== REPEATED: {} {test}: {ended}", self.program));
+        say(&mut self.output, &format!("=== REPEATED: {} {test}: {ended}", self.program));
         self.repeated.push(test);
     }
 
     /// Runs `tests` in one lab; what the program said, and how the lab ended.
     fn one_lab(&mut self, lab: &Lab, tests: &[String]) -> (Reader, String) {
-        self.say(&format!("--- {}: {} tests", self.program, tests.len()));
+        say(&mut self.output, &format!("--- {}: {} tests", self.program, tests.len()));
         let mut reader = Reader::default();
         let ended = match self.start(lab, tests, &mut reader) {
             Ok(ended) => ended,
