@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-pub use self::idmap::{IdMaps, IdRange};
+pub use self::idmap::IdMaps;
 pub use self::read_only::open_read_only;
 pub use self::share::Share;
 pub use self::tree::Tree;

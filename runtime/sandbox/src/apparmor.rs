@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use api::Error;
-use serde_json::Value;
+
+use crate::spec::Document;
 
 /// Where the host's kernel shows its policy.
 const POLICY: &str = "/sys/kernel/security/apparmor/policy";
@@ -21,21 +22,19 @@ const UNASKED: [&str; 4] =
     ["cri-containerd.apparmor.d", "crio-default", "docker-default", "nerdctl-default"];
 
 /// The key by which the agent finds the policy, as hexadecimal digits.
-const KEY: &str = "cuddyApparmorPolicy";
+const KEY: &str = "/cuddyApparmorPolicy";
 
 /// Puts the policy of the profile that the process of a guest's configuration names beside it.
 /// Returns what was left out, in plain words.
 ///
 /// # Errors
 /// [`Error::Invalid`] when the host does not have the profile, or can't export it.
-pub(crate) fn carry(spec: &mut Value) -> Result<Option<String>, Error> {
-    let Some(profile) = profile_of(&spec["process"]) else { return Ok(None) };
+pub(crate) fn carry(spec: &mut Document) -> Result<Option<String>, Error> {
+    let path = "/process/apparmorProfile";
+    let Some(profile) = profile_at(spec, path)? else { return Ok(None) };
     match export(Path::new(POLICY), &profile) {
-        Ok(policy) => {
-            spec[KEY] = digits(&policy).into();
-            Ok(None)
-        }
-        Err(reason) => leave_out(&mut spec["process"], &profile, &reason).map(Some),
+        Ok(policy) => spec.set(KEY, digits(&policy)).map(|()| None),
+        Err(reason) => leave_out(spec, path, &profile, &reason).map(Some),
     }
 }
 
@@ -43,28 +42,30 @@ pub(crate) fn carry(spec: &mut Value) -> Result<Option<String>, Error> {
 ///
 /// # Errors
 /// As [`carry`].
-pub(crate) fn check(process: &mut Value) -> Result<Option<String>, Error> {
-    let Some(profile) = profile_of(process) else { return Ok(None) };
+pub(crate) fn check(process: &mut Document) -> Result<Option<String>, Error> {
+    let path = "/apparmorProfile";
+    let Some(profile) = profile_at(process, path)? else { return Ok(None) };
     match find(Path::new(POLICY), &profile) {
         Ok(_) => Ok(None),
-        Err(reason) => leave_out(process, &profile, &reason).map(Some),
+        Err(reason) => leave_out(process, path, &profile, &reason).map(Some),
     }
 }
 
-fn profile_of(process: &Value) -> Option<String> {
-    let profile = process.get("apparmorProfile")?.as_str()?;
-    let named = !profile.is_empty() && profile != "unconfined";
-    named.then(|| profile.to_owned())
+fn profile_at(document: &Document, path: &str) -> Result<Option<String>, Error> {
+    Ok(document.text(path)?.filter(|profile| profile != "unconfined"))
 }
 
-fn leave_out(process: &mut Value, profile: &str, reason: &str) -> Result<String, Error> {
+fn leave_out(
+    document: &mut Document,
+    path: &str,
+    profile: &str,
+    reason: &str,
+) -> Result<String, Error> {
     let text = format!("AppArmor profile {profile:?} can't be taken into the guest: {reason}");
     if !UNASKED.contains(&profile) {
         return Err(Error::Invalid(text));
     }
-    if let Some(process) = process.as_object_mut() {
-        process.remove("apparmorProfile");
-    }
+    document.remove(path);
     Ok(text)
 }
 
@@ -157,10 +158,11 @@ mod tests {
 
     #[test]
     fn only_what_nobody_asked_for_is_left_out() {
-        let mut process = json!({"apparmorProfile": "docker-default", "args": []});
-        assert!(leave_out(&mut process, "docker-default", "why").unwrap().contains("why"));
-        assert_eq!(process, json!({"args": []}));
-        let error = leave_out(&mut json!({}), "mine", "why").unwrap_err().to_string();
+        let at = "/apparmorProfile";
+        let mut process = Document::from(json!({"apparmorProfile": "docker-default", "args": []}));
+        assert!(leave_out(&mut process, at, "docker-default", "why").unwrap().contains("why"));
+        assert_eq!(process, json!({"args": []}).into());
+        let error = leave_out(&mut process, at, "mine", "why").unwrap_err().to_string();
         assert!(error.contains("\"mine\"") && error.contains("why"), "{error}");
     }
 
@@ -169,9 +171,9 @@ mod tests {
         for process in
             [json!({}), json!({"apparmorProfile": ""}), json!({"apparmorProfile": "unconfined"})]
         {
-            let mut spec = json!({"process": process});
+            let mut spec = Document::from(json!({"process": process}));
             assert_eq!(carry(&mut spec), Ok(None));
-            assert!(spec.get(KEY).is_none());
+            assert!(spec.json(KEY).is_null());
         }
         assert_eq!(digits(&[0, 255, 16]), "00ff10");
     }

@@ -17,6 +17,7 @@ use host::process_id::ProcessId;
 use tokio::sync::watch;
 
 use crate::hooks::Hooks;
+use crate::spec::Document;
 use crate::stdio::Streams;
 use crate::storage::Rootfs;
 
@@ -72,7 +73,7 @@ pub(crate) struct Process {
     pub(crate) state: ProcessState,
     pub(crate) stdio: StdioPaths,
     /// OCI process of an exec that the guest does not know yet.
-    pub(crate) oci: Option<serde_json::Value>,
+    pub(crate) oci: Option<Document>,
     /// Dropped when the process is deleted, which ends all copying.
     pub(crate) streams: Streams,
     /// Whoever asked for it has gone: nobody will delete it.

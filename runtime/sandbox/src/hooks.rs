@@ -4,15 +4,16 @@
 //! kinds that belong into the container are run by the agent.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use api::Error;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use oci_spec::runtime::{ContainerState, Hook, State, StateBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+
+use crate::spec::Document;
 
 /// Longest time for a hook that states none. Without it one that hangs would hang the sandbox.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,37 +27,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The hooks of a container that run on the host, and what they are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hooks {
-    lists: Lists,
-    id: String,
-    bundle: PathBuf,
-    annotations: Value,
-}
-
-/// `hooks`, without the kinds that run in the container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Lists {
-    #[serde(deserialize_with = "null_is_none")]
-    prestart: Vec<Hook>,
-    #[serde(deserialize_with = "null_is_none")]
-    create_runtime: Vec<Hook>,
-    #[serde(deserialize_with = "null_is_none")]
-    poststart: Vec<Hook>,
-    #[serde(deserialize_with = "null_is_none")]
-    poststop: Vec<Hook>,
-}
-
-/// One program.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Hook {
-    path: PathBuf,
-    #[serde(deserialize_with = "null_is_none")]
-    args: Vec<String>,
-    #[serde(deserialize_with = "null_is_none")]
-    env: Vec<String>,
-    /// Seconds.
-    timeout: Option<u64>,
+    lists: oci_spec::runtime::Hooks,
+    /// The container's state but for status and process id.
+    state: State,
 }
 
 /// When hooks run.
@@ -70,39 +43,39 @@ pub enum Moment {
     Stopped,
 }
 
-fn null_is_none<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
-}
-
 impl Hooks {
     /// Reads the configuration of container `id` in `bundle`; nothing if no hook is for the host.
     ///
     /// # Errors
     /// [`Error::Invalid`] when a hook of the host has no absolute path, or a time limit of zero.
-    pub fn from_spec(spec: &Value, id: &str, bundle: &Path) -> Result<Option<Self>, Error> {
-        let given = spec.get("hooks").filter(|hooks| !hooks.is_null());
-        let Some(given) = given else { return Ok(None) };
-        let lists = Lists::deserialize(given)
-            .map_err(|error| Error::Invalid(format!("hooks of config.json: {error}")))?;
-        let Lists { prestart, create_runtime, poststart, poststop } = &lists;
-        for hook in [prestart, create_runtime, poststart, poststop].into_iter().flatten() {
-            let path = &hook.path;
+    pub fn from_spec(spec: &Document, id: &str, bundle: &Path) -> Result<Option<Self>, Error> {
+        let Some(lists) = spec.get::<oci_spec::runtime::Hooks>("/hooks")? else { return Ok(None) };
+        let state = StateBuilder::default().version("1.2.0").id(id).bundle(bundle);
+        let state = state.annotations(spec.annotations()?).build();
+        let state = state.map_err(|error| Error::failed("describing a container", &error))?;
+        let hooks = Self { lists, state };
+        let all = [Moment::Create, Moment::Started, Moment::Stopped];
+        let all = all.into_iter().flat_map(|moment| hooks.of(moment)).collect::<Vec<_>>();
+        for hook in &all {
+            let path = hook.path();
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!("hook {path:?}: the path is not absolute")));
             }
-            if hook.timeout == Some(0) {
-                return Err(Error::Invalid(format!("hook {path:?}: a timeout of 0")));
+            if let Some(seconds @ ..=0) = hook.timeout() {
+                return Err(Error::Invalid(format!("hook {path:?}: a timeout of {seconds}")));
             }
         }
-        if lists == Lists::default() {
-            return Ok(None);
-        }
-        let annotations = spec.get("annotations").cloned().unwrap_or_default();
-        Ok(Some(Self { lists, id: id.to_owned(), bundle: bundle.to_owned(), annotations }))
+        let none = all.is_empty();
+        Ok((!none).then_some(hooks))
+    }
+
+    fn of(&self, moment: Moment) -> impl Iterator<Item = &Hook> {
+        let (first, then) = match moment {
+            Moment::Create => (self.lists.prestart(), self.lists.create_runtime()),
+            Moment::Started => (self.lists.poststart(), &None),
+            Moment::Stopped => (self.lists.poststop(), &None),
+        };
+        first.iter().chain(then).flatten()
     }
 
     /// Runs the hooks of a moment in their order, each to its end. `pid` is the machine's process.
@@ -111,63 +84,58 @@ impl Hooks {
     /// [`Error::Failed`] with the hook, why, and what it said; later hooks are not run then. What
     /// poststop hooks do is only logged, and all of them are run.
     pub async fn run(&self, moment: Moment, pid: u32) -> Result<(), Error> {
-        let Lists { prestart, create_runtime, poststart, poststop } = &self.lists;
-        let (first, then, status): (_, &[Hook], _) = match moment {
-            Moment::Create => (prestart, create_runtime, "creating"),
-            Moment::Started => (poststart, &[], "running"),
-            Moment::Stopped => (poststop, &[], "stopped"),
+        let status = match moment {
+            Moment::Create => ContainerState::Creating,
+            Moment::Started => ContainerState::Running,
+            Moment::Stopped => ContainerState::Stopped,
         };
-        let state = self.state(status, pid);
-        for hook in first.iter().chain(then) {
-            let failed = match hook.run(&self.bundle, state.as_bytes()).await {
+        let state = self.state(status, pid)?;
+        for hook in self.of(moment) {
+            let failed = match run(hook, self.state.bundle(), &state).await {
                 Ok(()) => continue,
-                Err(reason) => format!("hook {:?} ({status}): {reason}", hook.path),
+                Err(reason) => format!("hook {:?} ({status}): {reason}", hook.path()),
             };
             if moment != Moment::Stopped {
                 return Err(Error::Failed(failed));
             }
-            log::warn!("container {}: {failed}", self.id);
+            log::warn!("container {}: {failed}", self.state.id());
         }
         Ok(())
     }
 
     /// The container's state as hooks are told it (runtime.md, "State").
-    fn state(&self, status: &str, pid: u32) -> String {
-        let mut state = json!({
-            "ociVersion": "1.2.0",
-            "id": self.id,
-            "status": status,
-            "bundle": self.bundle,
-            "annotations": self.annotations,
-        });
-        if status != "stopped" {
-            state["pid"] = pid.into();
+    fn state(&self, status: ContainerState, pid: u32) -> Result<Vec<u8>, Error> {
+        let mut state = self.state.clone();
+        state.set_status(status);
+        if status != ContainerState::Stopped {
+            state.set_pid(i32::try_from(pid).ok());
         }
-        state.to_string()
+        serde_json::to_vec(&state)
+            .map_err(|error| Error::failed("describing a container to its hooks", &error))
     }
 }
 
-impl Hook {
-    async fn run(&self, bundle: &Path, state: &[u8]) -> Result<(), String> {
-        let mut command = Command::new(&self.path);
-        if let Some((name, arguments)) = self.args.split_first() {
-            command.arg0(name).args(arguments);
-        }
-        command.env_clear().envs(self.env.iter().filter_map(|entry| entry.split_once('=')));
-        command.current_dir(bundle).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|error| error.to_string())?;
-        let limit = self.timeout.map_or(PATIENCE, Duration::from_secs);
-        let ended = tokio::time::timeout(limit, to_the_end(child, state)).await;
-        let (status, complaint) = match ended {
-            Ok(ended) => ended.map_err(|error| error.to_string())?,
-            Err(_) => return Err(format!("not done after {} s", limit.as_secs())),
-        };
-        if status.success() {
-            return Ok(());
-        }
-        Err(format!("{status}: {}", complaint.trim().escape_debug()))
+async fn run(hook: &Hook, bundle: &Path, state: &[u8]) -> Result<(), String> {
+    let mut command = Command::new(hook.path());
+    if let Some((name, arguments)) = hook.args().as_ref().and_then(|args| args.split_first()) {
+        command.arg0(name).args(arguments);
     }
+    let environment = hook.env().iter().flatten().filter_map(|entry| entry.split_once('='));
+    command.env_clear().envs(environment);
+    command.current_dir(bundle).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
+    let limit = limit.map_or(PATIENCE, Duration::from_secs);
+    let ended = tokio::time::timeout(limit, to_the_end(child, state)).await;
+    let (status, complaint) = match ended {
+        Ok(ended) => ended.map_err(|error| error.to_string())?,
+        Err(_) => return Err(format!("not done after {} s", limit.as_secs())),
+    };
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{status}: {}", complaint.trim().escape_debug()))
 }
 
 /// Gives a hook its input and waits for it; how it ended, and what it complained of.

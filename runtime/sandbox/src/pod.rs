@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use api::Error;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, MountBuilder, Root};
 
 use crate::sizing::Limits;
+use crate::spec::Document;
+use crate::spec::document::joined;
 
 /// Annotations that tell a sandbox container, which is the pod itself, from all others.
 const KINDS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
@@ -50,51 +53,60 @@ pub struct PodFile {
 
 /// Adds mounts of a pod's files, by destination and place on the host, to a configuration that
 /// has none there; they are as writable as its root.
-pub(crate) fn add_files(spec: &mut Value, files: &[(&'static str, PathBuf)]) {
-    let read_only = spec.pointer("/root/readonly") == Some(&Value::Bool(true));
-    let Some(spec) = spec.as_object_mut() else { return };
-    let mounts = spec.entry("mounts").or_insert_with(|| Value::Array(Vec::new()));
-    let Some(mounts) = mounts.as_array_mut() else { return };
+///
+/// # Errors
+/// [`Error::Invalid`] when the configuration's mounts are none.
+pub(crate) fn add_files(
+    spec: &mut Document,
+    files: &[(&'static str, PathBuf)],
+) -> Result<(), Error> {
+    let root = spec.get::<Root>("/root")?;
+    let read_only = root.and_then(|root| root.readonly()).unwrap_or_default();
+    let access = if read_only { "ro" } else { "rw" };
+    let own: Vec<Mount> = spec.list("/mounts")?;
     for (destination, source) in files {
-        if mounts.iter().any(|mount| mount["destination"] == **destination) {
+        if own.iter().any(|mount| mount.destination().as_os_str() == *destination) {
             continue;
         }
-        let access = if read_only { "ro" } else { "rw" };
-        mounts.push(serde_json::json!({
-            "destination": destination, "type": "bind", "source": source.to_string_lossy(),
-            "options": ["rbind", "rprivate", access],
-        }));
+        let mount = MountBuilder::default().destination(*destination).typ("bind").source(source);
+        let mount = mount.options(["rbind", "rprivate", access].map(str::to_owned)).build();
+        let mount = mount.map_err(|error| Error::failed("describing a mount", &error))?;
+        spec.push("/mounts", &mount)?;
     }
+    Ok(())
 }
 
 /// Whether a configuration is that of a pod's sandbox container.
-pub fn is_sandbox(spec: &Value) -> bool {
-    let annotation = |key: &&str| spec.get("annotations")?.get(*key)?.as_str();
-    KINDS.iter().filter_map(annotation).any(|kind| kind == "sandbox")
+///
+/// # Errors
+/// [`Error::Invalid`] when its annotations are no texts.
+pub fn is_sandbox(spec: &Document) -> Result<bool, Error> {
+    let annotations = spec.annotations()?;
+    Ok(KINDS.iter().any(|key| annotations.get(*key).is_some_and(|kind| kind == "sandbox")))
 }
 
 impl Pod {
     /// Reads an OCI configuration. Kernel parameters count only in a sandbox container's: any
     /// other container sets its own.
-    pub fn from_spec(spec: &Value) -> Self {
-        let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str);
-        let sandbox = is_sandbox(spec);
-        let namespaces = spec.pointer("/linux/namespaces").and_then(Value::as_array);
-        let namespaces: Vec<&Value> = namespaces.into_iter().flatten().collect();
-        let namespace = |kind: &str| namespaces.iter().find(|entry| entry["type"] == kind);
-        let network = namespace("network").and_then(|entry| entry["path"].as_str());
-        let score = spec.pointer("/process/oomScoreAdj").and_then(Value::as_i64);
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when what it says of a pod is not as OCI has it.
+    pub fn from_spec(spec: &Document) -> Result<Self, Error> {
+        let sandbox = is_sandbox(spec)?;
+        let namespaces: Vec<LinuxNamespace> = spec.list("/linux/namespaces")?;
+        let namespace = |kind| namespaces.iter().find(|namespace| namespace.typ() == kind);
+        let sysctls = if sandbox { spec.get("/linux/sysctl")? } else { None };
         let pod = Self {
-            limits: Limits::from_spec(spec),
+            limits: Limits::from_spec(spec)?,
             limits_in_cgroup: sandbox,
-            hostname: text("/hostname").filter(|name| !name.is_empty()).map(str::to_owned),
-            sysctls: if sandbox { sysctls(spec) } else { BTreeMap::new() },
-            network: network.filter(|path| !path.is_empty()).map(PathBuf::from),
-            cgroup: text("/linux/cgroupsPath").filter(|path| !path.is_empty()).map(str::to_owned),
-            oom_score_adj: score.and_then(|score| i32::try_from(score).ok()),
-            pid_namespace: namespace("pid").is_some(),
+            hostname: spec.text("/hostname")?,
+            sysctls: sysctls.unwrap_or_default(),
+            network: namespace(LinuxNamespaceType::Network).and_then(joined).map(Into::into),
+            cgroup: spec.text("/linux/cgroupsPath")?,
+            oom_score_adj: spec.get("/process/oomScoreAdj")?,
+            pid_namespace: namespace(LinuxNamespaceType::Pid).is_some(),
         };
-        if namespace("user").is_some() { pod.with_users() } else { pod }
+        Ok(if namespace(LinuxNamespaceType::User).is_some() { pod.with_users() } else { pod })
     }
 
     /// The same for containers in a user namespace. What was asked for stays as it is.
@@ -107,12 +119,6 @@ impl Pod {
     }
 }
 
-fn sysctls(spec: &Value) -> BTreeMap<String, String> {
-    let given = spec.pointer("/linux/sysctl").and_then(Value::as_object);
-    let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    given.into_iter().flatten().filter_map(pair).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn sandbox_container_of_containerd_says_everything() {
-        let spec = json!({
+        let spec = Document::from(json!({
             "hostname": "web-0",
             "process": {"oomScoreAdj": -998},
             "annotations": {"io.kubernetes.cri.container-type": "sandbox",
@@ -131,9 +137,9 @@ mod tests {
                 "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
                 "namespaces": [{"type": "pid"}, {"type": "network", "path": "/run/netns/x"}],
             },
-        });
-        assert!(is_sandbox(&spec));
-        let pod = Pod::from_spec(&spec);
+        }));
+        assert_eq!(is_sandbox(&spec), Ok(true));
+        let pod = Pod::from_spec(&spec).unwrap();
         assert_eq!((pod.limits.memory_bytes, pod.limits_in_cgroup), (Some(64 << 20), true));
         assert_eq!(pod.hostname.as_deref(), Some("web-0"));
         assert_eq!(pod.network, Some("/run/netns/x".into()));
@@ -149,30 +155,32 @@ mod tests {
             "linux": {"sysctl": {"net.ipv4.ip_unprivileged_port_start": "80"},
                 "namespaces": [{"type": "user"}]},
         });
-        let pod = Pod::from_spec(&spec);
+        let pod = Pod::from_spec(&spec.into()).unwrap();
         assert_eq!(pod.sysctls["net.ipv4.ip_unprivileged_port_start"], "80");
         assert_eq!(pod.sysctls["net.ipv4.ping_group_range"], "0 2147483647");
     }
 
     #[test]
     fn file_of_the_pod_gives_way_to_the_containers_own() {
-        let mut spec =
-            json!({"root": {"readonly": true}, "mounts": [{"destination": "/etc/hosts"}]});
+        let mut spec = Document::from(
+            json!({"root": {"readonly": true}, "mounts": [{"destination": "/etc/hosts"}]}),
+        );
         let files = [("/etc/hosts", "/s/hosts".into()), ("/etc/hostname", "/s/hostname".into())];
-        add_files(&mut spec, &files);
-        assert_eq!(spec["mounts"].as_array().unwrap().len(), 2);
-        assert_eq!(spec["mounts"][1]["source"], "/s/hostname");
-        assert_eq!(spec["mounts"][1]["options"][2], "ro");
+        add_files(&mut spec, &files).unwrap();
+        let added = json!({"destination": "/etc/hostname", "type": "bind", "source": "/s/hostname",
+            "options": ["rbind", "rprivate", "ro"]});
+        assert_eq!(*spec.json("/mounts"), json!([{"destination": "/etc/hosts"}, added]));
     }
 
     #[test]
     fn container_that_stands_alone_keeps_its_parameters_and_may_say_nothing() {
         let spec = json!({"linux": {"sysctl": {"kernel.msgmax": "1"},
-            "namespaces": [{"type": "network"}]}});
-        assert!(!is_sandbox(&spec));
-        assert_eq!(Pod::from_spec(&spec), Pod::default());
-        assert_eq!(Pod::from_spec(&Value::Null), Pod::default());
+            "namespaces": [{"type": "network", "path": ""}]}});
+        let spec = Document::from(spec);
+        assert_eq!(is_sandbox(&spec), Ok(false));
+        assert_eq!(Pod::from_spec(&spec), Ok(Pod::default()));
+        assert_eq!(Pod::from_spec(&Document::default()), Ok(Pod::default()));
         let infra = json!({"annotations": {"io.kubernetes.cri-o.ContainerType": "sandbox"}});
-        assert!(is_sandbox(&infra));
+        assert_eq!(is_sandbox(&infra.into()), Ok(true));
     }
 }

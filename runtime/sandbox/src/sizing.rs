@@ -6,10 +6,15 @@
 
 mod pod_cgroup;
 
+use std::collections::HashMap;
+
 use api::Error;
 use host::Config;
+use oci_spec::runtime::{LinuxCpu, LinuxMemory};
 use serde_json::Value;
 use vmm_api::{MachineConfig, RawMachineConfig};
+
+use crate::spec::Document;
 
 /// Limits that a pod states, from the CRI's annotations on the sandbox container, from the
 /// resources of a container that stands alone, or from the pod's cgroup.
@@ -55,31 +60,48 @@ const PART_OF_TABLES: u64 = 128;
 
 impl Limits {
     /// Reads the limits out of an OCI configuration. Zero and negative values mean none.
-    pub fn from_spec(spec: &Value) -> Self {
-        let annotation = |key: &str| {
-            let text = spec.get("annotations")?.get(key)?.as_str()?;
-            text.parse::<u64>().ok()
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when its annotations or resources are not as OCI has them.
+    pub fn from_spec(spec: &Document) -> Result<Self, Error> {
+        let own = Self::of_resources(spec)?;
+        let annotations = spec.annotations()?;
+        let of_cri_o = resources_of_cri_o(&annotations);
+        let stated = |key, field: &str| {
+            let annotation = annotations.get(key).and_then(|text| text.parse().ok());
+            annotation.or_else(|| of_cri_o.get(field)?.as_u64())
         };
-        let of_cri_o = resources_of_cri_o(spec);
-        let resource = |pointer: &str| spec.pointer(pointer).and_then(Value::as_u64);
-        let one = |key, field: &str, pointer| {
-            let stated = annotation(key).or_else(|| of_cri_o.get(field)?.as_u64());
-            stated.or_else(|| resource(pointer)).filter(|&number| number > 0)
+        let one = |key, field, own: Option<u64>| {
+            stated(key, field).map_or(own, |number| Some(number).filter(|&number| number > 0))
         };
-        Self {
-            cpu_quota_us: one(CRI_QUOTA, "cpu_quota", "/linux/resources/cpu/quota"),
-            cpu_period_us: one(CRI_PERIOD, "cpu_period", "/linux/resources/cpu/period"),
-            memory_bytes: one(CRI_MEMORY, "memory_limit_in_bytes", "/linux/resources/memory/limit")
+        Ok(Self {
+            cpu_quota_us: one(CRI_QUOTA, "cpu_quota", own.cpu_quota_us),
+            cpu_period_us: one(CRI_PERIOD, "cpu_period", own.cpu_period_us),
+            memory_bytes: one(CRI_MEMORY, "memory_limit_in_bytes", own.memory_bytes)
                 .filter(|&bytes| bytes < NO_LIMIT),
-        }
+        })
+    }
+
+    /// Reads the limits of a container alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when its resources are not as OCI has them.
+    pub fn of_resources(spec: &Document) -> Result<Self, Error> {
+        let cpu: LinuxCpu = spec.get("/linux/resources/cpu")?.unwrap_or_default();
+        let memory: LinuxMemory = spec.get("/linux/resources/memory")?.unwrap_or_default();
+        let positive = |number: Option<i64>| u64::try_from(number?).ok().filter(|&n| n > 0);
+        Ok(Self {
+            cpu_quota_us: positive(cpu.quota()),
+            cpu_period_us: cpu.period().filter(|&period| period > 0),
+            memory_bytes: positive(memory.limit()).filter(|&bytes| bytes < NO_LIMIT),
+        })
     }
 }
 
 /// What CRI-O says of the pod; null where it says nothing.
-fn resources_of_cri_o(spec: &Value) -> Value {
-    let text = |key: &&str| spec.get("annotations")?.get(*key)?.as_str();
-    let text = CRI_O.iter().find_map(text).unwrap_or_default();
-    serde_json::from_str(text).unwrap_or_default()
+fn resources_of_cri_o(annotations: &HashMap<String, String>) -> Value {
+    let text = CRI_O.iter().find_map(|key| annotations.get(*key));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// What the host has.
@@ -183,7 +205,7 @@ mod tests {
         let spec = json!({"linux": {"resources": {
             "cpu": {"quota": 150_000, "period": 100_000}, "memory": {"limit": 100 << 20}
         }}});
-        let machine = machine(&config(), Limits::from_spec(&spec), HOST).unwrap();
+        let machine = machine(&config(), Limits::from_spec(&spec.into()).unwrap(), HOST).unwrap();
         assert_eq!((machine.vcpus().get(), machine.memory().get()), (2, 228));
     }
 
@@ -193,17 +215,18 @@ mod tests {
             "annotations": {"io.kubernetes.cri.sandbox-memory": "1073741824"},
             "linux": {"resources": {"memory": {"limit": 1}}}
         });
-        assert_eq!(Limits::from_spec(&spec).memory_bytes, Some(1 << 30));
+        assert_eq!(Limits::from_spec(&spec.into()).unwrap().memory_bytes, Some(1 << 30));
     }
 
     #[test]
     fn annotations_of_cri_o_are_the_kubelets_numbers() {
         for key in CRI_O {
             let limits = |resources: &str| {
-                Limits::from_spec(&json!({
+                let spec = json!({
                     "annotations": {key: resources},
                     "linux": {"resources": {"cpu": {"shares": 2}}}
-                }))
+                });
+                Limits::from_spec(&spec.into()).unwrap()
             };
             let stated = limits(
                 r#"{"cpu_period":100000,"cpu_quota":50000,"cpu_shares":512,
@@ -222,7 +245,7 @@ mod tests {
         let spec = json!({"linux": {"resources": {
             "cpu": {"quota": -1}, "memory": {"limit": 9_223_372_036_854_771_712_u64}
         }}});
-        assert_eq!(Limits::from_spec(&spec), Limits::default());
+        assert_eq!(Limits::from_spec(&spec.into()), Ok(Limits::default()));
     }
 
     /// A guest that has touched all of its memory, with what was measured of shim, VMM and kernel

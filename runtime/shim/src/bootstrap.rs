@@ -13,7 +13,7 @@ pub(crate) mod params;
 use protobuf::well_known_types::any::Any;
 use protobuf::{Message, MessageField};
 use protocol::bootstrap::{BootstrapResult, Extension, MountCapabilities};
-use serde_json::Value;
+use sandbox::spec::Document;
 
 use crate::info;
 
@@ -70,10 +70,13 @@ fn mounts() -> Result<Extension, protobuf::Error> {
 }
 
 /// The sandbox that container `id` belongs to by its configuration; itself if that says nothing.
-pub(crate) fn group_of(config: &Value, id: &str) -> String {
-    let annotation = |key: &&str| config.get("annotations")?.get(*key)?.as_str();
-    let group = GROUPS.iter().find_map(annotation).filter(|group| !group.is_empty());
-    group.unwrap_or(id).to_owned()
+///
+/// # Errors
+/// `Invalid` when its annotations are no texts.
+pub(crate) fn group_of(config: &Document, id: &str) -> Result<String, api::Error> {
+    let annotations = config.annotations()?;
+    let group = GROUPS.iter().find_map(|key| annotations.get(*key));
+    Ok(group.filter(|group| !group.is_empty()).map_or(id, String::as_str).to_owned())
 }
 
 #[cfg(test)]
@@ -111,7 +114,8 @@ mod tests {
 
     #[test]
     fn pod_of_a_container_is_found_for_containerd_and_cri_o() {
-        let group = |config| group_of(&config, "self");
+        let group =
+            |config| group_of(&Document::new(config, "config.json").unwrap(), "self").unwrap();
         assert_eq!(group(json!({})), "self");
         assert_eq!(group(json!({"annotations": {"io.kubernetes.cri.sandbox-id": ""}})), "self");
         assert_eq!(group(json!({"annotations": {"io.kubernetes.cri.sandbox-id": "p"}})), "p");

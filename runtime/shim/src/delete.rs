@@ -12,7 +12,7 @@ use api::{Namespace, SandboxId};
 use containerd_shim_protos::api::DeleteResponse;
 use host::store::StateDir;
 use protobuf::Message;
-use serde_json::Value;
+use sandbox::spec::Document;
 
 use crate::bootstrap::flags::Flags;
 use crate::bootstrap::group_of;
@@ -32,8 +32,8 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
         named => PathBuf::from(named),
     };
     let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
-    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
-    let group = group_of(&config, &flags.id);
+    let config = Document::parse(&config, "config.json").unwrap_or_default();
+    let group = group_of(&config, &flags.id).unwrap_or_else(|_| flags.id.clone());
     let namespace = Namespace::new(&flags.namespace)?;
     let state = StateDir::new(&namespace, &SandboxId::new(&group)?);
     let socket = socket_of(&bundle);

@@ -13,7 +13,7 @@ use api::{Namespace, SandboxId};
 use host::Config;
 use host::journal::Entry;
 use host::store::{Owner, PlaceLock, StateDir};
-use serde_json::Value;
+use sandbox::spec::Document;
 
 use crate::bootstrap::flags::Flags;
 use crate::bootstrap::group_of;
@@ -40,7 +40,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     let _closed = std::io::stdin().take(MAX_INPUT).read_to_end(&mut input);
     let params = Params::read(&input, flags, std::env::var(TTRPC_ADDRESS).ok());
     let bundle = std::env::current_dir().context("finding the bundle")?;
-    let group = group_of(&read_config(&bundle)?, &flags.id);
+    let group = group_of(&read_config(&bundle)?, &flags.id)?;
     let namespace = Namespace::new(&flags.namespace)?;
     let sandbox = SandboxId::new(&group)?;
     let socket = listen::socket_path(&params.socket_dir, &flags.address, &flags.namespace, &group);
@@ -68,14 +68,12 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<Vec<u8>> {
     Ok(params.answer.bytes(&address)?)
 }
 
-/// The bundle's configuration; null where there is none, as for a sandbox without container.
-fn read_config(bundle: &Path) -> anyhow::Result<Value> {
+/// The bundle's configuration; empty where there is none, as for a sandbox without container.
+fn read_config(bundle: &Path) -> anyhow::Result<Document> {
     let path = bundle.join("config.json");
     match std::fs::read(&path) {
-        Ok(text) => {
-            serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Ok(text) => Ok(Document::parse(&text, path.display())?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Document::default()),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }

@@ -5,24 +5,10 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use serde::Deserialize;
 use syscalls::mount::map_ids;
-use syscalls::user_namespace::{self, map_file};
+use syscalls::user_namespace::{IdRange, map_file, with_maps};
 
-/// Ids of files: `containerID..` on the disk are shown as `hostID..`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct IdRange {
-    /// First id on the disk, which is the container's.
-    #[serde(rename = "containerID")]
-    pub container: u32,
-    /// First id that is shown.
-    #[serde(rename = "hostID")]
-    pub host: u32,
-    /// How many.
-    pub size: u32,
-}
-
-/// Users and groups of a mount's files.
+/// Users and groups of a mount's files: those inside are on the disk, those outside are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMaps {
     /// Of users; never empty.
@@ -55,8 +41,8 @@ impl IdMaps {
 fn ranges(text: &str) -> Option<Vec<IdRange>> {
     let range = |part: &str| {
         let mut numbers = part.split(':').map(|number| number.parse().ok());
-        let range =
-            IdRange { container: numbers.next()??, host: numbers.next()??, size: numbers.next()?? };
+        let mut next = || numbers.next().flatten();
+        let range = IdRange { inside: next()?, outside: next()?, size: next()? };
         numbers.next().is_none().then_some(range)
     };
     text.split(',').map(range).collect()
@@ -67,20 +53,12 @@ fn ranges(text: &str) -> Option<Vec<IdRange>> {
 /// # Errors
 /// What the kernel answered: its filesystem may not support it.
 pub(super) fn map(tree: BorrowedFd<'_>, recursive: bool, maps: &IdMaps) -> io::Result<()> {
-    let owner = user_namespace::with_maps(&lines(&maps.uids), &lines(&maps.gids))?;
+    let lines = |ranges: &[IdRange]| map_file(ranges.iter().copied());
+    let owner = with_maps(&lines(&maps.uids), &lines(&maps.gids))?;
     map_ids(tree, recursive, owner.as_fd()).map_err(|error| {
         let reason = format!("its filesystem can't show other owners: {error}");
         io::Error::new(error.kind(), reason)
     })
-}
-
-/// What to write to the kernel's files.
-fn lines(ranges: &[IdRange]) -> String {
-    map_file(ranges.iter().map(|range| user_namespace::IdRange {
-        inside: range.container,
-        outside: range.host,
-        size: range.size,
-    }))
 }
 
 #[cfg(test)]
@@ -92,7 +70,7 @@ mod tests {
     use super::*;
 
     fn maps(host: u32) -> IdMaps {
-        let range = vec![IdRange { container: 0, host, size: 65_536 }];
+        let range = vec![IdRange { inside: 0, outside: host, size: 65_536 }];
         IdMaps { uids: range.clone(), gids: range }
     }
 
@@ -102,8 +80,8 @@ mod tests {
         let mut mapped = options(&["index=off", "uidmap=0:5:10,10:90:1", "gidmap=0:6:10"]);
         let found = IdMaps::take(&mut mapped).unwrap().unwrap();
         assert_eq!(mapped, ["index=off"]);
-        assert_eq!(found.uids[1], IdRange { container: 10, host: 90, size: 1 });
-        assert_eq!(found.gids, [IdRange { container: 0, host: 6, size: 10 }]);
+        assert_eq!(found.uids[1], IdRange { inside: 10, outside: 90, size: 1 });
+        assert_eq!(found.gids, [IdRange { inside: 0, outside: 6, size: 10 }]);
         assert_eq!(IdMaps::take(&mut mapped).unwrap(), None);
         for bad in
             [&["uidmap=0:1:2"][..], &["uidmap=0:1", "gidmap=0:1:2"], &["gidmap=", "uidmap=x"]]

@@ -1,3 +1,5 @@
+use serde_json::{Value, json};
+
 use super::*;
 
 fn shell(script: &str) -> Value {
@@ -5,8 +7,8 @@ fn shell(script: &str) -> Value {
 }
 
 fn hooks(bundle: &Path, value: &Value) -> Hooks {
-    let spec = json!({"hooks": value, "annotations": {"a": "b"}});
-    Hooks::from_spec(&spec, "web", bundle).unwrap().unwrap()
+    let spec = json!({"hooks": value, "annotations": {"a": "b", "empty": ""}});
+    Hooks::from_spec(&spec.into(), "web", bundle).unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -34,7 +36,7 @@ async fn hooks_run_in_order_with_the_state_and_their_own_environment() {
     };
     let first = told("first");
     assert_eq!((&first["id"], &first["pid"]), (&json!("web"), &json!(7)));
-    assert_eq!(first["annotations"]["a"], "b");
+    assert_eq!(first["annotations"], json!({"a": "b", "empty": ""}));
     let statuses = ["first", "fourth", "fifth"].map(|word| told(word)["status"].clone());
     assert_eq!(statuses, ["creating", "running", "stopped"]);
     assert!(told("fifth").get("pid").is_none());
@@ -71,9 +73,10 @@ fn bad_hooks_are_refused_and_none_are_fine() {
     for bad in [
         json!({"prestart": [{"path": "hook"}]}),
         json!({"poststop": [{"path": "/hook", "timeout": 0}]}),
+        json!({"poststop": [{"path": "/hook", "timeout": -1}]}),
         json!({"createRuntime": "x"}),
     ] {
-        let spec = json!({"hooks": bad});
+        let spec = json!({"hooks": bad}).into();
         assert!(Hooks::from_spec(&spec, "web", Path::new("/b")).is_err(), "{bad}");
     }
     for none in [
@@ -81,6 +84,6 @@ fn bad_hooks_are_refused_and_none_are_fine() {
         json!({"hooks": null}),
         json!({"hooks": {"prestart": null, "startContainer": [{"path": "/x"}]}}),
     ] {
-        assert_eq!(Hooks::from_spec(&none, "web", Path::new("/b")), Ok(None));
+        assert_eq!(Hooks::from_spec(&none.into(), "web", Path::new("/b")), Ok(None));
     }
 }

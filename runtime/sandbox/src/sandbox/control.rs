@@ -5,13 +5,23 @@ use api::request::Target;
 use api::usage::Usage;
 use api::{ContainerId, Error};
 use machine::Live;
-use serde_json::{Value, json};
+use serde_json::Value;
 use vmm_api::MachineConfig;
 
 use super::{Owner, Reply, answer};
 use crate::container::ProcessState;
 use crate::sizing::Limits;
-use crate::spec;
+use crate::spec::{self, Document};
+
+/// New resources of a container.
+struct Update {
+    /// Where to apply them.
+    live: Live,
+    /// As the guest is told them.
+    resources: Value,
+    /// The limit of memory that there is then, in bytes.
+    limit: Option<u64>,
+}
 
 impl Owner {
     pub(super) fn pause(&mut self, id: ContainerId, pause: bool, reply: Reply<()>) {
@@ -57,9 +67,9 @@ impl Owner {
         }
     }
 
-    pub(super) fn update(&mut self, id: ContainerId, mut resources: Value, reply: Reply<()>) {
-        let accepted = self.accept_update(&id, &mut resources);
-        let (live, limit) = match accepted {
+    pub(super) fn update(&mut self, id: ContainerId, resources: Value, reply: Reply<()>) {
+        let accepted = self.accept_update(&id, resources);
+        let Update { live, resources, limit } = match accepted {
             Ok(Some(accepted)) => accepted,
             Ok(None) => return answer(reply, Ok(())),
             Err(error) => return answer(reply, Err(error)),
@@ -76,14 +86,13 @@ impl Owner {
         });
     }
 
-    /// Makes `resources` the guest's; where to apply them, and what limit of memory there is then.
-    /// None for the pod itself: its limits are its cgroup's on the host, which its owner sets. Only
-    /// what its memory may be is taken note of.
+    /// Makes `resources` the guest's. None for the pod itself: its limits are its cgroup's on the
+    /// host, which its owner sets. Only what its memory may be is taken note of.
     fn accept_update(
         &mut self,
         id: &ContainerId,
-        resources: &mut Value,
-    ) -> Result<Option<(Live, Option<u64>)>, Error> {
+        resources: Value,
+    ) -> Result<Option<Update>, Error> {
         let container = self.container(id)?;
         let (is_pod, mut current) = (container.is_pod(), container.memory_limit);
         let live = self.booted()?.live;
@@ -91,24 +100,24 @@ impl Owner {
             // A pod without a limit may use all that its machine has.
             current = current.or(Some(live.machine.shape().memory().bytes()));
         }
-        let Value::Object(map) = &mut *resources else {
-            return Err(Error::Invalid("resources are not a JSON object".into()));
-        };
+        let mut spec = Document::of_resources(resources)?;
         let mut notes = Vec::new();
-        spec::translate_resources(map, &mut notes);
+        spec::translate_resources(&mut spec, &mut notes)?;
         // The rules of devices are those of creation, which have the guest's numbers.
-        map.remove("devices");
+        spec.remove("/linux/resources/devices");
         notes.iter().for_each(|note| log::info!("container {id}: {note}"));
-        if let Some(reason) = beyond(resources, current, live.machine.shape()) {
+        let limits = Limits::of_resources(&spec)?;
+        if let Some(reason) = beyond(limits, current, live.machine.shape()) {
             return Err(Error::State(format!("container {id} stays as it is: {reason}")));
         }
-        let limit = memory_limit(Some(resources));
+        let limit = limits.memory_bytes;
         if is_pod {
             let container = self.container(id)?;
             container.memory_limit = limit.or(container.memory_limit);
             return Ok(None);
         }
-        Ok(Some((live, limit)))
+        let resources = spec.json("/linux/resources").clone();
+        Ok(Some(Update { live, resources, limit }))
     }
 
     pub(super) fn pod_stats(&self, reply: Reply<Usage>) {
@@ -149,9 +158,8 @@ impl Owner {
 /// Why limits can't be what they shall become in a machine whose size does not change, if they
 /// can't: one would be larger than the machine, or give back memory that a machine keeps. `current`
 /// is the limit of memory so far, in bytes.
-fn beyond(resources: &Value, current: Option<u64>, machine: &MachineConfig) -> Option<String> {
+fn beyond(limits: Limits, current: Option<u64>, machine: &MachineConfig) -> Option<String> {
     const WAY_OUT: &str = "make the pod anew with these limits";
-    let limits = Limits::from_spec(&json!({ "linux": { "resources": resources } }));
     let memory = machine.memory();
     if let Some(bytes) = limits.memory_bytes.filter(|&bytes| bytes > memory.bytes()) {
         let (limit, memory) = (bytes >> 20, memory.get());
@@ -179,13 +187,9 @@ fn beyond(resources: &Value, current: Option<u64>, machine: &MachineConfig) -> O
     ))
 }
 
-/// The limit of memory in OCI resources, in bytes.
-pub(super) fn memory_limit(resources: Option<&Value>) -> Option<u64> {
-    Limits::from_spec(&json!({ "linux": { "resources": resources } })).memory_bytes
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use vmm_api::RawMachineConfig;
 
     use super::*;
@@ -201,7 +205,9 @@ mod tests {
         let machine = MachineConfig::try_from(raw).unwrap();
         let update = |mib: u64, quota: i64| {
             let cpu = json!({"quota": quota, "period": 50_000});
-            beyond(&json!({"memory": {"limit": mib << 20}, "cpu": cpu}), Some(64 << 20), &machine)
+            let asked = json!({"memory": {"limit": mib << 20}, "cpu": cpu});
+            let limits = Limits::of_resources(&Document::of_resources(asked).unwrap()).unwrap();
+            beyond(limits, Some(64 << 20), &machine)
         };
         assert_eq!(update(256, 100_000), None);
         assert_eq!(update(64, -1), None);

@@ -9,14 +9,14 @@ use api::{ContainerId, Error};
 use host::cgroup;
 use host::process_id::ProcessId;
 use host::store::StateDir;
-use serde_json::Value;
+use oci_spec::runtime::Root;
 
-use super::control;
 use super::delete::{forget_on_host, take_from_guest};
 use super::{Booted, Outcome, Owner, Reply, Slot, answer};
 use crate::container::{Container, Role};
 use crate::hooks::{Hooks, Moment};
-use crate::spec::namespaces;
+use crate::sizing::Limits;
+use crate::spec::{Document, namespaces};
 use crate::stdio::{self, Streams};
 use crate::storage::{Plan, Rootfs, Site};
 use crate::{Pod, apparmor, pod, spec, storage};
@@ -28,7 +28,7 @@ const OOM_PACE: Duration = Duration::from_secs(1);
 /// Everything that making one container needs.
 struct Work {
     request: CreateRequest,
-    host_spec: Value,
+    host_spec: Document,
     plan: Plan,
     state: StateDir,
     owner: stdio::Owner,
@@ -47,12 +47,13 @@ struct Made {
 
 impl Owner {
     pub(super) fn create(&mut self, request: CreateRequest, reply: Reply<u32>) {
-        let spec = match self.accept_create(&request.id).and_then(|()| read_spec(&request.bundle)) {
-            Ok(spec) => spec,
+        let read = self.accept_create(&request.id).and_then(|()| read_spec(&request.bundle));
+        let pod = |spec: Document| Ok((Pod::from_spec(&spec)?, pod::is_sandbox(&spec)?, spec));
+        let (pod, is_sandbox, spec) = match read.and_then(pod) {
+            Ok(read) => read,
             Err(error) => return answer(reply, Err(error)),
         };
-        let pod = Pod::from_spec(&spec);
-        if pod::is_sandbox(&spec) {
+        if is_sandbox {
             let role = Role::Pod { pid_namespace: pod.pid_namespace, quiet: false };
             return self.create_pod(request, role, pod, reply);
         }
@@ -89,17 +90,17 @@ impl Owner {
     fn begin(
         &mut self,
         request: CreateRequest,
-        mut host_spec: Value,
+        mut host_spec: Document,
         pod: Pod,
     ) -> Result<(Work, Outcome), Error> {
-        let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle))?;
+        let plan = Plan::new(&request.rootfs, &root_of(&host_spec, &request.bundle)?)?;
         let hooks = Hooks::from_spec(&host_spec, request.id.as_str(), &request.bundle)?;
-        let shares_memory = storage::is_shared(&host_spec);
-        let memory_limit = control::memory_limit(host_spec.pointer("/linux/resources"));
-        for note in namespaces::translate(&mut host_spec, |pid| self.holder(pid)) {
+        let shares_memory = storage::is_shared(&host_spec)?;
+        let memory_limit = Limits::of_resources(&host_spec)?.memory_bytes;
+        for note in namespaces::translate(&mut host_spec, |pid| self.holder(pid))? {
             log::info!("container {}: {note}", request.id);
         }
-        pod::add_files(&mut host_spec, &self.files);
+        pod::add_files(&mut host_spec, &self.files)?;
         let boot = self.boot(pod)?;
         let owner = self.stdio_owner(&request.id);
         let state = self.state.clone();
@@ -259,9 +260,9 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
             hooks.run(Moment::Create, booted.live.machine.pid()).await?;
         }
         let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.live.guest).await?;
+        let limit = spec::time_to_create(&guest_spec.spec)?;
         asked = true;
-        let limit = spec::time_to_create(&guest_spec.spec);
-        booted.live.guest.create(&id, &guest_spec.spec, ids, limit).await?;
+        booted.live.guest.create(&id, guest_spec.spec.json(""), ids, limit).await?;
         state.step("created");
         Ok(streams)
     }
@@ -295,20 +296,19 @@ async fn tell_the_end(hooks: Option<Hooks>) {
     }
 }
 
-fn read_spec(bundle: &Path) -> Result<Value, Error> {
+fn read_spec(bundle: &Path) -> Result<Document, Error> {
     let path = bundle.join("config.json");
     let text = std::fs::read(&path)
         .map_err(|error| Error::Invalid(format!("reading {}: {error}", path.display())))?;
-    let spec = serde_json::from_slice(&text)
-        .map_err(|error| Error::Invalid(format!("parsing {}: {error}", path.display())))?;
+    let spec = Document::parse(&text, path.display())?;
     namespaces::check_users(&spec)?;
     Ok(spec)
 }
 
 /// The root directory that the configuration names, by default the bundle's `rootfs`.
-fn root_of(spec: &Value, bundle: &Path) -> PathBuf {
-    let path = spec.pointer("/root/path").and_then(Value::as_str).unwrap_or("rootfs");
-    bundle.join(path)
+fn root_of(spec: &Document, bundle: &Path) -> Result<PathBuf, Error> {
+    let root = spec.get::<Root>("/root")?;
+    Ok(bundle.join(root.map_or("rootfs".into(), |root| root.path().clone())))
 }
 
 impl Owner {

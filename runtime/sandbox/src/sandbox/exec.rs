@@ -6,23 +6,25 @@ use super::{Owner, Reply, answer};
 use api::Error;
 use api::events::{EventKind, Exit, SIGKILL};
 use api::request::{ExecRequest, StdioPaths, Target};
-use serde_json::Value;
 
+use crate::apparmor;
 use crate::container::{Process, ProcessState};
 use crate::hooks::Moment;
+use crate::spec::{self, Document};
 use crate::stdio::Streams;
-use crate::{apparmor, spec};
 
 /// Exit status of a process that could not be started, as a shell has it.
 const NOT_STARTED: u32 = 127;
 
 impl Owner {
     pub(super) fn exec(&mut self, request: ExecRequest) -> Result<(), Error> {
-        let ExecRequest { target, mut process, stdio } = request;
+        let ExecRequest { target, process, stdio } = request;
         let exec = self.accept_exec(&target)?;
-        let mut notes = spec::translate_exec(&mut process)?;
-        notes.extend(apparmor::check(&mut process)?);
-        notes.iter().for_each(|note| log::info!("exec {exec}: {note}"));
+        let mut process = Document::new(process, "the process to execute")?;
+        let label = spec::translate_exec(&mut process);
+        for note in label.into_iter().chain(apparmor::check(&mut process)?) {
+            log::info!("exec {exec}: {note}");
+        }
         let mut added = Process::new(stdio, Streams::none());
         added.oci = Some(process);
         self.container(&target.container)?.execs.insert(exec.clone(), added);
@@ -61,7 +63,7 @@ impl Owner {
             if let Some((process, stdio)) = start {
                 let (made, ids) = Streams::connect(&stdio, &owner, &booted.live.guest).await?;
                 streams = Some(made);
-                booted.live.guest.exec(&asked, &process, ids).await?;
+                booted.live.guest.exec(&asked, process.json(""), ids).await?;
             }
             booted.live.guest.start(&asked).await?;
             if asked.exec.is_none() {
@@ -91,7 +93,7 @@ impl Owner {
     pub(super) fn accept_start(
         &mut self,
         target: &Target,
-    ) -> Result<Option<(Value, StdioPaths)>, Error> {
+    ) -> Result<Option<(Document, StdioPaths)>, Error> {
         let container = self.container(&target.container)?;
         if container.deleting {
             return Err(Error::State("the container is being deleted".into()));

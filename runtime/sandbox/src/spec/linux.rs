@@ -1,85 +1,87 @@
 //! `linux` of a configuration (pure).
 
-use api::{ContainerId, Error};
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
-use super::has_content;
+use api::{ContainerId, Error};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+
+use super::Document;
 
 /// Character devices that are the same in every Linux: memory devices (major 1), terminals (5),
 /// and `/dev/net/tun` and `/dev/fuse` (10).
-const COMMON_DEVICES: [u64; 3] = [1, 5, 10];
+const COMMON_DEVICES: [i64; 3] = [1, 5, 10];
+
+/// What of the resources names something of the host, and what it is called.
+const OF_THE_HOST: [(&str, &str); 9] = [
+    ("cpu/cpus", "cpuset cpus"),
+    ("cpu/mems", "cpuset mems"),
+    ("network", "resource network"),
+    ("rdma", "resource rdma"),
+    ("blockIO/weightDevice", "weightDevice"),
+    ("blockIO/throttleReadBpsDevice", "throttleReadBpsDevice"),
+    ("blockIO/throttleWriteBpsDevice", "throttleWriteBpsDevice"),
+    ("blockIO/throttleReadIOPSDevice", "throttleReadIOPSDevice"),
+    ("blockIO/throttleWriteIOPSDevice", "throttleWriteIOPSDevice"),
+];
 
 /// Takes out of `linux` what has a meaning on the host only.
 ///
 /// # Errors
 /// [`Error::Invalid`] when it asks for what can't be given.
 pub(super) fn translate(
-    linux: &mut Map<String, Value>,
+    spec: &mut Document,
     container: &ContainerId,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
-    if linux.get("seccomp").and_then(|s| s.get("listenerPath")).is_some_and(has_content) {
+    if spec.text("/linux/seccomp/listenerPath")?.is_some() {
         let reason = "seccomp notification (listenerPath) can't reach from a guest to the host";
         return Err(Error::Invalid(reason.into()));
     }
-    linux.insert("cgroupsPath".into(), format!("/cuddy/{container}").into());
-    for (key, name) in [("mountLabel", "SELinux mount label"), ("intelRdt", "Intel RDT class")] {
-        if linux.remove(key).is_some_and(|value| has_content(&value)) {
+    spec.set("/linux/cgroupsPath", format!("/cuddy/{container}"))?;
+    for (path, name) in
+        [("/linux/mountLabel", "SELinux mount label"), ("/linux/intelRdt", "Intel RDT class")]
+    {
+        if spec.remove(path) {
             notes.push(format!("{name} is not applied in the guest"));
         }
     }
-    if let Some(devices) = linux.get_mut("devices").and_then(Value::as_array_mut) {
-        devices.retain(|device| keep_device(device, notes));
-    }
-    if let Some(Value::Object(resources)) = linux.get_mut("resources") {
-        translate_resources(resources, notes);
-    }
-    Ok(())
+    spec.retain("/linux/devices", |_, device| Ok(keep_device(device, notes)))?;
+    translate_resources(spec, notes)
 }
 
-fn keep_device(device: &Value, notes: &mut Vec<String>) -> bool {
-    let major = device.get("major").and_then(Value::as_u64);
-    let kind = device.get("type").and_then(Value::as_str).unwrap_or_default();
-    let keep = match kind {
+fn keep_device(device: &LinuxDevice, notes: &mut Vec<String>) -> bool {
+    let keep = match device.typ() {
         // Disks are attached, and get the guest's numbers.
-        "p" | "b" => true,
-        "c" | "u" => major.is_some_and(|major| COMMON_DEVICES.contains(&major)),
-        _ => false,
+        LinuxDeviceType::P | LinuxDeviceType::B => true,
+        LinuxDeviceType::C | LinuxDeviceType::U => COMMON_DEVICES.contains(&device.major()),
+        LinuxDeviceType::A => false,
     };
     if !keep {
-        let path = device.get("path").and_then(Value::as_str).unwrap_or_default();
-        notes.push(format!("device {path:?} of the host is not passed to the guest"));
+        notes.push(format!("device {:?} of the host is not passed to the guest", device.path()));
     }
     keep
 }
 
 /// Takes out of the resources what names the host's CPUs, memory nodes and devices.
-pub fn translate_resources(resources: &mut Map<String, Value>, notes: &mut Vec<String>) {
-    if let Some(Value::Object(cpu)) = resources.get_mut("cpu") {
-        for key in ["cpus", "mems"] {
-            if cpu.remove(key).is_some_and(|value| has_content(&value)) {
-                notes.push(format!("cpuset {key} of the host is not applied in the guest"));
+///
+/// # Errors
+/// [`Error::Invalid`] when `unified` holds something else than texts.
+pub(crate) fn translate_resources(
+    spec: &mut Document,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    for (path, name) in OF_THE_HOST {
+        if spec.remove(&format!("/linux/resources/{path}")) {
+            notes.push(format!("{name} of the host is not applied in the guest"));
+        }
+    }
+    spec.edit("/linux/resources/unified", |unified: &mut BTreeMap<String, String>| {
+        unified.retain(|key, _| {
+            let of_cpus = key.starts_with("cpuset.");
+            if of_cpus {
+                notes.push(format!("unified {key} of the host is not applied in the guest"));
             }
-        }
-    }
-    if let Some(Value::Object(unified)) = resources.get_mut("unified") {
-        let of_cpus = unified.keys().filter(|key| key.starts_with("cpuset.")).cloned();
-        for key in of_cpus.collect::<Vec<_>>() {
-            unified.remove(&key);
-            notes.push(format!("unified {key} of the host is not applied in the guest"));
-        }
-    }
-    for key in ["network", "rdma"] {
-        if resources.remove(key).is_some_and(|value| has_content(&value)) {
-            notes.push(format!("resource {key} is not applied in the guest"));
-        }
-    }
-    if let Some(Value::Object(io)) = resources.get_mut("blockIO") {
-        let of_devices = io.keys().filter(|key| key.contains("Device")).cloned();
-        for key in of_devices.collect::<Vec<_>>() {
-            if io.remove(&key).is_some_and(|value| has_content(&value)) {
-                notes.push(format!("{key} names devices of the host and is not applied"));
-            }
-        }
-    }
+            !of_cpus
+        });
+    })
 }

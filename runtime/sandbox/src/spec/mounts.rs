@@ -5,8 +5,11 @@
 use std::path::PathBuf;
 
 use api::{ContainerId, Error};
-use host::mounts::{IdMaps, IdRange};
-use serde_json::{Map, Value};
+use host::mounts::IdMaps;
+use oci_spec::runtime::{LinuxIdMapping, Mount};
+use syscalls::user_namespace::IdRange;
+
+use super::Document;
 
 /// A path of the host that the container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,44 +56,37 @@ const OF_DEVICES: [&str; 14] = [
 /// # Errors
 /// [`Error::Invalid`] for mounts that shall propagate to the host, for filesystems of the host's
 /// devices, and for ids mapped in part.
-pub(super) fn translate(
-    spec: &mut Map<String, Value>,
-    container: &ContainerId,
-) -> Result<Vec<Bind>, Error> {
+pub(super) fn translate(spec: &mut Document, container: &ContainerId) -> Result<Vec<Bind>, Error> {
+    let of_container =
+        id_maps(&spec.list("/linux/uidMappings")?, &spec.list("/linux/gidMappings")?)?;
     let mut binds = Vec::new();
-    let of_container = spec.get("linux").map(id_maps).transpose()?.flatten();
-    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut);
-    for (mount, entry) in mounts.into_iter().flatten().enumerate() {
-        let Some(entry) = entry.as_object_mut() else { continue };
-        let Some(bind) = bind(mount, entry, of_container.as_ref())? else { continue };
-        let source = format!("{}/{container}/mounts/{mount}", agent_api::SHARE_DIR);
-        entry.insert("source".into(), source.into());
-        binds.push(bind);
-    }
+    spec.retain("/mounts", |index, mount: &mut Mount| {
+        if let Some(bind) = bind(index, mount, of_container.as_ref())? {
+            let source = format!("{}/{container}/mounts/{index}", agent_api::SHARE_DIR);
+            mount.set_source(Some(source.into()));
+            binds.push(bind);
+        }
+        Ok(true)
+    })?;
     Ok(binds)
 }
 
-fn bind(
-    mount: usize,
-    entry: &Map<String, Value>,
-    of_container: Option<&IdMaps>,
-) -> Result<Option<Bind>, Error> {
-    let options = entry.get("options").and_then(Value::as_array);
-    let has = |name: &str| options.is_some_and(|list| list.iter().any(|o| o == name));
-    let bind = entry.get("type").is_some_and(|t| t == "bind") || has("bind") || has("rbind");
-    let destination = entry.get("destination").and_then(Value::as_str).unwrap_or_default();
+fn bind(index: usize, mount: &Mount, of_container: Option<&IdMaps>) -> Result<Option<Bind>, Error> {
+    let has = |name: &str| mount.options().iter().flatten().any(|option| option == name);
+    let bind = mount.typ().as_deref() == Some("bind") || has("bind") || has("rbind");
     if !bind {
-        return of_no_device(entry, destination).map(|()| None);
+        return of_no_device(mount).map(|()| None);
     }
-    let Some(source) = entry.get("source").and_then(Value::as_str) else { return Ok(None) };
+    let Some(source) = mount.source() else { return Ok(None) };
+    let destination = mount.destination();
     if has("rshared") || has("shared") {
         return Err(Error::Invalid(format!(
             "bind mount at {destination:?}: mounts made in a machine can't propagate to the host \
              (Bidirectional, rshared); HostToContainer (rslave) and none can be had"
         )));
     }
-    let in_entry = Value::Object(entry.clone());
-    let ids = match id_maps(&in_entry)? {
+    let own = |list: &Option<Vec<LinuxIdMapping>>| list.clone().unwrap_or_default();
+    let ids = match id_maps(&own(mount.uid_mappings()), &own(mount.gid_mappings()))? {
         None if has("idmap") || has("ridmap") => of_container.cloned(),
         own => own,
     };
@@ -100,9 +96,9 @@ fn bind(
         (false, false) => ReadOnly::Nothing,
     };
     Ok(Some(Bind {
-        mount,
-        source: source.into(),
-        destination: destination.into(),
+        mount: index,
+        source: source.clone(),
+        destination: destination.clone(),
         recursive: has("rbind"),
         read_only,
         follows: has("rslave") || has("slave"),
@@ -112,13 +108,14 @@ fn bind(
 
 /// Refuses the filesystem of a device: the configuration means a disk of the host, and the guest
 /// would look among its own for one of that name.
-fn of_no_device(entry: &Map<String, Value>, destination: &str) -> Result<(), Error> {
-    let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (kind, source) = (text("type"), text("source"));
-    let path = source.starts_with('/') && !VIRTUAL.contains(&kind);
+fn of_no_device(mount: &Mount) -> Result<(), Error> {
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let source = mount.source().clone().unwrap_or_default();
+    let path = source.is_absolute() && !VIRTUAL.contains(&kind);
     if !path && !OF_DEVICES.contains(&kind) {
         return Ok(());
     }
+    let destination = mount.destination();
     Err(Error::Invalid(format!(
         "mount of type {kind:?} of {source:?} at {destination:?}: a machine can't mount what is on \
          the host's disks; mount it on the host and bind it, or give the container the device"
@@ -126,44 +123,46 @@ fn of_no_device(entry: &Map<String, Value>, destination: &str) -> Result<(), Err
 }
 
 /// `uidMappings` and `gidMappings` of a mount or of a container.
-fn id_maps(holder: &Value) -> Result<Option<IdMaps>, Error> {
-    let list = |key: &str| -> Result<Vec<IdRange>, Error> {
-        let given = holder.get(key).cloned().unwrap_or_default();
-        let list: Option<Vec<IdRange>> = serde_json::from_value(given)
-            .map_err(|error| Error::Invalid(format!("{key} of config.json: {error}")))?;
-        Ok(list.unwrap_or_default())
+fn id_maps(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<Option<IdMaps>, Error> {
+    let ranges = |list: &[LinuxIdMapping]| {
+        let range = |range: &LinuxIdMapping| IdRange {
+            inside: range.container_id(),
+            outside: range.host_id(),
+            size: range.size(),
+        };
+        list.iter().map(range).collect()
     };
-    let (uids, gids) = (list("uidMappings")?, list("gidMappings")?);
     match (uids.is_empty(), gids.is_empty()) {
         (true, true) => Ok(None),
-        (false, false) => Ok(Some(IdMaps { uids, gids })),
+        (false, false) => Ok(Some(IdMaps { uids: ranges(uids), gids: ranges(gids) })),
         _ => Err(Error::Invalid("uidMappings and gidMappings need each other".into())),
     }
 }
 
 /// What is shown with other owners already is not mapped once more.
-pub(crate) fn forget_ids(entry: &mut Value) {
-    let Some(entry) = entry.as_object_mut() else { return };
-    entry.remove("uidMappings");
-    entry.remove("gidMappings");
-    if let Some(options) = entry.get_mut("options").and_then(Value::as_array_mut) {
+pub(crate) fn forget_ids(mount: &mut Mount) {
+    mount.set_uid_mappings(None).set_gid_mappings(None);
+    if let Some(options) = mount.options_mut() {
         options.retain(|option| option != "idmap" && option != "ridmap");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn binds(spec: &mut Value) -> Result<Vec<Bind>, Error> {
-        translate(spec.as_object_mut().unwrap(), &ContainerId::new("web").unwrap())
+    /// What there is to show, and what the mounts have become.
+    fn translated(spec: Value) -> Result<(Vec<Bind>, Value), Error> {
+        let mut spec = Document::from(spec);
+        let binds = translate(&mut spec, &ContainerId::new("web").unwrap())?;
+        Ok((binds, spec.json("/mounts").clone()))
     }
 
     #[test]
     fn bind_sources_move_below_the_share_and_other_mounts_stay() {
-        let mut spec = json!({"mounts": [
+        let spec = json!({"mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/data", "type": "bind", "source": "/srv/data",
                 "options": ["rbind", "ro"]},
@@ -171,11 +170,11 @@ mod tests {
             {"destination": "/r", "type": "bind", "source": "/srv/r",
                 "options": ["rbind", "rro", "rslave"]},
         ]});
-        let found = binds(&mut spec).unwrap();
-        assert_eq!(spec["mounts"][0]["source"], "proc");
-        assert_eq!(spec["mounts"][1]["source"], "/run/cuddy/share/web/mounts/1");
-        assert_eq!(spec["mounts"][1]["options"][1], "ro");
-        assert_eq!(spec["mounts"][2]["source"], "/run/cuddy/share/web/mounts/2");
+        let (found, mounts) = translated(spec).unwrap();
+        assert_eq!(mounts[0]["source"], "proc");
+        assert_eq!(mounts[1]["source"], "/run/cuddy/share/web/mounts/1");
+        assert_eq!(mounts[1]["options"][1], "ro");
+        assert_eq!(mounts[2]["source"], "/run/cuddy/share/web/mounts/2");
         let data = Bind {
             mount: 1,
             source: "/srv/data".into(),
@@ -213,16 +212,16 @@ mod tests {
                 {"destination": "/csi", "type": "bind", "source": "/x", "options": options},
             ]})
         };
-        let error = binds(&mut bind(json!(["rbind", "rshared"]))).unwrap_err().to_string();
+        let error = translated(bind(json!(["rbind", "rshared"]))).unwrap_err().to_string();
         assert!(error.contains("/csi") && error.contains("Bidirectional"), "{error}");
-        assert!(binds(&mut bind(json!(["rbind", "rprivate"]))).is_ok());
+        assert!(translated(bind(json!(["rbind", "rprivate"]))).is_ok());
     }
 
     #[test]
     fn filesystems_of_the_hosts_disks_are_refused_by_name() {
         let mount = |kind: &str, source: &str| {
             let entry = json!({"destination": "/data", "type": kind, "source": source});
-            binds(&mut json!({"mounts": [entry]}))
+            translated(json!({"mounts": [entry]})).map(|(binds, _)| binds)
         };
         for (kind, source) in [("ext4", "/dev/sdb"), ("xfs", "dev/sdb"), ("other", "//dev/sdb")] {
             let error = mount(kind, source).unwrap_err().to_string();
@@ -240,14 +239,14 @@ mod tests {
             let mut entry = json!({"destination": "/d", "type": "bind", "source": "/x"});
             entry.as_object_mut().unwrap().append(&mut extra.as_object().unwrap().clone());
             let linux = json!({"uidMappings": map(7), "gidMappings": map(8)});
-            let mut spec = json!({"mounts": [entry], "linux": linux});
-            let first = |found: Vec<Bind>| found[0].ids.clone();
-            let found = binds(&mut spec).map(first);
-            forget_ids(&mut spec["mounts"][0]);
-            (found, spec["mounts"][0].take())
+            let mut spec = Document::from(json!({"mounts": [entry], "linux": linux}));
+            let found = translate(&mut spec, &ContainerId::new("web").unwrap());
+            spec.edit("/mounts/0", forget_ids).unwrap();
+            (found.map(|found| found[0].ids.clone()), spec.json("/mounts/0").clone())
         };
-        let host =
-            |ids: &Option<IdMaps>| ids.as_ref().map(|ids| (ids.uids[0].host, ids.gids[0].host));
+        let host = |ids: &Option<IdMaps>| {
+            ids.as_ref().map(|ids| (ids.uids[0].outside, ids.gids[0].outside))
+        };
         assert_eq!(bind(json!({})).0, Ok(None));
         let (own, entry) = bind(json!({"uidMappings": map(1), "gidMappings": map(2)}));
         assert_eq!(host(&own.unwrap()), Some((1, 2)));
@@ -256,5 +255,23 @@ mod tests {
         assert_eq!(host(&shared.unwrap()), Some((7, 8)));
         assert_eq!(entry["options"], json!(["rbind", "ro"]));
         assert!(bind(json!({"uidMappings": map(1)})).0.is_err());
+    }
+
+    #[test]
+    fn what_nobody_knows_of_a_mount_stays() {
+        let (binds, mounts) = translated(json!({"mounts": [
+            {"destination": "/a", "type": "bind", "source": "/x", "options": ["bind", "new"],
+                "newInTheNextVersion": {"a": null}},
+            {"destination": "/b", "type": "tmpfs", "source": null, "options": null},
+        ]}))
+        .unwrap();
+        assert_eq!(binds.len(), 1);
+        let share = "/run/cuddy/share/web/mounts/0";
+        let expected = json!([
+            {"destination": "/a", "type": "bind", "source": share, "options": ["bind", "new"],
+                "newInTheNextVersion": {"a": null}},
+            {"destination": "/b", "type": "tmpfs", "source": null, "options": null},
+        ]);
+        assert_eq!(mounts, expected);
     }
 }

@@ -13,9 +13,10 @@
 use std::path::{Component, Path};
 
 use api::{ContainerId, Error};
-use serde_json::Value;
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType};
 
-use super::has_content;
+use super::Document;
+use super::document::joined;
 
 /// Whose process a number names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,36 +32,33 @@ pub enum Holder {
 
 /// Rewrites the namespaces of a configuration; `holder` knows the processes that were reported.
 /// Returns what was left out, in plain words.
-pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) -> Vec<String> {
+///
+/// # Errors
+/// [`Error::Invalid`] for a namespace of no known type.
+pub fn translate(
+    spec: &mut Document,
+    holder: impl Fn(u32) -> Option<Holder>,
+) -> Result<Vec<String>, Error> {
     let mut notes = Vec::new();
-    let Some(linux) = spec.get_mut("linux").and_then(Value::as_object_mut) else { return notes };
     // The pod's user namespace, wherever containerd or CRI-O have pinned theirs. It is made with the
     // maps of the first container; without them there is none to enter.
-    let mapped = linux.get("uidMappings").is_some_and(has_content);
-    let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) else {
-        return notes;
-    };
-    namespaces.retain_mut(|namespace| {
-        let Some(path) = namespace.get("path").and_then(Value::as_str) else { return true };
-        if path.is_empty() {
-            return true;
-        }
-        let kind = namespace.get("type").and_then(Value::as_str).unwrap_or_default();
-        let process = process_of(Path::new(path));
+    let mapped = !spec.list::<LinuxIdMapping>("/linux/uidMappings")?.is_empty();
+    spec.retain("/linux/namespaces", |_, namespace: &mut LinuxNamespace| {
+        let Some(path) = joined(namespace) else { return Ok(true) };
+        let kind = namespace.typ();
+        let process = process_of(path);
         let place = process.and_then(&holder);
         if place.is_none() && (process.is_some() || !is_pinned(kind)) {
+            let path = path.display();
             notes.push(format!("{kind} namespace {path} of the host: the guest's own is used"));
         }
-        match place.and_then(|holder| in_guest(&holder, kind)) {
-            Some(path) => namespace["path"] = path.into(),
-            None if kind == "user" && mapped => {
-                namespace["path"] = agent_api::POD_USER_NAMESPACE.into();
-            }
-            None => return false,
-        }
-        true
-    });
-    notes
+        let users = kind == LinuxNamespaceType::User && mapped;
+        let path = place.and_then(|holder| in_guest(&holder, kind));
+        let path = path.or_else(|| users.then(|| agent_api::POD_USER_NAMESPACE.to_owned()));
+        namespace.set_path(path.map(Into::into));
+        Ok(namespace.path().is_some())
+    })?;
+    Ok(notes)
 }
 
 /// Checks that a user namespace has a user and a group 0, as whom a container is made (runc's rule
@@ -68,14 +66,11 @@ pub fn translate(spec: &mut Value, holder: impl Fn(u32) -> Option<Holder>) -> Ve
 ///
 /// # Errors
 /// `Invalid` names the list that leaves id 0 out.
-pub fn check_users(spec: &Value) -> Result<(), Error> {
+pub fn check_users(spec: &Document) -> Result<(), Error> {
     for list in ["uidMappings", "gidMappings"] {
-        let ranges =
-            spec.pointer("/linux").and_then(|linux| linux.get(list)).unwrap_or(&Value::Null);
-        let of_zero = |range: &Value| {
-            range["containerID"].as_u64() == Some(0) && range["size"].as_u64().unwrap_or(0) > 0
-        };
-        if has_content(ranges) && !ranges.as_array().is_some_and(|all| all.iter().any(of_zero)) {
+        let ranges = spec.list::<LinuxIdMapping>(&format!("/linux/{list}"))?;
+        let of_zero = |range: &LinuxIdMapping| range.container_id() == 0 && range.size() > 0;
+        if !ranges.is_empty() && !ranges.iter().any(of_zero) {
             return Err(Error::Invalid(format!(
                 "linux.{list} leave out id 0, as which a container is made: add a range with containerID 0"
             )));
@@ -85,8 +80,9 @@ pub fn check_users(spec: &Value) -> Result<(), Error> {
 }
 
 /// Whether a path that is no process's is the pod's: CNI's network, and what CRI-O pins.
-fn is_pinned(kind: &str) -> bool {
-    matches!(kind, "network" | "ipc" | "uts" | "user")
+fn is_pinned(kind: LinuxNamespaceType) -> bool {
+    use LinuxNamespaceType::{Ipc, Network, User, Uts};
+    matches!(kind, Network | Ipc | Uts | User)
 }
 
 /// The process that a path below `/proc` names.
@@ -100,36 +96,20 @@ fn process_of(path: &Path) -> Option<u32> {
 }
 
 /// The path in the guest; none where it is the guest's own.
-fn in_guest(holder: &Holder, kind: &str) -> Option<String> {
+fn in_guest(holder: &Holder, kind: LinuxNamespaceType) -> Option<String> {
     match holder {
-        Holder::Pod { pid_namespace: true } if kind == "pid" => {
+        Holder::Pod { pid_namespace: true } if kind == LinuxNamespaceType::Pid => {
             Some(agent_api::POD_PID_NAMESPACE.to_owned())
         }
         Holder::Pod { .. } => None,
-        Holder::Container(id) => {
-            Some(format!("{}/{id}/{}", agent_api::CONTAINER_NAMESPACES, file_of(kind)?))
-        }
-    }
-}
-
-/// The file below `/proc/<pid>/ns` for an OCI namespace type.
-fn file_of(kind: &str) -> Option<&'static str> {
-    match kind {
-        "pid" => Some("pid"),
-        "ipc" => Some("ipc"),
-        "uts" => Some("uts"),
-        "network" => Some("net"),
-        "mount" => Some("mnt"),
-        "user" => Some("user"),
-        "cgroup" => Some("cgroup"),
-        "time" => Some("time"),
-        _ => None,
+        // A type is shown as the file below `/proc/<pid>/ns`.
+        Holder::Container(id) => Some(format!("{}/{id}/{kind}", agent_api::CONTAINER_NAMESPACES)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -143,9 +123,9 @@ mod tests {
     }
 
     fn translated(namespaces: Value) -> Value {
-        let mut spec = json!({"linux": {"namespaces": namespaces}});
-        translate(&mut spec, holder);
-        spec["linux"]["namespaces"].take()
+        let mut spec = Document::from(json!({"linux": {"namespaces": namespaces}}));
+        translate(&mut spec, holder).unwrap();
+        spec.json("/linux/namespaces").clone()
     }
 
     #[test]
@@ -168,9 +148,20 @@ mod tests {
 
     #[test]
     fn namespace_of_another_container_is_named_by_it() {
-        let seen = translated(json!([{"type": "pid", "path": "/proc/9/ns/pid"}]));
-        let web = json!([{"type": "pid", "path": "/run/cuddy/ns/container/web/pid"}]);
-        assert_eq!(seen, web);
+        for (kind, file) in [
+            ("pid", "pid"),
+            ("ipc", "ipc"),
+            ("uts", "uts"),
+            ("network", "net"),
+            ("mount", "mnt"),
+            ("user", "user"),
+            ("cgroup", "cgroup"),
+            ("time", "time"),
+        ] {
+            let seen = translated(json!([{"type": kind, "path": "/proc/9/ns/x", "new": 1}]));
+            let path = format!("/run/cuddy/ns/container/web/{file}");
+            assert_eq!(seen, json!([{"type": kind, "path": path, "new": 1}]));
+        }
     }
 
     #[test]
@@ -189,7 +180,8 @@ mod tests {
     fn namespaces_of_the_host_are_told() {
         let notes = |kind: &str, path: &str| {
             let namespaces = json!([{"type": kind, "path": path}]);
-            translate(&mut json!({"linux": {"namespaces": namespaces}}), holder).len()
+            let mut spec = Document::from(json!({"linux": {"namespaces": namespaces}}));
+            translate(&mut spec, holder).unwrap().len()
         };
         assert_eq!((notes("ipc", "/proc/1/ns/ipc"), notes("pid", "/run/pinned")), (1, 1));
         assert_eq!((notes("ipc", "/proc/7/ns/ipc"), notes("ipc", "/run/ipcns/1")), (0, 0));
@@ -199,23 +191,24 @@ mod tests {
     #[test]
     fn user_namespace_with_maps_is_the_pods() {
         for path in ["/proc/7/ns/user", "/run/containerd/userns/pinned"] {
-            let mut spec = json!({"linux": {
+            let mut spec = Document::from(json!({"linux": {
                 "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
                 "namespaces": [{"type": "user", "path": path}],
-            }});
-            assert!(translate(&mut spec, holder).is_empty());
+            }}));
+            assert!(translate(&mut spec, holder).unwrap().is_empty());
             let pod = json!([{"type": "user", "path": "/run/cuddy/ns/pod/user"}]);
-            assert_eq!(spec["linux"]["namespaces"], pod);
+            assert_eq!(*spec.json("/linux/namespaces"), pod);
         }
     }
     #[test]
     fn user_namespace_without_root_is_refused_by_name() {
         let map = |first: u32| json!([{"containerID": first, "hostID": 1000, "size": 10}]);
         let check = |uids: u32, gids: u32| {
-            check_users(&json!({"linux": {"uidMappings": map(uids), "gidMappings": map(gids)}}))
+            let linux = json!({"uidMappings": map(uids), "gidMappings": map(gids)});
+            check_users(&json!({"linux": linux}).into())
         };
         check(0, 0).unwrap();
-        check_users(&json!({"linux": {}})).unwrap();
+        check_users(&json!({"linux": {"uidMappings": null}}).into()).unwrap();
         assert!(check(1, 0).unwrap_err().to_string().contains("linux.uidMappings leave out id 0"));
         assert!(check(0, 1).unwrap_err().to_string().contains("linux.gidMappings leave out id 0"));
     }

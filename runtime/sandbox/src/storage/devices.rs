@@ -3,14 +3,21 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use api::Error;
 use machine::Live;
 use machine::guest::GuestMount;
-use serde_json::{Value, json};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::disk::{self, Disk};
+use crate::spec::Document;
+
+/// The device nodes of a configuration.
+const DEVICES: &str = "/linux/devices";
+
+/// Its rules of who may use which device; later ones count more.
+const RULES: &str = "/linux/resources/devices";
 
 /// A block device of the host that a container is to have.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +26,7 @@ struct Wanted {
     device: usize,
     numbers: (u32, u32),
     /// Where the container has it.
-    path: String,
+    path: PathBuf,
     /// What it may do with it, as in the device cgroup: of `rwm`.
     access: String,
 }
@@ -27,7 +34,7 @@ struct Wanted {
 /// Attaches the block devices of `spec`, and rewrites it. What was attached before a failure is
 /// returned as well.
 pub(super) async fn attach(
-    spec: &mut Value,
+    spec: &mut Document,
     notes: &mut Vec<String>,
     live: &Live,
 ) -> (Vec<Disk>, Result<(), Error>) {
@@ -37,20 +44,22 @@ pub(super) async fn attach(
 }
 
 async fn attach_all(
-    spec: &mut Value,
+    spec: &mut Document,
     notes: &mut Vec<String>,
     live: &Live,
     disks: &mut Vec<Disk>,
 ) -> Result<(), Error> {
-    let all_wanted = wanted(spec);
-    let everything = allows_everything(spec);
+    let rules: Vec<LinuxDeviceCgroup> = spec.list(RULES)?;
+    let everything = rules.iter().any(allows_everything);
+    let all_wanted = wanted(&spec.list(DEVICES)?, &rules);
     let mut left_out = Vec::new();
-    forget_rules(spec);
+    forget_rules(spec)?;
     for wanted in all_wanted {
         let node = node(wanted.numbers)?;
         // A privileged container is listed every disk of the host; it would lose them all.
-        if everything && node == Path::new(&wanted.path) {
-            notes.push(format!("disk {} of the host is not passed to the guest", wanted.path));
+        if everything && node == wanted.path {
+            let path = wanted.path.display();
+            notes.push(format!("disk {path} of the host is not passed to the guest"));
             left_out.push(wanted.device);
             continue;
         }
@@ -60,82 +69,59 @@ async fn attach_all(
             Error::Invalid(format!("block device {}: {reason}", node.display()))
         })?;
         let disk = Disk::attach(file, read_only, &GuestMount::default(), live).await?;
-        renumber(spec, &wanted, disk.guest.numbers);
+        let numbers = disk.guest.numbers;
         disks.push(disk);
+        renumber(spec, &wanted, numbers)?;
     }
-    if let Some(devices) = devices_mut(spec) {
-        let mut index = 0..;
-        devices.retain(|_| index.next().is_none_or(|index| !left_out.contains(&index)));
-    }
-    Ok(())
+    spec.retain(DEVICES, |index, _: &mut LinuxDevice| Ok(!left_out.contains(&index)))
 }
 
 /// The block devices of a configuration (pure).
-fn wanted(spec: &Value) -> Vec<Wanted> {
-    let devices = spec.pointer("/linux/devices").and_then(Value::as_array);
-    let wanted = |(index, device): (usize, &Value)| {
-        let numbers = block_numbers(device)?;
-        let path = device.get("path")?.as_str()?.to_owned();
-        let rule = rules(spec).find(|rule| allows(rule) && block_numbers(rule) == Some(numbers));
-        let access = rule.and_then(|rule| rule.get("access")?.as_str()).unwrap_or("rwm");
-        Some(Wanted { device: index, numbers, path, access: access.to_owned() })
+fn wanted(devices: &[LinuxDevice], rules: &[LinuxDeviceCgroup]) -> Vec<Wanted> {
+    let wanted = |(index, device): (usize, &LinuxDevice)| {
+        let block = device.typ() == LinuxDeviceType::B;
+        let numbers = block.then(|| numbers(device.major(), device.minor()))??;
+        let rule = rules.iter().find(|rule| allowed_disk(rule) == Some(numbers));
+        let access = rule.and_then(|rule| rule.access().clone());
+        let access = access.unwrap_or_else(|| "rwm".to_owned());
+        Some(Wanted { device: index, numbers, path: device.path().clone(), access })
     };
-    devices.into_iter().flatten().enumerate().filter_map(wanted).collect()
+    devices.iter().enumerate().filter_map(wanted).collect()
 }
 
-/// Major and minor number of an entry about one block device.
-fn block_numbers(entry: &Value) -> Option<(u32, u32)> {
-    let number = |key: &str| u32::try_from(entry.get(key)?.as_u64()?).ok();
-    let block = entry.get("type").is_some_and(|kind| kind == "b");
-    block.then(|| Some((number("major")?, number("minor")?)))?
+fn numbers(major: i64, minor: i64) -> Option<(u32, u32)> {
+    Some((u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
 }
 
-fn rules(spec: &Value) -> impl Iterator<Item = &Value> {
-    let rules = spec.pointer("/linux/resources/devices").and_then(Value::as_array);
-    rules.into_iter().flatten()
+/// The numbers of the one block device that a rule allows.
+fn allowed_disk(rule: &LinuxDeviceCgroup) -> Option<(u32, u32)> {
+    let one = rule.allow() && rule.typ() == Some(LinuxDeviceType::B);
+    one.then(|| numbers(rule.major()?, rule.minor()?))?
 }
 
-fn allows(rule: &Value) -> bool {
-    rule.get("allow").is_some_and(|allow| allow == true)
-}
-
-/// Whether the container may use all devices, as a privileged one.
-fn allows_everything(spec: &Value) -> bool {
-    let everything = |rule: &Value| {
-        let any = |key: &str| rule.get(key).and_then(Value::as_i64).is_none_or(|n| n < 0);
-        let kind = rule.get("type").and_then(Value::as_str).unwrap_or("a");
-        allows(rule) && matches!(kind, "" | "a") && any("major") && any("minor")
-    };
-    rules(spec).any(everything)
+/// Whether a rule allows all devices, as a privileged container's.
+fn allows_everything(rule: &LinuxDeviceCgroup) -> bool {
+    let any = |number: Option<i64>| number.is_none_or(|number| number < 0);
+    let every_type = rule.typ().is_none_or(|kind| kind == LinuxDeviceType::A);
+    rule.allow() && every_type && any(rule.major()) && any(rule.minor())
 }
 
 /// Takes out the rules that allow single block devices: the host's numbers may be those of
 /// another disk in the guest.
-fn forget_rules(spec: &mut Value) {
-    let rules = spec.pointer_mut("/linux/resources/devices").and_then(Value::as_array_mut);
-    if let Some(rules) = rules {
-        rules.retain(|rule| !(allows(rule) && block_numbers(rule).is_some()));
-    }
-}
-
-fn devices_mut(spec: &mut Value) -> Option<&mut Vec<Value>> {
-    spec.pointer_mut("/linux/devices")?.as_array_mut()
+fn forget_rules(spec: &mut Document) -> Result<(), Error> {
+    spec.retain(RULES, |_, rule| Ok(allowed_disk(rule).is_none()))
 }
 
 /// Writes the guest's numbers into the device's entry, and a rule that allows it.
-fn renumber(spec: &mut Value, wanted: &Wanted, (major, minor): (u32, u32)) {
-    if let Some(entry) = devices_mut(spec).and_then(|devices| devices.get_mut(wanted.device)) {
-        entry["major"] = major.into();
-        entry["minor"] = minor.into();
-    }
-    let rule = json!({
-        "allow": true, "type": "b", "major": major, "minor": minor, "access": wanted.access,
-    });
-    let resources = &mut spec["linux"]["resources"];
-    match resources.get_mut("devices").and_then(Value::as_array_mut) {
-        Some(rules) => rules.push(rule),
-        None => resources["devices"] = json!([rule]),
-    }
+fn renumber(spec: &mut Document, wanted: &Wanted, (major, minor): (u32, u32)) -> Result<(), Error> {
+    let (major, minor) = (major.into(), minor.into());
+    spec.edit(&format!("{DEVICES}/{}", wanted.device), |device: &mut LinuxDevice| {
+        device.set_major(major).set_minor(minor);
+    })?;
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(true).set_typ(Some(LinuxDeviceType::B)).set_access(Some(wanted.access.clone()));
+    rule.set_major(Some(major)).set_minor(Some(minor));
+    spec.push(RULES, &rule)
 }
 
 /// The host's node of a block device. The configuration names only its numbers.
@@ -162,10 +148,12 @@ fn check(file: &File, numbers: (u32, u32)) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn spec() -> Value {
-        json!({"linux": {
+    fn spec() -> Document {
+        Document::from(json!({"linux": {
             "devices": [
                 {"type": "c", "path": "/dev/null", "major": 1, "minor": 3},
                 {"type": "b", "path": "/dev/data", "major": 8, "minor": 16},
@@ -175,43 +163,54 @@ mod tests {
                 {"allow": true, "type": "b", "major": 8, "minor": 16, "access": "r"},
                 {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
             ]},
-        }})
+        }}))
+    }
+
+    fn found(spec: &Document) -> Vec<Wanted> {
+        wanted(&spec.list(DEVICES).unwrap(), &spec.list(RULES).unwrap())
     }
 
     #[test]
     fn disks_get_the_guests_numbers_and_rules() {
         let mut spec = spec();
-        let found = wanted(&spec);
+        let found = found(&spec);
         let expected =
             Wanted { device: 1, numbers: (8, 16), path: "/dev/data".into(), access: "r".into() };
         assert_eq!(found, [expected]);
-        forget_rules(&mut spec);
-        renumber(&mut spec, &found[0], (254, 32));
-        assert_eq!(spec["linux"]["devices"][1]["major"], 254);
-        assert_eq!(spec["linux"]["devices"][0]["major"], 1);
-        let rules = spec["linux"]["resources"]["devices"].as_array().unwrap();
-        assert_eq!(rules.len(), 3);
-        assert!(rules.iter().all(|rule| rule.get("major") != Some(&json!(8))), "{rules:?}");
-        assert_eq!((&rules[2]["minor"], &rules[2]["access"]), (&json!(32), &json!("r")));
+        forget_rules(&mut spec).unwrap();
+        renumber(&mut spec, &found[0], (254, 32)).unwrap();
+        assert_eq!(spec.json(DEVICES)[1]["major"], 254);
+        assert_eq!(spec.json(DEVICES)[0]["major"], 1);
+        let expected = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+            {"allow": true, "type": "b", "major": 254, "minor": 32, "access": "r"},
+        ]);
+        assert_eq!(*spec.json(RULES), expected);
     }
 
     #[test]
     fn rule_is_added_where_there_are_none() {
-        let mut spec = json!({"linux": {"devices": [
+        let mut spec = Document::from(json!({"linux": {"devices": [
             {"type": "b", "path": "/dev/data", "major": 8, "minor": 16},
-        ]}});
-        let found = wanted(&spec);
+        ]}}));
+        let found = found(&spec);
         assert_eq!(found[0].access, "rwm");
-        renumber(&mut spec, &found[0], (254, 32));
-        assert_eq!(spec["linux"]["resources"]["devices"][0]["major"], 254);
+        renumber(&mut spec, &found[0], (254, 32)).unwrap();
+        assert_eq!(spec.json(RULES)[0]["major"], 254);
     }
 
     #[test]
     fn privileged_containers_are_known_by_their_rule() {
-        assert!(!allows_everything(&spec()));
-        for rule in [json!({"allow": true, "access": "rwm"}), json!({"allow": true, "type": "a"})] {
+        let everything = |spec: &Document| spec.list(RULES).unwrap().iter().any(allows_everything);
+        assert!(!everything(&spec()));
+        for rule in [
+            json!({"allow": true, "access": "rwm"}),
+            json!({"allow": true, "type": "a"}),
+            json!({"allow": true, "type": "", "major": null, "minor": -1}),
+        ] {
             let spec = json!({"linux": {"resources": {"devices": [rule]}}});
-            assert!(allows_everything(&spec), "{spec}");
+            assert!(everything(&spec.into()), "{rule}");
         }
     }
 

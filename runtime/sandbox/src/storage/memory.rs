@@ -11,11 +11,12 @@ use std::sync::Arc;
 use api::Error;
 use host::mounts::table::{self, Mounted};
 use machine::guest::{GuestDirectory, GuestMount};
-use serde_json::Value;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount};
 
 use super::{Site, Volumes, is_empty_dir};
 use crate::blocking::blocking;
-use crate::spec::Bind;
+use crate::spec::document::joined;
+use crate::spec::{Bind, Document};
 
 /// Magic number of tmpfs (linux/magic.h).
 const TMPFS: u64 = 0x0102_1994;
@@ -58,12 +59,13 @@ pub(super) async fn show(
 
 /// Whether a configuration as the caller wrote it joins an IPC namespace: then the container shares
 /// its memory as well (pure).
-pub(crate) fn is_shared(host_spec: &Value) -> bool {
-    let namespaces = host_spec.pointer("/linux/namespaces").and_then(Value::as_array);
-    namespaces.into_iter().flatten().any(|namespace| {
-        let path = namespace.get("path").and_then(Value::as_str).unwrap_or_default();
-        namespace.get("type").is_some_and(|kind| kind == "ipc") && !path.is_empty()
-    })
+///
+/// # Errors
+/// [`Error::Invalid`] when its namespaces are none.
+pub(crate) fn is_shared(host_spec: &Document) -> Result<bool, Error> {
+    let namespaces: Vec<LinuxNamespace> = host_spec.list("/linux/namespaces")?;
+    let mut ipc = namespaces.iter().filter(|one| one.typ() == LinuxNamespaceType::Ipc);
+    Ok(ipc.any(|namespace| joined(namespace).is_some()))
 }
 
 /// Lets a container that shares the pod's IPC namespace share its memory as well, where nothing
@@ -71,10 +73,11 @@ pub(crate) fn is_shared(host_spec: &Value) -> bool {
 ///
 /// # Errors
 /// The guest can't mount it.
-pub(super) async fn share_shm(spec: &mut Value, site: Site<'_>) -> Result<(), Error> {
-    let Some(mount) = own_shm(spec).filter(|_| site.shares_memory) else { return Ok(()) };
+pub(super) async fn share_shm(spec: &mut Document, site: Site<'_>) -> Result<(), Error> {
+    let Some((index, options)) = own_shm(spec)?.filter(|_| site.shares_memory) else {
+        return Ok(());
+    };
     let path = format!("{}/memory/shm", agent_api::STATE_DIR);
-    let options = strings(mount);
     let memory = GuestMount {
         mount_point: path.clone(),
         fstype: "tmpfs".to_owned(),
@@ -84,27 +87,20 @@ pub(super) async fn share_shm(spec: &mut Value, site: Site<'_>) -> Result<(), Er
     site.live.guest.mount(&memory).await?;
     let flags = memory.options.into_iter().filter(|option| !option.contains('='));
     let options: Vec<String> = flags.chain(["bind".to_owned()]).collect();
-    mount["type"] = "bind".into();
-    mount["source"] = path.into();
-    mount["options"] = options.into();
-    Ok(())
+    spec.edit(&format!("/mounts/{index}"), |mount: &mut Mount| {
+        mount.set_typ(Some("bind".into())).set_source(Some(path.into())).set_options(Some(options));
+    })
 }
 
-/// The entry of a tmpfs at `/dev/shm` (pure).
-fn own_shm(spec: &mut Value) -> Option<&mut Value> {
-    let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut)?;
-    let at_shm = |mount: &&mut Value| {
-        mount.get("destination").is_some_and(|at| at == SHM)
-            && mount.get("type").is_some_and(|kind| kind == "tmpfs")
+/// The index and the options of a tmpfs at `/dev/shm` (pure).
+fn own_shm(spec: &Document) -> Result<Option<(usize, Vec<String>)>, Error> {
+    let mounts: Vec<Mount> = spec.list("/mounts")?;
+    let at_shm = |mount: &Mount| {
+        mount.destination() == Path::new(SHM) && mount.typ().as_deref() == Some("tmpfs")
     };
     // A later mount hides an earlier one.
-    mounts.iter_mut().rfind(at_shm)
-}
-
-fn strings(mount: &Value) -> Vec<String> {
-    let options = mount.get("options").and_then(Value::as_array);
-    let text = |option: &Value| option.as_str().map(str::to_owned);
-    options.into_iter().flatten().filter_map(text).collect()
+    let found = mounts.iter().rposition(at_shm);
+    Ok(found.map(|index| (index, mounts[index].options().clone().unwrap_or_default())))
 }
 
 fn look(source: &Path, destination: &Path, volumes: &Volumes) -> io::Result<Option<Memory>> {
@@ -173,7 +169,7 @@ fn place(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -218,16 +214,17 @@ mod tests {
     fn memory_is_shared_with_the_namespace() {
         let spec = |namespace: Value, kind: &str| {
             let mount = json!({"destination": SHM, "type": kind, "options": ["noexec", "size=1k"]});
-            json!({"mounts": [mount], "linux": {"namespaces": [namespace]}})
+            Document::from(json!({"mounts": [mount], "linux": {"namespaces": [namespace]}}))
         };
         let joined = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
-        assert!(is_shared(&spec(joined.clone(), "tmpfs")));
-        assert!(!is_shared(&spec(json!({"type": "ipc"}), "tmpfs")));
-        assert!(!is_shared(&spec(json!({"type": "pid", "path": "/proc/1/ns/pid"}), "tmpfs")));
-        assert!(!is_shared(&json!({})));
-        let mut pods = spec(joined.clone(), "tmpfs");
-        assert_eq!(strings(own_shm(&mut pods).unwrap()), ["noexec", "size=1k"]);
-        assert!(own_shm(&mut spec(joined, "bind")).is_none());
+        let shared = |namespace: Value| is_shared(&spec(namespace, "tmpfs")).unwrap();
+        assert!(shared(joined.clone()));
+        assert!(!shared(json!({"type": "ipc"})) && !shared(json!({"type": "ipc", "path": ""})));
+        assert!(!shared(json!({"type": "pid", "path": "/proc/1/ns/pid"})));
+        assert_eq!(is_shared(&Document::default()), Ok(false));
+        let options = vec!["noexec".to_owned(), "size=1k".to_owned()];
+        assert_eq!(own_shm(&spec(joined.clone(), "tmpfs")), Ok(Some((0, options))));
+        assert_eq!(own_shm(&spec(joined, "bind")), Ok(None));
     }
 
     /// Mounts a tmpfs at `path`; its device number.

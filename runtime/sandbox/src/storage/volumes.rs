@@ -11,8 +11,8 @@ use api::Error;
 use host::mounts::table::{self, Mounted};
 use host::mounts::{Options, Share, Tree};
 use machine::guest::GuestMount;
+use oci_spec::runtime::Mount;
 use rustix::mount::MountFlags;
-use serde_json::Value;
 
 use super::disk::{self, Disk};
 use super::later_mounts::{Follower, Volume};
@@ -62,22 +62,25 @@ impl Rootfs {
     ) -> Result<(), Error> {
         for bind in &guest.binds {
             let shown = self.show_one(bind, bundle, site, &mut guest.notes).await?;
-            let Some(entry) = guest.spec.pointer_mut(&format!("/mounts/{}", bind.mount)) else {
-                continue;
-            };
-            match shown {
-                Shown::Shared => spec::forget_ids(entry),
-                Shown::Partly => {
-                    spec::forget_ids(entry);
-                    make_writable(entry);
-                }
-                Shown::Once(place) => {
-                    spec::forget_ids(entry);
-                    entry["source"] = place.guest_path().to_string_lossy().into();
-                    self.places.push(place);
-                }
-                Shown::At(path) => entry["source"] = path.into(),
-            }
+            let places = &mut self.places;
+            guest.spec.edit(
+                &format!("/mounts/{}", bind.mount),
+                |mount: &mut Mount| match shown {
+                    Shown::Shared => spec::forget_ids(mount),
+                    Shown::Partly => {
+                        spec::forget_ids(mount);
+                        make_writable(mount);
+                    }
+                    Shown::Once(place) => {
+                        spec::forget_ids(mount);
+                        mount.set_source(Some(place.guest_path()));
+                        places.push(place);
+                    }
+                    Shown::At(path) => {
+                        mount.set_source(Some(path.into()));
+                    }
+                },
+            )?;
         }
         memory::share_shm(&mut guest.spec, site).await?;
         let disks = devices::attach(&mut guest.spec, &mut guest.notes, site.live).await;
@@ -207,9 +210,8 @@ fn own_device(source: &Path, metadata: &Metadata) -> Result<String, Error> {
 
 /// In the guest a volume is one mount, whatever is mounted in it on the host: the host alone
 /// refuses to write where that is not allowed.
-fn make_writable(mount: &mut Value) {
-    let options = mount.get_mut("options").and_then(Value::as_array_mut);
-    for option in options.into_iter().flatten().filter(|option| *option == "ro") {
+fn make_writable(mount: &mut Mount) {
+    for option in mount.options_mut().iter_mut().flatten().filter(|option| *option == "ro") {
         *option = "rw".into();
     }
 }
@@ -219,6 +221,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::spec::Document;
 
     #[test]
     fn common_devices_are_the_guests_and_no_others() {
@@ -233,8 +236,9 @@ mod tests {
 
     #[test]
     fn only_the_word_for_read_only_changes() {
-        let mut mount = json!({"options": ["rbind", "ro", "nosuid"]});
-        make_writable(&mut mount);
-        assert_eq!(mount, json!({"options": ["rbind", "rw", "nosuid"]}));
+        let mount = |word: &str| json!({"mounts": [{"destination": "/a", "options": ["rbind", word, "nosuid"], "new": 1}]});
+        let mut spec = Document::from(mount("ro"));
+        spec.edit("/mounts/0", make_writable).unwrap();
+        assert_eq!(spec, mount("rw").into());
     }
 }

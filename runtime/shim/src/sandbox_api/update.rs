@@ -4,6 +4,7 @@
 
 use api::Error;
 use async_trait::async_trait;
+use oci_spec::runtime::{LinuxCpu, LinuxMemory};
 use protocol::update::{UpdateSandboxRequest, UpdateSandboxResponse};
 use protocol::update_ttrpc::Sandbox as UpdateRpc;
 use serde_json::{Value, json};
@@ -43,18 +44,12 @@ fn resources(request: &UpdateSandboxRequest) -> Result<Option<Value>, Error> {
     };
     // Absent and 0 mean the same: no limit is said.
     let number = |key: &str| asked.get(key).and_then(Value::as_i64).filter(|&number| number != 0);
-    let mut resources = json!({});
-    for (part, name, key) in [
-        ("cpu", "period", "cpu_period"),
-        ("cpu", "quota", "cpu_quota"),
-        ("cpu", "shares", "cpu_shares"),
-        ("memory", "limit", "memory_limit_in_bytes"),
-    ] {
-        if let Some(number) = number(key) {
-            resources[part][name] = number.into();
-        }
-    }
-    Ok(Some(resources))
+    let positive = |key| number(key).and_then(|number| u64::try_from(number).ok());
+    let (mut cpu, mut memory) = (LinuxCpu::default(), LinuxMemory::default());
+    cpu.set_period(positive("cpu_period")).set_quota(number("cpu_quota"));
+    cpu.set_shares(positive("cpu_shares"));
+    memory.set_limit(number("memory_limit_in_bytes"));
+    Ok(Some(json!({"cpu": cpu, "memory": memory})))
 }
 
 #[cfg(test)]
