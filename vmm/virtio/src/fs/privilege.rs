@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use virtiofsd::filesystem::Context;
+use virtiofsd::filesystem::{Context, SetattrValid};
 use virtiofsd::soft_idmap::Id;
 
 /// Runs `change` without the right to keep set-user-id and set-group-id bits, if the guest
@@ -27,6 +27,13 @@ pub(super) fn killing_set_ids<T>(
     set_capabilities(None, mine)?;
     conceal()?;
     result
+}
+
+/// Whether who asks for this change has not got the right to keep set-id bits. Of an owner's change
+/// the guest's kernel says so whoever asks, and does not tell who that is. The host's kernel takes
+/// from root, too, what must go with the owner.
+pub(super) fn loses_set_ids(valid: SetattrValid) -> bool {
+    valid.contains(SetattrValid::KILL_SUIDGID | SetattrValid::SIZE)
 }
 
 /// Runs `create`, in which the library takes on the user and the group of `context`.

@@ -27,12 +27,11 @@ use virtiofsd::filesystem::{
 use virtiofsd::fuse::{Attr, SetattrIn};
 use virtiofsd::passthrough::xattrmap::XattrMap;
 use virtiofsd::passthrough::{CachePolicy, Config, NegotiationMode, PassthroughFs};
-use virtiofsd::soft_idmap::Id;
 
 use super::FsConfig;
 use super::listing::{Listing, Names};
 use super::mounts::Mounts;
-use super::privilege::{as_user, killing_set_ids};
+use super::privilege::{as_user, killing_set_ids, loses_set_ids};
 
 /// How long the guest may believe what it knows of names and attributes. What kubelet changes
 /// in a volume (a symbolic link that is replaced) shall be seen within a second, so half of
@@ -258,11 +257,7 @@ impl FileSystem for Share {
         handle: Option<u64>,
         valid: SetattrValid,
     ) -> io::Result<(Attr, Duration)> {
-        // The guest's kernel says so of every change of the owner, root's too, of whom the host's
-        // kernel takes what it has to.
-        let kill = valid.contains(SetattrValid::KILL_SUIDGID)
-            && (valid.contains(SetattrValid::SIZE) || !context.uid.is_root());
-        killing_set_ids(kill, || {
+        killing_set_ids(loses_set_ids(valid), || {
             self.passthrough.setattr(context, inode, attributes, handle, valid)
         })
     }
@@ -276,8 +271,8 @@ impl FileSystem for Share {
         offset: u64,
         length: u64,
     ) -> io::Result<()> {
-        // The request has no word about set-id bits.
-        killing_set_ids(!context.uid.is_root(), || {
+        // The request says neither whether set-id bits go nor who asks: they go.
+        killing_set_ids(true, || {
             self.passthrough.fallocate(context, inode, handle, mode, offset, length)
         })
     }

@@ -18,7 +18,7 @@ use virtiofsd::oslib::WritevFlags;
 
 use super::listing::Names;
 use super::nameless::{self, Nameless, plain_attribute};
-use super::privilege::killing_set_ids;
+use super::privilege::{killing_set_ids, loses_set_ids};
 use super::share::{Created, MAX_XATTR, Share, plain, within};
 
 /// All files of the share. A copy is the same share.
@@ -183,8 +183,7 @@ impl FileSystem for Whole {
         fn setattr(inode: u64, to: SetattrIn, handle: Option<u64>, valid: SetattrValid)
             -> io::Result<(Attr, Duration)>
             = |file| {
-                let kill = valid.contains(SetattrValid::KILL_SUIDGID);
-                killing_set_ids(kill, || nameless::change(file, &to, valid))?;
+                killing_set_ids(loses_set_ids(valid), || nameless::change(file, &to, valid))?;
                 Ok((nameless::attributes(file)?, nameless::NOT_BELIEVED))
             };
         fn open(inode: u64, kill: bool, flags: u32) -> io::Result<(Option<u64>, OpenOptions)>
@@ -198,7 +197,9 @@ impl FileSystem for Whole {
             -> io::Result<()>
             = |file| {
                 let mode = FallocateFlags::from_bits_retain(mode);
-                ended(rustix::fs::fallocate(file, mode, offset, length))
+                killing_set_ids(true, || {
+                    ended(rustix::fs::fallocate(file, mode, offset, length))
+                })
             };
         fn lseek(inode: u64, handle: u64, offset: u64, whence: u32) -> io::Result<u64>
             = |file| match whence {

@@ -250,15 +250,29 @@ fn set_id_bits_go_and_stay_as_on_a_disk() {
     let file = guest.lookup(1, "file").unwrap();
     let handle = guest.open(file, 2);
     set(0o6777);
+    // Who asks, Linux says only where something is created.
+    let nobody = u32::MAX;
     let range = [handle, 0, 100, 0].map(u64::to_le_bytes).concat();
-    guest.call_as(1234, FALLOCATE, file, &range).unwrap();
+    guest.call_as(nobody, FALLOCATE, file, &range).unwrap();
     assert_eq!(mode(), 0o777);
-    // Root keeps a bit that the group can't use, of which the guest's kernel says the same.
-    set(0o2767);
+    // A bit that the group can't use stays.
+    set(0o6767);
     let (user, kill) = (1 << 1, 1 << 11);
     let owner = [words(&[user | kill, 0]), vec![0; 48], words(&[0, 0, 0, 0, 0, 5, 0, 0])].concat();
-    guest.call(SETATTR, file, &owner).unwrap();
+    guest.call_as(nobody, SETATTR, file, &owner).unwrap();
     assert_eq!((mode(), fs::metadata(&path).unwrap().uid()), (0o2767, 5));
+    set(0o6777);
+    let size = 1 << 3;
+    let cut = [words(&[size | kill, 0]), vec![0; 80]].concat();
+    guest.call_as(nobody, SETATTR, file, &cut).unwrap();
+    assert_eq!(mode(), 0o777);
+    let asked = [words(&[2, 0o6755, 0, 0]), b"#tmp\0".to_vec()].concat();
+    let made = guest.call(TMPFILE, 1, &asked).unwrap();
+    let (file, handle) = (long(&made, 0), long(&made, 128));
+    let range = [handle, 0, 100, 0].map(u64::to_le_bytes).concat();
+    guest.call_as(nobody, FALLOCATE, file, &range).unwrap();
+    let told = guest.call(GETATTR, file, &[0; 16]).unwrap();
+    assert_eq!(word(&told, 76) & 0o7777, 0o755);
 }
 
 /// A second CPU that makes a request larger while it is looked at.
