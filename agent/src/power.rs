@@ -27,10 +27,11 @@ pub(crate) fn off() -> Result<()> {
     if let Err(error) = cgroup::end_pod(PATIENCE) {
         log::warn!("end containers: {error}");
     }
-    // Writes what it unmounts.
+    // Writes what it unmounts; of the share that is what the guest has of it, and the host is not
+    // asked to write anything else.
     unmount_all();
-    // What could not be unmounted is at least on its disk. Once: for the share, the host writes
-    // to all its disks.
+    // What could not be unmounted is at least on its disk. Once: if the share is among it, the host
+    // writes to every disk that it shows.
     rustix::fs::sync();
     reboot(RebootCommand::PowerOff).map_err(Error::io("power off"))
 }

@@ -296,6 +296,15 @@ impl Task {
         let request = ShutdownRequest { id: self.id.clone(), ..ShutdownRequest::default() };
         self.ask(limit, async |client, context| client.shutdown(context, &request).await).map(drop)
     }
+
+    /// Ends the pod while it runs.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn end(&self, limit: Duration) -> Result<(), ttrpc::Error> {
+        let request = ShutdownRequest { id: self.id.clone(), now: true, ..Default::default() };
+        self.ask(limit, async |client, context| client.shutdown(context, &request).await).map(drop)
+    }
 }
 
 impl Drop for Pod {

@@ -6,6 +6,7 @@
 
 mod answers;
 mod data;
+mod end;
 mod limits;
 mod listing;
 mod memory;
