@@ -208,8 +208,8 @@ impl Cgroup {
 
     /// `memory.checkBeforeUpdate`: rather no new limit than processes killed by it.
     fn check_usage(&self, resources: &Resources) -> Result<(), CgroupError> {
-        let checked = resources.memory.filter(|memory| memory.check_before_update == Some(true));
-        let limit = checked.and_then(|memory| memory.limit).filter(|limit| *limit > 0);
+        let checked = resources.memory.filter(|memory| memory.check_before_update() == Some(true));
+        let limit = checked.and_then(|memory| memory.limit()).filter(|limit| *limit > 0);
         let Some(limit) = limit else { return Ok(()) };
         let used = read(&self.path, "memory.current")?;
         match used.trim().parse::<i64>() {

@@ -12,6 +12,7 @@ pub(crate) mod seccomp;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use oci_spec::runtime::{Hooks, LinuxIdMapping, Mount};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use linux::{Linux, NamespaceType};
@@ -28,6 +29,7 @@ pub(crate) struct Spec {
     pub(crate) domainname: String,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) mounts: Vec<Mount>,
+    /// Only the kinds that run inside the guest; the host runs the others.
     pub(crate) hooks: Option<Hooks>,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) annotations: HashMap<String, String>,
@@ -45,13 +47,13 @@ impl Spec {
     /// ownership"); none where root stays the owner.
     pub(crate) fn cgroup_owner(&self) -> Option<u32> {
         let writable = self.mounts.iter().any(|mount| {
-            matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
-                && mount.destination == std::path::Path::new("/sys/fs/cgroup")
-                && !mount.options.iter().any(|option| option == "ro")
+            matches!(kind_of(mount), "cgroup" | "cgroup2")
+                && mount.destination() == std::path::Path::new("/sys/fs/cgroup")
+                && !mount.options().iter().flatten().any(|option| option == "ro")
         });
-        let inside = self.process.as_ref()?.user.uid;
+        let inside = self.process.as_ref()?.user.uid();
         let uid = if self.linux.namespace(NamespaceType::User).is_some() {
-            self.linux.uid_mappings.iter().find_map(|range| range.outside(inside))?
+            self.linux.uid_mappings.iter().find_map(|range| outside(range, inside))?
         } else {
             inside
         };
@@ -69,61 +71,16 @@ pub(crate) struct Root {
     pub(crate) readonly: bool,
 }
 
-/// `mounts[]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Mount {
-    pub(crate) destination: PathBuf,
-    pub(crate) source: Option<PathBuf>,
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) options: Vec<String>,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) uid_mappings: Vec<IdMapping>,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) gid_mappings: Vec<IdMapping>,
+/// The type of a mount; empty where it has none.
+pub(crate) fn kind_of(mount: &Mount) -> &str {
+    mount.typ().as_deref().unwrap_or_default()
 }
 
-/// A range of ids: `containerID..+size` inside is `hostID..+size` in the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct IdMapping {
-    #[serde(rename = "containerID")]
-    pub(crate) container_id: u32,
-    #[serde(rename = "hostID")]
-    pub(crate) host_id: u32,
-    pub(crate) size: u32,
-}
-
-impl IdMapping {
-    /// The guest's id for one of the container, if it is in this range.
-    fn outside(&self, inside: u32) -> Option<u32> {
-        let offset = inside.checked_sub(self.container_id).filter(|offset| *offset < self.size)?;
-        self.host_id.checked_add(offset)
-    }
-}
-
-/// `hooks`. Only the kinds that run inside the guest; the host runs the others.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Hooks {
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) create_container: Vec<Hook>,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) start_container: Vec<Hook>,
-}
-
-/// One program of `hooks`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Hook {
-    pub(crate) path: PathBuf,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) args: Vec<String>,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) env: Vec<String>,
-    /// Seconds.
-    pub(crate) timeout: Option<u64>,
+/// The guest's id for one of the container, if it is in this range.
+fn outside(range: &LinuxIdMapping, inside: u32) -> Option<u32> {
+    let offset =
+        inside.checked_sub(range.container_id()).filter(|offset| *offset < range.size())?;
+    range.host_id().checked_add(offset)
 }
 
 /// Go programs write `null` for an empty list or map.
@@ -143,15 +100,20 @@ mod tests {
     #[test]
     fn all_that_the_specification_lets_pass_is_read_as_it_is_meant() {
         let spec: Spec = serde_json::from_str(
-            r#"{"process":{"cwd":"/","args":null,
+            r#"{"process":{"cwd":"/","args":null,"user":{"additionalGids":null,"umask":null},
                 "capabilities":{"bounding":["CAP_FLY","CAP_KILL"],"ambient":null},
                 "scheduler":{"policy":"SCHED_DEADLINE",
                     "flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]},
                 "execCPUAffinity":{"initial":"","final":" 5 , 4"}},
-            "mounts":null,"newInTheNextVersion":{"a":1},
+            "mounts":[{"destination":"/a","type":null,"source":null,"options":null,"new":1}],
+            "hooks":{"createContainer":null,"startContainer":[{"path":"/x","args":null,"new":1}]},
+            "annotations":null,"newInTheNextVersion":{"a":1},
             "linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW",
                     "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_NEW"]},
-                "resources":{"pids":{},"devices":[{"allow":true,"type":"","access":"rwm"}],
+                "timeOffsets":{"boottime":{"secs":null}},
+                "resources":{"pids":{},"memory":{"limit":-1,"swap":-1,"reservation":null},
+                    "cpu":{"cpus":null,"quota":-1,"new":1},"blockIO":{"weightDevice":null},
+                    "rdma":{"mlx5_1":{"hcaHandles":null}},"devices":[{"allow":true,"type":"","access":"rwm"}],
                     "hugepageLimits":[{"pageSize":"2MB","limit":18446744073709551615}]}}}"#,
         )
         .unwrap();
@@ -162,6 +124,15 @@ mod tests {
         assert_eq!(spec.linux.seccomp.unwrap().architectures[1], "SCMP_ARCH_NEW");
         let resources = spec.linux.resources.unwrap();
         assert_eq!(resources.pids.unwrap().limit, None, "0 would leave one process");
+        let memory = resources.memory.unwrap();
+        assert_eq!(
+            (memory.limit(), memory.swap(), memory.reservation()),
+            (Some(-1), Some(-1), None)
+        );
+        assert_eq!(resources.cpu.unwrap().quota(), Some(-1));
+        assert_eq!(super::kind_of(&spec.mounts[0]), "");
+        let hooks = spec.hooks.unwrap();
+        assert_eq!((hooks.create_container(), hooks.start_container().iter().len()), (&None, 1));
         assert_eq!(resources.hugepage_limits[0].limit, u64::MAX);
         assert_eq!(resources.devices.unwrap()[0].kind, "");
         let null: super::Resources = serde_json::from_str(r#"{"pids":{"limit":null}}"#).unwrap();

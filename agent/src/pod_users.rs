@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::oci::{IdMapping, NamespaceType, Spec};
+use oci_spec::runtime::LinuxIdMapping;
+
+use crate::oci::{NamespaceType, Spec};
 
 /// The namespace, and its maps of users and groups.
 #[derive(Debug)]
 struct Made {
     namespace: File,
-    maps: [Vec<IdMapping>; 2],
+    maps: [Vec<LinuxIdMapping>; 2],
 }
 
 /// A container asks for the pod's namespace with other id maps than the pod's.
@@ -32,7 +34,7 @@ pub(crate) struct PodUsers(Mutex<Option<Made>>);
 #[derive(Debug)]
 pub(crate) struct Making<'a> {
     place: MutexGuard<'a, Option<Made>>,
-    maps: [Vec<IdMapping>; 2],
+    maps: [Vec<LinuxIdMapping>; 2],
 }
 
 impl PodUsers {

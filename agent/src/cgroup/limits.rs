@@ -1,8 +1,9 @@
 //! `linux.resources` to files of cgroup v2 (config-linux.md, "Control groups"; the conversions
 //! are those of the kernel's and runc's documentation). Pure.
 
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory};
+
 use crate::oci::Resources;
-use crate::oci::resources::{BlockIo, Cpu, Memory, ThrottleDevice};
 
 /// A file of the cgroup and what to write to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub(super) fn settings(resources: &Resources, cpu_max: &str) -> Result<Vec<Setti
     }
     for (device, limits) in &resources.rdma {
         let count = |count: Option<u32>| count.map_or("max".to_owned(), |count| count.to_string());
-        let (handles, objects) = (count(limits.hca_handles), count(limits.hca_objects));
+        let (handles, objects) = (count(limits.hca_handles()), count(limits.hca_objects()));
         all.push(set("rdma.max", format!("{device} hca_handle={handles} hca_object={objects}")));
     }
     for (file, value) in &resources.unified {
@@ -87,15 +88,16 @@ fn plain_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn cpu_settings(cpu: &Cpu, cpu_max: &str, all: &mut Vec<Setting>) {
-    let idle = cpu.idle.map(|idle| set("cpu.idle", idle));
+fn cpu_settings(cpu: &LinuxCpu, cpu_max: &str, all: &mut Vec<Setting>) {
+    let idle = cpu.idle().map(|idle| set("cpu.idle", idle));
     all.extend(idle);
     // The kernel refuses a weight while the cgroup is idle.
-    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0 && cpu.idle.unwrap_or(0) == 0) {
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle().unwrap_or(0) == 0)
+    {
         all.push(set("cpu.weight", weight_of_shares(shares)));
     }
     let bandwidth = bandwidth(cpu, cpu_max);
-    if let Some(burst) = cpu.burst {
+    if let Some(burst) = cpu.burst() {
         let burst = set("cpu.max.burst", burst);
         // It must never be above the quota: whether it has to be set before or after that
         // depends on which of the two grows.
@@ -107,19 +109,16 @@ fn cpu_settings(cpu: &Cpu, cpu_max: &str, all: &mut Vec<Setting>) {
     } else {
         all.extend(bandwidth);
     }
-    if !cpu.cpus.is_empty() {
-        all.push(set("cpuset.cpus", &cpu.cpus));
-    }
-    if !cpu.mems.is_empty() {
-        all.push(set("cpuset.mems", &cpu.mems));
+    for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+        all.extend(list.as_ref().filter(|list| !list.is_empty()).map(|list| set(file, list)));
     }
 }
 
 /// Quota and period share a file. A lone quota keeps the period (the kernel's own rule), a lone
 /// period the quota.
-fn bandwidth(cpu: &Cpu, cpu_max: &str) -> Option<Setting> {
-    let quota = cpu.quota.map(|quota| or_max(if quota == 0 { -1 } else { quota }));
-    let period = cpu.period.filter(|period| *period != 0);
+fn bandwidth(cpu: &LinuxCpu, cpu_max: &str) -> Option<Setting> {
+    let quota = cpu.quota().map(|quota| or_max(if quota == 0 { -1 } else { quota }));
+    let period = cpu.period().filter(|period| *period != 0);
     match (quota, period) {
         (None, None) => None,
         (Some(quota), None) => Some(set("cpu.max", quota)),
@@ -142,9 +141,9 @@ fn weight_of_shares(shares: u64) -> u32 {
     (1..10_000).find(|weight| !below(weight)).unwrap_or(10_000)
 }
 
-fn memory_settings(memory: &Memory, all: &mut Vec<Setting>) -> Result<(), String> {
-    let limit = memory.limit.filter(|limit| *limit != 0);
-    if let Some(value) = swap_alone(memory.swap.filter(|swap| *swap != 0), limit)? {
+fn memory_settings(memory: &LinuxMemory, all: &mut Vec<Setting>) -> Result<(), String> {
+    let limit = memory.limit().filter(|limit| *limit != 0);
+    if let Some(value) = swap_alone(memory.swap().filter(|swap| *swap != 0), limit)? {
         // Without swap in the kernel none can be used, which is what most ask for.
         let optional = value == "0" || value == "max";
         let forgive = if optional { Forgive::NoFile } else { Forgive::Nothing };
@@ -153,7 +152,7 @@ fn memory_settings(memory: &Memory, all: &mut Vec<Setting>) -> Result<(), String
     if let Some(limit) = limit {
         all.push(set("memory.max", or_max(limit)));
     }
-    if let Some(reservation) = memory.reservation.filter(|reservation| *reservation != 0) {
+    if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
         all.push(set("memory.low", or_max(reservation)));
     }
     Ok(())
@@ -177,7 +176,7 @@ fn swap_alone(both: Option<i64>, memory: Option<i64>) -> Result<Option<String>, 
     }
 }
 
-fn io_settings(block_io: &BlockIo, all: &mut Vec<Setting>) {
+fn io_settings(block_io: &LinuxBlockIo, all: &mut Vec<Setting>) {
     // A weight matters only with a scheduler that knows weights: BFQ has its own file with the
     // specification's numbers, the cost model a wider scale.
     let weights = |device: &str, default: &str, weight: u16| {
@@ -187,25 +186,26 @@ fn io_settings(block_io: &BlockIo, all: &mut Vec<Setting>) {
             found("io.weight", format!("{default}{}", io_weight(weight))),
         ]
     };
-    if let Some(value) = block_io.weight.filter(|weight| *weight != 0) {
+    if let Some(value) = block_io.weight().filter(|weight| *weight != 0) {
         all.extend(weights("", "default ", value));
     }
-    for device in &block_io.weight_device {
-        if let Some(value) = device.weight.filter(|weight| *weight != 0) {
-            let name = format!("{}:{} ", device.major, device.minor);
+    for device in block_io.weight_device().iter().flatten() {
+        if let Some(value) = device.weight().filter(|weight| *weight != 0) {
+            let name = format!("{}:{} ", device.major(), device.minor());
             all.extend(weights(&name, &name, value));
         }
     }
-    let kinds: [(&str, &Vec<ThrottleDevice>); 4] = [
-        ("rbps", &block_io.throttle_read_bps_device),
-        ("wbps", &block_io.throttle_write_bps_device),
-        ("riops", &block_io.throttle_read_iops_device),
-        ("wiops", &block_io.throttle_write_iops_device),
-    ];
-    for (kind, devices) in kinds {
-        for device in devices {
-            let rate = if device.rate == 0 { "max".to_owned() } else { device.rate.to_string() };
-            all.push(set("io.max", format!("{}:{} {kind}={rate}", device.major, device.minor)));
+    for (kind, devices) in [
+        ("rbps", block_io.throttle_read_bps_device()),
+        ("wbps", block_io.throttle_write_bps_device()),
+        ("riops", block_io.throttle_read_iops_device()),
+        ("wiops", block_io.throttle_write_iops_device()),
+    ] {
+        for device in devices.iter().flatten() {
+            let rate = Some(device.rate()).filter(|rate| *rate != 0);
+            let rate = rate.map_or("max".to_owned(), |rate| rate.to_string());
+            let (major, minor) = (device.major(), device.minor());
+            all.push(set("io.max", format!("{major}:{minor} {kind}={rate}")));
         }
     }
 }

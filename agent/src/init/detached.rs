@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -13,7 +14,7 @@ use syscalls::user_namespace;
 
 use super::mount_options::{RDONLY, options_of, parse};
 use super::user_namespace::map_file;
-use crate::oci::{Mount, Spec};
+use crate::oci::Spec;
 
 /// Says what was being done when something failed.
 pub(super) fn doing<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String {
@@ -58,17 +59,19 @@ pub(super) fn clone_mount(source: &Path, recursive: bool) -> rustix::io::Result<
 /// The copy of a bind mount's source that has mapped ids, if the mount asks for them.
 pub(super) fn mapped_bind(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>, String> {
     let options = options_of(mount);
-    let own_maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let own_uids = mount.uid_mappings().as_deref().unwrap_or_default();
+    let own_gids = mount.gid_mappings().as_deref().unwrap_or_default();
+    let own_maps = !own_uids.is_empty() || !own_gids.is_empty();
     if !own_maps && options.idmap.is_none() {
         return Ok(None);
     }
-    let (Some(recursive), Some(source)) = (options.bind, &mount.source) else {
+    let (Some(recursive), Some(source)) = (options.bind, mount.source()) else {
         return Err("only bind mounts can have mapped ids".to_owned());
     };
     let (uids, gids) = if own_maps {
-        (&mount.uid_mappings, &mount.gid_mappings)
+        (own_uids, own_gids)
     } else {
-        (&spec.linux.uid_mappings, &spec.linux.gid_mappings)
+        (&*spec.linux.uid_mappings, &*spec.linux.gid_mappings)
     };
     let detached = clone_mount(source, recursive).map_err(doing("copy the source"))?;
     let userns = user_namespace::with_maps(&map_file(uids), &map_file(gids))

@@ -43,7 +43,7 @@ pub(super) fn create_all(spec: &Spec, rootfs: &Rooted) -> Result<(), Failure> {
     let foreign = spec
         .mounts
         .iter()
-        .any(|mount| mount.destination == Path::new("/dev") && options_of(mount).bind.is_some());
+        .any(|mount| mount.destination() == Path::new("/dev") && options_of(mount).bind.is_some());
     if foreign {
         return Ok(());
     }

@@ -9,9 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{ioctl_fionbio, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use oci_spec::runtime::{Hook, Hooks};
+
 use super::failure::Context;
 use crate::control::{Failure, Order};
-use crate::oci::{Hook, Hooks};
 
 /// Longest time in seconds for a hook that states none. Without it one that hangs would keep the
 /// container's id, and the pod's user namespace, for ever. Less than the host waits for a call.
@@ -19,18 +20,18 @@ const PATIENCE: u64 = agent_api::HOOK_SECONDS;
 
 /// In the container's namespaces, before its root is entered.
 pub(super) fn run_create_container(order: &Order) -> Result<(), Failure> {
-    run_all(order, "creating", |hooks| &hooks.create_container)
+    run_all(order, "creating", Hooks::create_container)
 }
 
 /// Inside the container, just before its program.
 pub(super) fn run_start_container(order: &Order) -> Result<(), Failure> {
-    run_all(order, "created", |hooks| &hooks.start_container)
+    run_all(order, "created", Hooks::start_container)
 }
 
 fn run_all(
     order: &Order,
     status: &str,
-    select: impl Fn(&Hooks) -> &Vec<Hook>,
+    select: impl Fn(&Hooks) -> &Option<Vec<Hook>>,
 ) -> Result<(), Failure> {
     let Some(hooks) = &order.spec.hooks else { return Ok(()) };
     let state = serde_json::json!({
@@ -41,22 +42,24 @@ fn run_all(
         "bundle": order.spec.root.path.parent().unwrap_or(&order.spec.root.path),
         "annotations": order.spec.annotations,
     });
-    for hook in select(hooks) {
+    for hook in select(hooks).iter().flatten() {
         run(hook, state.to_string().as_bytes())
-            .map_err(|reason| Failure::program(format_args!("hook {:?}: {reason}", hook.path)))?;
+            .map_err(|reason| Failure::program(format_args!("hook {:?}: {reason}", hook.path())))?;
     }
     Ok(())
 }
 
 fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
-    let mut command = Command::new(&hook.path);
-    if let Some((name, arguments)) = hook.args.split_first() {
+    let mut command = Command::new(hook.path());
+    if let Some((name, arguments)) = hook.args().as_ref().and_then(|args| args.split_first()) {
         command.arg0(name).args(arguments);
     }
-    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    let environment = hook.env().iter().flatten().filter_map(|entry| entry.split_once('='));
+    command.env_clear().envs(environment);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
-    let limit = hook.timeout.filter(|seconds| *seconds > 0).unwrap_or(PATIENCE);
+    let stated = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
+    let limit = stated.filter(|seconds| *seconds > 0).unwrap_or(PATIENCE);
     let ended = follow(&mut child, state, Duration::from_secs(limit));
     if !matches!(ended, Ok(true)) {
         // It may have ended since; then there is nothing to kill.

@@ -1,9 +1,10 @@
 //! `mounts[].options`: words of mount(8) to what the kernel's mount calls take. Pure.
 
+use oci_spec::runtime::Mount;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use syscalls::mount::MountAttributes;
 
-use crate::oci::Mount;
+use crate::oci::kind_of;
 
 pub(super) const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 pub(super) const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -44,8 +45,8 @@ enum Word {
 
 /// The options of a mount; one of type `bind` is one without saying so again.
 pub(super) fn options_of(mount: &Mount) -> Options {
-    let mut options = parse(&mount.options);
-    if mount.kind == "bind" {
+    let mut options = parse(mount.options().as_deref().unwrap_or_default());
+    if kind_of(mount) == "bind" {
         options.bind = options.bind.or(Some(false));
     }
     options

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use oci_spec::runtime::Mount;
 use rustix::mount::MountAttrFlags;
 use syscalls::mount::{MountAttributes, set_attributes};
 
@@ -13,7 +14,7 @@ use super::mount_options::{Options, RDONLY, options_of};
 use super::premade::Premade;
 use super::rooted::{Create, Rooted, is_directory};
 use crate::control::Failure;
-use crate::oci::{Mount, NamespaceType, Spec};
+use crate::oci::{NamespaceType, Spec, kind_of};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -27,10 +28,10 @@ pub(super) fn mount_all(
     for (index, mount) in spec.mounts.iter().enumerate() {
         let premade = premade.take(index);
         mount_one(spec, rootfs, cgroup, premade, mount).map_err(|reason| {
-            let source = mount.source.as_deref().unwrap_or(Path::new(&mount.kind));
+            let source = mount.source().as_deref().unwrap_or(Path::new(kind_of(mount)));
             Failure::configuration(format_args!(
                 "error mounting {source:?} to rootfs at {:?}: {reason}",
-                mount.destination
+                mount.destination()
             ))
         })?;
     }
@@ -45,11 +46,11 @@ fn mount_one(
     mount: &Mount,
 ) -> Result<()> {
     let mut options = options_of(mount);
-    if options.copy_up && mount.kind != "tmpfs" {
+    if options.copy_up && kind_of(mount) != "tmpfs" {
         return Err("tmpcopyup is for tmpfs only".to_owned());
     }
     // It becomes read-only when its devices are there; see `root::seal`.
-    if mount.destination == Path::new("/dev") && options.bind.is_none() {
+    if mount.destination() == Path::new("/dev") && options.bind.is_none() {
         options.own.set &= !RDONLY;
     }
     let detached = match premade {
@@ -62,7 +63,7 @@ fn mount_one(
         Create::File
     };
     let place = rootfs
-        .find_or_create(&mount.destination, create)
+        .find_or_create(mount.destination(), create)
         .map_err(doing("create the mount point"))?;
     if options.copy_up {
         let mode = options.data.iter().any(|(key, _)| key == "mode");
@@ -79,13 +80,13 @@ fn mount_one(
 
 fn detached(spec: &Spec, cgroup: &Path, mount: &Mount, options: &Options) -> Result<OwnedFd> {
     if let Some(recursive) = options.bind {
-        let source = mount.source.as_deref().ok_or("a bind mount needs a source")?;
+        let source = mount.source().as_deref().ok_or("a bind mount needs a source")?;
         if !source.is_absolute() {
             return Err("the source of a bind mount must be absolute".to_owned());
         }
         return clone_mount(source, recursive).map_err(|error| error.to_string());
     }
-    match mount.kind.as_str() {
+    match kind_of(mount) {
         "cgroup" | "cgroup2" => {
             // A shared cgroup namespace would show the cgroups of everybody.
             if spec.linux.namespace(NamespaceType::Cgroup).is_none() {
@@ -106,7 +107,7 @@ fn detached(spec: &Spec, cgroup: &Path, mount: &Mount, options: &Options) -> Res
                 // A disk that must not even be replayed from its journal.
                 data.push(("ro".to_owned(), None));
             }
-            filesystem(kind, mount.source.as_deref(), &data).map_err(|error| error.to_string())
+            filesystem(kind, mount.source().as_deref(), &data).map_err(|error| error.to_string())
         }
     }
 }

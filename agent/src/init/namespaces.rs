@@ -127,7 +127,10 @@ fn time_offsets(linux: &Linux) -> Result<Option<Outside>, Failure> {
     let lines: String = linux
         .time_offsets
         .iter()
-        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
+        .map(|(clock, offset)| {
+            let (seconds, rest) = (offset.secs(), offset.nanosecs());
+            format!("{clock} {} {}\n", seconds.unwrap_or(0), rest.unwrap_or(0))
+        })
         .collect();
     if lines.is_empty() || !linux.is_new(NamespaceType::Time) {
         return Ok(None);

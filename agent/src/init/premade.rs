@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use super::detached::{filesystem, mapped_bind};
 use super::failure::Context;
 use crate::control::{self, Command, Failure, Incoming};
-use crate::oci::{NamespaceType, Spec};
+use crate::oci::{NamespaceType, Spec, kind_of};
 use crate::sys::process::{self, Fork};
 
 /// Mounts by their index in the configuration.
@@ -23,13 +23,13 @@ pub(super) fn make(spec: &Spec) -> Result<Premade, Failure> {
     let mut premade = Premade::default();
     let user = spec.linux.namespace(NamespaceType::User).is_some();
     for (index, mount) in spec.mounts.iter().enumerate() {
-        let made = match mount.kind.as_str() {
+        let made = match kind_of(mount) {
             "mqueue" if user && !spec.linux.is_new(NamespaceType::Ipc) => {
                 Some(filesystem("mqueue", None, &[]).context("mount mqueue")?)
             }
             "proc" if user && !spec.linux.is_new(NamespaceType::Pid) => Some(proc_of_children()?),
             _ => mapped_bind(spec, mount).map_err(|reason| {
-                let destination = &mount.destination;
+                let destination = mount.destination();
                 Failure::configuration(format_args!("error mounting {destination:?}: {reason}"))
             })?,
         };

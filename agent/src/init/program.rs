@@ -123,7 +123,7 @@ impl Program {
             (Err(failure), _) | (_, Err(failure)) => return failure,
         };
         if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
-            environment.push(home(process.user.uid));
+            environment.push(home(process.user.uid()));
         }
         let error = sys::process::execve(&self.path, &arguments, &environment);
         Failure::program(format_args!("exec {}: {}", self.path.to_string_lossy(), text(&error)))

@@ -68,7 +68,7 @@ pub(super) fn seal(spec: &Spec, cwd: &Path) -> Result<(), Failure> {
     let read_only = MountAttributes::set(RDONLY);
     for mount in &spec.mounts {
         let options = options_of(mount);
-        let dev = mount.destination == Path::new("/dev") && options.bind.is_none();
+        let dev = mount.destination() == Path::new("/dev") && options.bind.is_none();
         if dev && options.own.set.contains(RDONLY) {
             set_on("/dev", false, &read_only)?;
         }

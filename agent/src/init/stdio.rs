@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
+use oci_spec::runtime::User;
+
 use super::failure::Context;
 use crate::control::Failure;
-use crate::oci::process::User;
 
 /// Makes the three descriptors standard input, output and error of this process.
 pub(super) fn attach(streams: Vec<OwnedFd>, user: &User) -> Result<(), Failure> {
@@ -27,7 +28,7 @@ fn own(stream: &OwnedFd, user: &User) -> Result<(), Failure> {
     if kind != rustix::fs::FileType::Fifo {
         return Ok(());
     }
-    match rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(user.uid)), None) {
+    match rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(user.uid())), None) {
         // An id without a mapping in the container's user namespace: programs run, only
         // opening the stream again fails.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use oci_spec::runtime::User;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
 use rustix::pty::OpenptFlags;
@@ -9,7 +10,7 @@ use rustix::termios::Winsize;
 
 use super::failure::Context;
 use crate::control::Failure;
-use crate::oci::process::{ConsoleSize, User};
+use crate::oci::process::ConsoleSize;
 
 /// `DEVPTS_SUPER_MAGIC` of linux/magic.h.
 const DEVPTS_MAGIC: u64 = 0x1cd1;
@@ -41,7 +42,7 @@ pub(super) fn open(size: Option<ConsoleSize>) -> Result<(OwnedFd, OwnedFd), Fail
 /// Makes the pty the session's terminal and the standard streams, and with `console` also
 /// /dev/console.
 pub(super) fn attach(terminal: OwnedFd, user: &User, console: bool) -> Result<(), Failure> {
-    let owner = Some(rustix::fs::Uid::from_raw(user.uid));
+    let owner = Some(rustix::fs::Uid::from_raw(user.uid()));
     // The group stays that of the devpts mount (tty).
     rustix::fs::fchown(&terminal, owner, None).context("give the terminal to the user")?;
     if console {

@@ -1,11 +1,12 @@
 //! The user namespace and its id maps (`linux.uidMappings`, `linux.gidMappings`).
 
+use oci_spec::runtime::LinuxIdMapping;
 use syscalls::user_namespace::IdRange;
 
 use super::failure::Context;
 use super::outside::Outside;
 use crate::control::Failure;
-use crate::oci::{IdMapping, Linux};
+use crate::oci::Linux;
 use crate::sys::process;
 
 /// Moves this process into a new user namespace, of which it becomes root.
@@ -28,16 +29,16 @@ pub(super) fn become_root() -> Result<(), Failure> {
     process::set_uid(0).context("become user 0 of the user namespace")
 }
 
-fn write_maps(pid: u32, uids: &[IdMapping], gids: &[IdMapping]) -> std::io::Result<()> {
+fn write_maps(pid: u32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> std::io::Result<()> {
     std::fs::write(format!("/proc/{pid}/uid_map"), map_file(uids))?;
     std::fs::write(format!("/proc/{pid}/gid_map"), map_file(gids))
 }
 
 /// The form of the kernel's files.
-pub(super) fn map_file(mappings: &[IdMapping]) -> String {
+pub(super) fn map_file(mappings: &[LinuxIdMapping]) -> String {
     syscalls::user_namespace::map_file(mappings.iter().map(|range| IdRange {
-        inside: range.container_id,
-        outside: range.host_id,
-        size: range.size,
+        inside: range.container_id(),
+        outside: range.host_id(),
+        size: range.size(),
     }))
 }

@@ -58,17 +58,22 @@ impl Resources {
         let memory = self.memory.unwrap_or_default();
         let cpu = self.cpu.as_ref();
         let io = self.block_io.as_ref();
+        #[allow(deprecated, reason = "a limit of old kernels, of which the caller is told")]
+        let kernel = memory.kernel();
         let is = [
-            ("memory.swappiness", memory.swappiness.is_some()),
-            ("memory.kernel", memory.kernel.is_some_and(|limit| limit > 0)),
-            ("memory.kernelTCP", memory.kernel_tcp.is_some_and(|limit| limit > 0)),
-            ("memory.disableOOMKiller", memory.disable_oom_killer == Some(true)),
+            ("memory.swappiness", memory.swappiness().is_some()),
+            ("memory.kernel", kernel.is_some_and(|limit| limit > 0)),
+            ("memory.kernelTCP", memory.kernel_tcp().is_some_and(|limit| limit > 0)),
+            ("memory.disableOOMKiller", memory.disable_oom_killer() == Some(true)),
             (
                 "cpu.realtimeRuntime",
-                cpu.is_some_and(|cpu| cpu.realtime_runtime.is_some_and(is_set)),
+                cpu.is_some_and(|cpu| cpu.realtime_runtime().is_some_and(is_set)),
             ),
-            ("cpu.realtimePeriod", cpu.is_some_and(|cpu| cpu.realtime_period.is_some_and(is_set))),
-            ("blockIO.leafWeight", io.is_some_and(|io| io.leaf_weight.is_some_and(is_set))),
+            (
+                "cpu.realtimePeriod",
+                cpu.is_some_and(|cpu| cpu.realtime_period().is_some_and(is_set)),
+            ),
+            ("blockIO.leafWeight", io.is_some_and(|io| io.leaf_weight().is_some_and(is_set))),
         ];
         let lines = is.into_iter().filter(|(_, is)| *is);
         let reason = "version 2 of cgroups has no such limit";

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use oci_spec::runtime::{LinuxIdMapping, LinuxTimeOffset};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seccomp::Seccomp;
-use super::{IdMapping, Resources, null_is_default};
+use super::{Resources, null_is_default};
 
 /// `linux`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -16,11 +17,11 @@ pub(crate) struct Linux {
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) namespaces: Vec<Namespace>,
     #[serde(deserialize_with = "null_is_default")]
-    pub(crate) uid_mappings: Vec<IdMapping>,
+    pub(crate) uid_mappings: Vec<LinuxIdMapping>,
     #[serde(deserialize_with = "null_is_default")]
-    pub(crate) gid_mappings: Vec<IdMapping>,
+    pub(crate) gid_mappings: Vec<LinuxIdMapping>,
     #[serde(deserialize_with = "null_is_default")]
-    pub(crate) time_offsets: BTreeMap<String, TimeOffset>,
+    pub(crate) time_offsets: BTreeMap<String, LinuxTimeOffset>,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) devices: Vec<Device>,
     pub(crate) resources: Option<Resources>,
@@ -65,14 +66,6 @@ pub(crate) enum NamespaceType {
     Pid,
     Mount,
     User,
-}
-
-/// `linux.timeOffsets` of one clock.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct TimeOffset {
-    pub(crate) secs: i64,
-    pub(crate) nanosecs: u32,
 }
 
 /// `linux.devices[]`.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use oci_spec::runtime::User;
 use serde::{Deserialize, Serialize};
 
 use super::null_is_default;
@@ -38,17 +39,6 @@ pub(crate) struct Process {
 pub(crate) struct ConsoleSize {
     pub(crate) height: u16,
     pub(crate) width: u16,
-}
-
-/// `process.user`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct User {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) umask: Option<u32>,
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) additional_gids: Vec<u32>,
 }
 
 /// `process.capabilities`: names such as `CAP_CHOWN`.
