@@ -111,7 +111,8 @@ impl Disk {
         len.is_multiple_of(SECTOR) && end.is_some_and(|end| end <= self.sectors)
     }
 
-    /// Makes a request and returns its status; none: there was no answer to be had.
+    /// Makes a request and returns its status; none: there was no answer to be had, and whatever it
+    /// may have done is taken note of.
     fn request(&mut self, kind: u32, sector: u64, pieces: &[Piece]) -> Option<u8> {
         let mut header = kind.to_le_bytes().to_vec();
         header.extend([0; 4]);
@@ -123,7 +124,12 @@ impl Disk {
             [Piece::Out(header)].iter().chain(pieces).chain([&status]).cloned().collect();
         self.guest.offer(0, &whole, false)?;
         self.settle();
-        self.guest.served().then(|| self.guest.memory.read_obj(GuestAddress(at)).unwrap())
+        if !self.guest.served() {
+            // A guest that has broken its own rings does not know what became of it.
+            self.check(true);
+            return None;
+        }
+        Some(self.guest.memory.read_obj(GuestAddress(at)).unwrap())
     }
 
     fn settle(&mut self) {
