@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use api::{Namespace, SandboxId};
 
-pub use self::lock::PlaceLock;
+pub use self::lock::{PlaceLock, STARTING};
 pub use self::owner::Owner;
 use crate::journal::Journal;
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use api::events::Exit;
 use api::{Namespace, SandboxId};
 use containerd_shim_protos::api::DeleteResponse;
-use host::store::StateDir;
+use host::store::{STARTING, StateDir};
 use protobuf::Message;
 use sandbox::spec::Document;
 
@@ -18,9 +18,6 @@ use crate::bootstrap::flags::Flags;
 use crate::bootstrap::group_of;
 use crate::start::owner;
 use crate::{convert, listen};
-
-/// How long a start of the sandbox that is under way is waited for.
-const STARTING: Duration = Duration::from_secs(5);
 
 /// How long a sandbox that is ending in order, which includes flushing its disks, is left alone.
 const CLOSING: Duration = Duration::from_secs(75);

@@ -72,8 +72,8 @@ fn background_container_lives_its_life_under_every_verb() {
     ctr(&["task", "kill", "--signal", "SIGKILL", name.as_str()]).ok();
     // The exec's end is told as well, and before.
     let own = format!("\"id\":\"{}\"", name.as_str());
-    let exited = std::iter::repeat_with(|| events.until(&name, "/tasks/exit").pop().unwrap());
-    let (_, exited) = exited.into_iter().find(|(_, told)| told.contains(&own)).unwrap();
+    let mut exits = std::iter::repeat_with(|| events.until(&name, "/tasks/exit").pop().unwrap().1);
+    let exited = exits.find(|exit| exit.contains(&own)).unwrap();
     assert!(exited.contains("137"), "{exited}");
     assert_eq!(name.state().as_deref(), Some("STOPPED"));
     name.remove_killed();

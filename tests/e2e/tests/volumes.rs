@@ -23,14 +23,6 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Changes a pod's configuration.
-fn add_bind(pod: &Pod, source: &Path, destination: &str, options: &[&str]) {
-    let entry = json!({
-        "destination": destination, "type": "bind", "source": source, "options": options,
-    });
-    pod.configure(|config| config["mounts"].as_array_mut().unwrap().push(entry));
-}
-
 /// A directory of the host with a root filesystem, what is mounted in it, and its end.
 struct Ground(tempfile::TempDir);
 
@@ -176,8 +168,8 @@ fn read_only_is_one_mount_or_all_of_them() {
     ground.tmpfs("volume/sub", "size=1M");
     let script = "for d in /ro /rro; do touch $d/x || echo $d; touch $d/sub/x || echo $d/sub; done";
     let pod = Pod::new("read-only", script);
-    add_bind(&pod, &ground.path("volume"), "/ro", &["rbind", "ro", "rprivate"]);
-    add_bind(&pod, &ground.path("volume"), "/rro", &["rbind", "rro", "rprivate"]);
+    pod.bind(&ground.path("volume"), "/ro", &["rbind", "ro", "rprivate"]);
+    pod.bind(&ground.path("volume"), "/rro", &["rbind", "rro", "rprivate"]);
     let ran = ground.run(pod);
     let lines: Vec<_> = ran.output.lines().filter(|line| line.starts_with('/')).collect();
     assert_eq!(lines, ["/ro", "/rro", "/rro/sub"], "{ran:?}");
@@ -234,7 +226,7 @@ fn host_unmounts_and_removes_what_is_below_a_volume_in_use() {
 fn mounts_that_shall_reach_the_host_are_refused() {
     let ground = Ground::new();
     let pod = Pod::new("bidirectional", "true");
-    add_bind(&pod, &ground.dir("volume"), "/csi", &["rbind", "rshared"]);
+    pod.bind(&ground.dir("volume"), "/csi", &["rbind", "rshared"]);
     let error = ground.refused(pod);
     assert!(error.contains("/csi") && error.contains("Bidirectional"), "{error}");
 }
@@ -309,8 +301,8 @@ fn device_files_of_the_host_are_disks_common_devices_or_refused() {
     let ground = Ground::new();
     let disk = ground.disk("data.img", 1 << 20);
     let pod = Pod::new("device-files", "echo disk >/disk; sync; echo gone >/nothing && echo ok");
-    add_bind(&pod, &disk.0, "/disk", &["bind"]);
-    add_bind(&pod, Path::new("/dev/null"), "/nothing", &["bind"]);
+    pod.bind(&disk.0, "/disk", &["bind"]);
+    pod.bind(Path::new("/dev/null"), "/nothing", &["bind"]);
     pod.configure(|config| {
         config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]});
     });
@@ -318,7 +310,7 @@ fn device_files_of_the_host_are_disks_common_devices_or_refused() {
     assert_eq!(ran.output, "ok\n");
     assert_eq!(&std::fs::read(&disk.0).unwrap()[..5], b"disk\n");
     let pod = Pod::new("no-such-device", "true");
-    add_bind(&pod, Path::new("/dev/kvm"), "/dev/kvm", &["bind"]);
+    pod.bind(Path::new("/dev/kvm"), "/dev/kvm", &["bind"]);
     let error = ground.refused(pod);
     assert!(error.contains("/dev/kvm") && error.contains("10:232"), "{error}");
 }
@@ -328,7 +320,7 @@ fn socket_of_the_host_is_seen_and_nobody_answers() {
     let ground = Ground::new();
     let _listener = std::os::unix::net::UnixListener::bind(ground.path("socket")).unwrap();
     let pod = Pod::new("socket", "[ -S /socket ] && echo seen");
-    add_bind(&pod, &ground.path("socket"), "/socket", &["bind"]);
+    pod.bind(&ground.path("socket"), "/socket", &["bind"]);
     let ran = ground.try_run(&pod).unwrap();
     assert_eq!(ran.output, "seen\n");
     let log = pod.log();
@@ -345,7 +337,7 @@ fn shared_memory_has_the_pods_size_and_is_the_guests() {
         dd if=/dev/zero of=/dev/shm/x bs=1M count=9 2>&1 | busybox grep -o 'No space left'; \
         busybox stat -c %a /dev/shm; wc -c </dev/shm/x";
     let pod = Pod::new("shm", script);
-    add_bind(&pod, &shm, "/dev/shm", &["rbind", "rw"]);
+    pod.bind(&shm, "/dev/shm", &["rbind", "rw"]);
     let ran = ground.run(pod);
     assert!(ran.output.contains(" 8192 ") && ran.output.contains("No space left"), "{ran:?}");
     assert!(ran.output.ends_with("1777\n8388608\n"), "{ran:?}");
@@ -364,8 +356,8 @@ fn memory_volume_is_one_for_all_and_limited() {
         dd if=/dev/zero of=/part/x bs=1M count=5 2>&1 | busybox grep -o 'No space left'; \
         busybox stat -c %a /cache; busybox df -k /cache | busybox tail -n 1";
     let pod = Pod::new("memory", script);
-    add_bind(&pod, &volume, "/cache", &["rbind", "rw"]);
-    add_bind(&pod, &part, "/part", &["rbind", "rw"]);
+    pod.bind(&volume, "/cache", &["rbind", "rw"]);
+    pod.bind(&part, "/part", &["rbind", "rw"]);
     let ran = ground.run(pod);
     assert!(ran.output.starts_with("shared\n") && ran.output.contains("777\n"), "{ran:?}");
     assert!(ran.output.contains("No space left") && ran.output.contains(" 4096 "), "{ran:?}");
@@ -383,13 +375,13 @@ fn sixty_volumes_of_all_shapes_fit_into_one_pod() {
     let pod = Pod::new("sixty", script);
     for n in 0..60 {
         let file = ground.file(&format!("volumes/{n}/file"), "x\n");
-        add_bind(&pod, file.parent().unwrap(), &format!("/v{n}"), &["rbind", "rprivate"]);
+        pod.bind(file.parent().unwrap(), &format!("/v{n}"), &["rbind", "rprivate"]);
     }
-    add_bind(&pod, &ground.path("link"), "/linked", &["rbind"]);
-    add_bind(&pod, &ground.path("file-link"), "/one", &["rbind", "ro"]);
-    add_bind(&pod, &ground.path("real/file"), "/deep/er/file", &["rbind"]);
+    pod.bind(&ground.path("link"), "/linked", &["rbind"]);
+    pod.bind(&ground.path("file-link"), "/one", &["rbind", "ro"]);
+    pod.bind(&ground.path("real/file"), "/deep/er/file", &["rbind"]);
     let termination = ground.file("termination-log", "");
-    add_bind(&pod, &termination, "/dev/termination-log", &["rbind", "rw"]);
+    pod.bind(&termination, "/dev/termination-log", &["rbind", "rw"]);
     let ran = ground.run(pod);
     assert_eq!(ran.output, "60\nbehind links\nbehind links\nbehind links\n");
     assert_eq!(std::fs::read_to_string(termination).unwrap(), "ended\n");
@@ -403,7 +395,7 @@ fn mounted_filesystem_is_a_volume_and_keeps_what_was_written_last() {
     let volume = ground.dir("pvc");
     run("mount", &[text(&disk.0), text(&volume)]);
     let pod = Pod::new("pvc", "dd if=/dev/zero of=/pvc/file bs=1M count=4 2>/dev/null");
-    add_bind(&pod, &volume, "/pvc", &["rbind", "rw"]);
+    pod.bind(&volume, "/pvc", &["rbind", "rw"]);
     assert_eq!(ground.run(pod).status, 0);
     assert_eq!(volume.join("file").metadata().unwrap().len(), 4 << 20);
     run("umount", &[text(&volume)]);

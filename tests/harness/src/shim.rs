@@ -78,6 +78,17 @@ impl Pod {
         std::fs::write(path, config.to_string()).unwrap();
     }
 
+    /// Adds a bind mount to the container.
+    ///
+    /// # Panics
+    /// As [`Self::configure`].
+    pub fn bind(&self, source: &Path, destination: &str, options: &[&str]) {
+        let entry = serde_json::json!({
+            "destination": destination, "type": "bind", "source": source, "options": options,
+        });
+        self.configure(|config| config["mounts"].as_array_mut().unwrap().push(entry));
+    }
+
     /// What the shim has logged since the last call.
     pub fn log(&self) -> String {
         let mut bytes = Vec::new();

@@ -17,6 +17,9 @@ use rustix::io::Errno;
 
 use super::StateDir;
 
+/// How long an end of a sandbox waits for a start of it that is under way, which may hang.
+pub const STARTING: Duration = Duration::from_secs(5);
+
 /// The lock, held. Dropping it lets it go; so does the end of the last process that has it.
 #[derive(Debug)]
 pub struct PlaceLock {

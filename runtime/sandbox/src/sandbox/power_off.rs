@@ -9,7 +9,7 @@ use api::Error;
 use api::events::{EventKind, Exit};
 use host::cgroup::Cgroup;
 use host::mounts::Share;
-use host::store::{PlaceLock, StateDir};
+use host::store::{PlaceLock, STARTING, StateDir};
 use machine::patience::Patience;
 use machine::{End, Machine};
 use tokio::sync::watch;
@@ -24,9 +24,6 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 
 /// How long it may take if its agent answers: gigabytes may be on their way to a slow disk.
 const FLUSH: Duration = Duration::from_mins(1);
-
-/// How long an end waits for a start of the same sandbox that is under way.
-const STARTING: Duration = Duration::from_secs(5);
 
 /// Pause between an answer meanwhile and the next question.
 const STILL_THERE: Duration = Duration::from_secs(1);

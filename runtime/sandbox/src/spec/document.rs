@@ -105,7 +105,11 @@ impl Document {
     /// # Errors
     /// As [`Document::get`].
     pub(crate) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
-        let list: Vec<Value> = self.get(path)?.unwrap_or_default();
+        let list = match self.json(path) {
+            Value::Null => return Ok(Vec::new()),
+            Value::Array(list) => list,
+            _ => return Err(wrong(path, "is no list")),
+        };
         let typed = |(index, entry)| read(entry, &format!("{path}/{index}"));
         list.iter().enumerate().map(typed).collect()
     }

@@ -8,7 +8,7 @@ use harness::host;
 use harness::shim::{Pod, busybox_root, mount};
 
 use super::memory::Page;
-use super::{Disk, PLACE, VOLUME, bind, run};
+use super::{Disk, PLACE, VOLUME, run};
 
 /// The word of who has something in memory.
 const HOLDS: &str = "in memory";
@@ -71,8 +71,8 @@ fn end_of_a_pod_writes_what_the_pod_has_and_no_file_system_of_the_host() {
         exec {PLACE} --ignored --exact end::holder --nocapture"
     );
     let pod = Pod::new("end", &script.replace('\n', ";"));
-    bind(&pod, &std::env::current_exe().unwrap(), PLACE, &["rbind", "ro"]);
-    bind(&pod, &volume.0, VOLUME, &["rbind", "rw"]);
+    pod.bind(&std::env::current_exe().unwrap(), PLACE, &["rbind", "ro"]);
+    pod.bind(&volume.0, VOLUME, &["rbind", "rw"]);
     let root = busybox_root(dir.path());
     let syncs = Syncs::new();
     let task = pod.start(vec![mount("bind", &root, &["rbind", "rw"])], &output);

@@ -97,14 +97,6 @@ fn differing<'a>(disk: &'a str, share: &'a str) -> (&'a str, &'a str, &'a str) {
     (what, disk, same.unwrap_or(share))
 }
 
-/// Adds a bind mount to a pod's container.
-fn bind(pod: &Pod, source: &Path, destination: &str, options: &[&str]) {
-    let entry = json!({
-        "destination": destination, "type": "bind", "source": source, "options": options,
-    });
-    pod.configure(|config| config["mounts"].as_array_mut().unwrap().push(entry));
-}
-
 #[test]
 fn share_answers_as_a_local_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -114,8 +106,8 @@ fn share_answers_as_a_local_disk() {
 
     let script = format!("cd {VOLUME} && {PLACE} {} 2>&1", ARGUMENTS.join(" "));
     let pod = Pod::new("as-a-disk", &script);
-    bind(&pod, &this, PLACE, &["rbind", "ro"]);
-    bind(&pod, &volume.0, VOLUME, &["rbind", "rw"]);
+    pod.bind(&this, PLACE, &["rbind", "ro"]);
+    pod.bind(&volume.0, VOLUME, &["rbind", "rw"]);
     pod.configure(|config| {
         config["process"]["capabilities"] =
             json!({"bounding": RIGHTS, "effective": RIGHTS, "permitted": RIGHTS});
@@ -183,9 +175,9 @@ fn what_the_host_has_is_all_there_and_sync_reaches_its_disk() {
     for (source, destination) in
         [("/proc", "/host/proc"), ("/sys", "/host/sys"), ("/sys/fs/cgroup", "/host/cgroup")]
     {
-        bind(&pod, Path::new(source), destination, &["rbind", "ro"]);
+        pod.bind(Path::new(source), destination, &["rbind", "ro"]);
     }
-    bind(&pod, &volume.0, VOLUME, &["rbind", "rw"]);
+    pod.bind(&volume.0, VOLUME, &["rbind", "rw"]);
     let root = busybox_root(dir.path());
     let ran = pod.run(vec![mount("bind", &root, &["rbind", "rw"])]).unwrap();
     drop((pod, dead));
@@ -245,7 +237,7 @@ fn machine_stays_closed_when_its_server_has_acted_as_another_user() {
     std::fs::create_dir(&volume).unwrap();
     run(Command::new("chmod").arg("777").arg(&volume));
     let pod = Pod::new("closed", "touch /vol/theirs && echo made; sleep 1000");
-    bind(&pod, &volume, VOLUME, &["rbind", "rw"]);
+    pod.bind(&volume, VOLUME, &["rbind", "rw"]);
     pod.configure(|config| config["process"]["user"] = json!({"uid": 1234, "gid": 1234}));
     let root = busybox_root(dir.path());
     let task = pod.start(vec![mount("bind", &root, &["rbind", "rw"])], &output);

@@ -158,12 +158,7 @@ fn vmm_that_no_signal_can_end_is_told_and_holds_up_no_call() {
     let (root, mut volume) = (busybox_root(dir.path()), Volume::new(dir.path()));
     let script = "while echo line >>/data/file; do echo x; done";
     let pod = Pod::new("hangs", script);
-    pod.configure(|config| {
-        let (source, options) = (&volume.path, ["rbind", "rw"]);
-        config["mounts"].as_array_mut().unwrap().push(json!({
-            "destination": "/data", "type": "bind", "source": source, "options": options
-        }));
-    });
+    pod.bind(&volume.path, "/data", &["rbind", "rw"]);
     let output = dir.path().join("output");
     let task = pod.start(vec![mount("bind", &root, &["rbind"])], &output);
     eventually("something is written", || volume.path.join("file").exists());

@@ -35,12 +35,8 @@ fn jump(milliseconds: i64) {
 fn watcher(output: &Path) -> (Pod, Task) {
     let script = format!("mount -t devtmpfs none /data && exec {}", probe::command("clock"));
     let pod = Pod::new("clock", &script);
-    let program = std::env::current_exe().unwrap();
+    pod.bind(&std::env::current_exe().unwrap(), probe::PLACE, &["bind", "ro"]);
     pod.configure(|config| {
-        config["mounts"].as_array_mut().unwrap().push(json!({
-            "destination": probe::PLACE, "type": "bind", "source": program,
-            "options": ["bind", "ro"]
-        }));
         let all = ["CAP_SYS_ADMIN"];
         config["process"]["capabilities"] =
             json!({"bounding": all, "effective": all, "permitted": all});

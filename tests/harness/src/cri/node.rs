@@ -52,13 +52,12 @@ impl Node {
     }
 }
 
-/// Shows the daemon's log and removes all pods when a test fails, for the next one's sake.
+/// Removes all pods when a test fails, for the next one's sake.
 struct Clean<'a>(&'a Daemon);
 
 impl Drop for Clean<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{}", self.0.tail());
             self.0.clear();
         }
     }
@@ -158,6 +157,8 @@ impl Drop for Tail<'_> {
 fn on_handler(daemon: &Daemon, handler: &str, test: &impl Fn(&Node)) {
     println!("containerd {}, handler {handler}", daemon.version());
     let _clean = Clean(daemon);
+    // Before anything is removed.
+    let _log = Tail(daemon);
     test(&Node { cri: daemon.cri(), handler: handler.to_owned() });
     daemon.settled();
 }
