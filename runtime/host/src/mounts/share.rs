@@ -12,7 +12,7 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,6 +21,7 @@ use std::time::Duration;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, mkdirat, openat2,
 };
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
     fsconfig_create, fsmount, fsopen, mount_change, move_mount, unmount,
@@ -163,8 +164,7 @@ impl Share {
         if target.is_empty() {
             return self.attach(tree, root);
         }
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let place = openat2(self.find(root)?, target, PLACE, Mode::empty(), inside)?;
+        let place = in_root(self.find(root)?.as_fd(), target)?;
         self.run(move || attach(&tree, &place))
     }
 
@@ -240,6 +240,19 @@ fn detach(place: OwnedFd) -> io::Result<()> {
     let gone = unmount(".", UnmountFlags::DETACH);
     chdir("/")?;
     Ok(gone?)
+}
+
+/// Opens a place as if `root` were the root directory.
+fn in_root(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match openat2(root, path, PLACE, Mode::empty(), inside) {
+            // On the way to `..` something was renamed or mounted on the node, anything anywhere:
+            // only that attempt failed.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]

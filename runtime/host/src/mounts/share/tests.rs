@@ -152,6 +152,32 @@ fn machine_is_alone_in_its_process_namespace() {
 }
 
 #[test]
+fn what_is_renamed_elsewhere_meanwhile_stops_no_mount() {
+    let ground = Ground::new();
+    ground.show("data", &[]);
+    let root = Path::new("web/rootfs");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let names = ["one", "other"].map(|name| elsewhere.path().join(name));
+    std::fs::create_dir(&names[0]).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::rename(&names[0], &names[1]).unwrap();
+                std::fs::rename(&names[1], &names[0]).unwrap();
+            }
+        });
+        let found = (0..2000).try_for_each(|_| {
+            let tree = Tree::of(&ground.path("data"), &Options::parse(&[]))?;
+            ground.share.attach_inside(tree, root, "../later")?;
+            ground.share.detach(&root.join("later"))
+        });
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        found.unwrap();
+    });
+}
+
+#[test]
 fn links_of_an_image_lead_no_mount_out_of_the_root() {
     let ground = Ground::new();
     let link = |to: &str, name: &str| {
