@@ -19,8 +19,8 @@ mod mounts;
 mod nameless;
 mod ownership;
 mod privilege;
+mod requests;
 mod share;
-mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +44,6 @@ use crate::queue::Descriptors;
 use crate::worker::{Active, Backend, Spawner, ThreadKind, Worker, WorkerError};
 use listing::Listing;
 use share::Share;
-use whole::Whole;
 
 /// The thread: makes all file system calls. Their library keeps path buffers on its stack.
 pub const THREAD: ThreadKind =
@@ -102,14 +101,13 @@ pub fn device(spawner: &Spawner, config: &FsConfig) -> Result<Worker, DeviceErro
         queue_sizes: QUEUE_SIZES.to_vec(),
         config: space,
     };
-    let whole = Whole::new(share);
-    let backend = FsBackend { server: Server::new(whole.clone()), whole, listing, view: None };
+    let backend = FsBackend { server: Server::new(share.clone()), share, listing, view: None };
     Worker::spawn(spawner, THREAD, description, backend)
 }
 
 struct FsBackend {
-    server: Server<Whole>,
-    whole: Whole,
+    server: Server<Share>,
+    share: Share,
     listing: Arc<Listing>,
     /// The guest's memory, while there is a driver.
     view: Option<Arc<View>>,
@@ -201,13 +199,13 @@ impl FsBackend {
         let context = Context::from(header);
         if matches!(Opcode::try_from(header.opcode), Ok(Opcode::Forget)) {
             let ForgetIn { nlookup } = reader.read_obj()?;
-            self.whole.forget(context, header.nodeid, nlookup);
+            self.share.forget(context, header.nodeid, nlookup);
             return Ok(0);
         }
         let BatchForgetIn { count, .. } = reader.read_obj()?;
         for _ in 0..count {
             let ForgetOne { nodeid, nlookup } = reader.read_obj()?;
-            self.whole.forget(context, nodeid, nlookup);
+            self.share.forget(context, nodeid, nlookup);
         }
         Ok(0)
     }
@@ -222,7 +220,7 @@ impl FsBackend {
         let _header: InHeader = reader.read_obj()?;
         let asked: CreateIn = reader.read_obj()?;
         let context = Context::from(header);
-        let (error, body) = match self.whole.make_nameless(&context, header.nodeid, asked) {
+        let (error, body) = match self.share.make_nameless(&context, header.nodeid, asked) {
             Ok(entry) => {
                 let open = OpenOut::default();
                 (0, [EntryOut::from(entry).as_slice(), open.as_slice()].concat())

@@ -47,6 +47,15 @@ impl Answers {
         self.lines.lock().unwrap().push(format!("{MARK}{} {what}: {answer}", self.sequence));
     }
 
+    /// Prints a list of names that each end with a NUL; their order is the disk's own affair.
+    pub(crate) fn note_list<E: Into<io::Error>>(&self, what: &str, list: Result<&[u8], E>) {
+        let sorted = list.map(|list| {
+            let names = list.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+            names.collect::<std::collections::BTreeSet<_>>()
+        });
+        self.note(what, sorted);
+    }
+
     /// Prints them.
     pub(crate) fn print(&self) {
         println!("\n{}\n{MARK}end", self.lines.lock().unwrap().join("\n"));

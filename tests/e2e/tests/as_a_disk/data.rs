@@ -189,8 +189,15 @@ fn unnamed(answers: &mut Answers) {
                 rustix::fs::fchown(&file, Some(rustix::process::Uid::from_raw(9)), None),
             );
             answers.note("cut", ftruncate(&file, 10));
-            let set = rustix::fs::fsetxattr(&file, "user.x", b"v", rustix::fs::XattrFlags::empty());
-            answers.note("attribute", set);
+            for name in ["user.x", "trusted.overlay.opaque", "other.x"] {
+                let none = rustix::fs::XattrFlags::empty();
+                let mut value = [0; 8];
+                answers.note(name, rustix::fs::fsetxattr(&file, name, b"v", none));
+                answers.note("get", rustix::fs::fgetxattr(&file, name, &mut value));
+            }
+            let mut buffer = [0; 256];
+            let listed = rustix::fs::flistxattr(&file, &mut buffer);
+            answers.note_list("attributes", listed.map(|len| &buffer[..len]));
             answers.note("sync", file.sync_all());
             let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
             answers.note("opened again", std::fs::read_to_string(again));

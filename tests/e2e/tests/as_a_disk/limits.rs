@@ -2,9 +2,7 @@
 
 use std::fs::File;
 
-use rustix::fs::{
-    CWD, FallocateFlags, Mode, OFlags, XattrFlags, fallocate, fsetxattr, openat, setxattr,
-};
+use rustix::fs::{FallocateFlags, XattrFlags, fallocate, setxattr};
 
 use super::answers::{Answers, Sequence};
 
@@ -42,8 +40,6 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("attribute names security.other", "()", "Ok(1)"),
     // EPERM: what the guest's `trusted.*` are called on the host.
     ("attribute names user.virtiofs.one", "()", "Ok(1)"),
-    // EOPNOTSUPP: the map of names is the library's, which knows files by their names only.
-    ("attribute names without a name", "()", "Ok(95)"),
 ];
 
 fn ranges(answers: &mut Answers) {
@@ -63,8 +59,4 @@ fn attribute_names(answers: &mut Answers) {
     for name in ["security.other", "user.virtiofs.one"] {
         answers.note(name, setxattr(answers.at("file"), name, b"x", none));
     }
-    let flags = OFlags::TMPFILE | OFlags::RDWR;
-    let unnamed = openat(CWD, answers.at("."), flags, Mode::from_raw_mode(0o600));
-    let set = unnamed.and_then(|file| fsetxattr(file, "trusted.one", b"x", none));
-    answers.note("without a name", set);
 }

@@ -267,15 +267,8 @@ fn attributes(answers: &mut Answers) {
         }
     });
     let mut buffer = [0; 4096];
-    let listed = listxattr(answers.at("file"), &mut buffer).map(|len| {
-        let mut names: Vec<_> = buffer[..len]
-            .split(|byte| *byte == 0)
-            .map(|name| String::from_utf8_lossy(name).into_owned())
-            .collect();
-        names.sort();
-        names
-    });
-    answers.note("list", listed);
+    let listed = listxattr(answers.at("file"), &mut buffer);
+    answers.note_list("list", listed.map(|len| &buffer[..len]));
     answers.note("short", listxattr(answers.at("file"), &mut buffer[..3]));
     let large = setxattr(answers.at("file"), "user.large", &[1; 3000], XattrFlags::empty());
     answers.note("large", large);

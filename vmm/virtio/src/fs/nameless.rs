@@ -6,6 +6,7 @@
 //!
 //! The guest's kernel has checked who may create in the directory.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
@@ -16,12 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags,
+};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
-use virtiofsd::filesystem::{Context, Entry, FileSystem, SetattrValid};
+use virtiofsd::filesystem::{
+    Context, Entry, FileSystem, GetxattrReply, ListxattrReply, SetattrValid,
+};
 use virtiofsd::fuse::{Attr, CreateIn, SetattrIn};
 use virtiofsd::passthrough::PassthroughFs;
+use virtiofsd::passthrough::xattrmap::{AppliedRule, XattrMap};
 use virtiofsd::soft_idmap::{GuestGid, GuestUid, Id};
 
 use super::handle::with_file;
@@ -219,11 +225,80 @@ pub(super) fn change(file: &File, to: &SetattrIn, valid: SetattrValid) -> io::Re
     Ok(())
 }
 
-/// Refuses attributes whose names the library would map: they are not known by any other name.
-pub(super) fn plain_attribute(name: &CStr) -> io::Result<()> {
-    let mapped = [&b"trusted."[..], b"user.virtiofs."];
-    if mapped.iter().any(|prefix| name.to_bytes().starts_with(prefix)) {
-        return Err(Errno::OPNOTSUPP.into());
+/// Writes what the host has in memory of the file to its disk; `data_only` as for fdatasync(2).
+pub(super) fn sync(file: &File, data_only: bool) -> io::Result<()> {
+    if data_only { file.sync_data() } else { file.sync_all() }
+}
+
+/// Position of the next data or the next hole; `whence` is SEEK_DATA or SEEK_HOLE, the only ones that
+/// the guest's kernel does not answer itself.
+pub(super) fn seek(file: &File, offset: u64, whence: u32) -> io::Result<u64> {
+    let to = match whence.cast_signed() {
+        libc::SEEK_DATA => SeekFrom::Data(offset),
+        libc::SEEK_HOLE => SeekFrom::Hole(offset),
+        _ => return Err(Errno::INVAL.into()),
+    };
+    Ok(rustix::fs::seek(file, to)?)
+}
+
+/// The name that an attribute of the guest's has on the host.
+///
+/// # Errors
+/// EPERM if the guest is not to know it, EOPNOTSUPP if nobody is.
+fn on_host<'a>(map: &XattrMap, name: &'a CStr) -> io::Result<Cow<'a, CStr>> {
+    match map.map_client_xattr(name).map_err(io::Error::other)? {
+        AppliedRule::Pass(name) => Ok(name),
+        AppliedRule::Deny => Err(Errno::PERM.into()),
+        AppliedRule::Unsupported => Err(Errno::OPNOTSUPP.into()),
     }
-    Ok(())
+}
+
+/// Gives the file an attribute.
+pub(super) fn set_attribute(
+    file: &File,
+    map: &XattrMap,
+    name: &CStr,
+    (value, flags): (&[u8], u32),
+) -> io::Result<()> {
+    let flags = XattrFlags::from_bits_retain(flags);
+    Ok(rustix::fs::fsetxattr(file, &*on_host(map, name)?, value, flags)?)
+}
+
+/// Takes an attribute away.
+pub(super) fn remove_attribute(file: &File, map: &XattrMap, name: &CStr) -> io::Result<()> {
+    Ok(rustix::fs::fremovexattr(file, &*on_host(map, name)?)?)
+}
+
+/// The value of an attribute, or how long it is if `size` is 0.
+pub(super) fn attribute(
+    file: &File,
+    map: &XattrMap,
+    name: &CStr,
+    size: u32,
+) -> io::Result<GetxattrReply> {
+    // As the library has it: what the guest is not to know, it has not.
+    let name = on_host(map, name).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Errno::NODATA.into(),
+        _ => error,
+    })?;
+    let mut value = vec![0; size as usize];
+    let len = rustix::fs::fgetxattr(file, &*name, &mut value[..])?;
+    value.truncate(len);
+    Ok(if size == 0 { GetxattrReply::Count(count(len)) } else { GetxattrReply::Value(value) })
+}
+
+/// The names of the attributes as the guest knows them, or how much room they take at most if
+/// `size` is 0.
+pub(super) fn attribute_names(file: &File, map: &XattrMap, size: u32) -> io::Result<ListxattrReply> {
+    let mut names = vec![0; size as usize];
+    let len = rustix::fs::flistxattr(file, &mut names[..])?;
+    if size == 0 {
+        return Ok(ListxattrReply::Count(count(len)));
+    }
+    names.truncate(len);
+    Ok(ListxattrReply::Names(map.map_server_xattrlist(names).map_err(io::Error::other)?))
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -12,6 +12,8 @@ const MKDIR: u32 = 9;
 const LINK: u32 = 13;
 const SETATTR: u32 = 4;
 const FALLOCATE: u32 = 43;
+const LISTXATTR: u32 = 23;
+const REMOVEXATTR: u32 = 24;
 const OPENDIR: u32 = 27;
 const READDIR: u32 = 28;
 const READDIRPLUS: u32 = 44;
@@ -151,6 +153,37 @@ fn trusted_attributes_are_the_guests_own() {
     assert_eq!(guest.call(SETXATTR, file, &set(name)), Err(1));
     let ask = [words(&[64, 0]), b"trusted.overlay.opaque\0".to_vec()].concat();
     assert_eq!(guest.call(GETXATTR, file, &ask).unwrap(), b"y");
+}
+
+/// An overlay asks a file without a name whether there are such attributes, and believes the answer
+/// for all files.
+#[test]
+fn trusted_attributes_of_a_file_without_a_name_are_the_guests_own() {
+    if !root() {
+        return;
+    }
+    let mut guest = Guest::new();
+    let asked = [words(&[2, 0o600, 0, 0]), b"#tmp\0".to_vec()].concat();
+    let file = long(&guest.call(TMPFILE, 1, &asked).unwrap(), 0);
+    let set = |name: &str| [words(&[1, 0, 0, 0]), format!("{name}\0y").into_bytes()].concat();
+    let get = |name: &str| [words(&[64, 0]), format!("{name}\0").into_bytes()].concat();
+    let (name, host) = ("trusted.overlay.opaque", "user.virtiofs.trusted.overlay.opaque");
+    match guest.call(SETXATTR, file, &set(name)) {
+        // A temporary folder on a file system without them.
+        Err(95) => return,
+        result => result.unwrap(),
+    };
+    assert_eq!(guest.call(GETXATTR, file, &get(name)).unwrap(), b"y");
+    assert_eq!(guest.call(SETXATTR, file, &set(host)), Err(1));
+    assert_eq!(guest.call(GETXATTR, file, &get(host)), Err(61));
+    let listed = guest.call(LISTXATTR, file, &words(&[64, 0])).unwrap();
+    assert_eq!(listed, format!("{name}\0").as_bytes());
+    guest.call(LINK, 1, &[&file.to_le_bytes()[..], b"named\0"].concat()).unwrap();
+    let path = guest.folder.path().join("named");
+    assert_eq!(rustix::fs::getxattr(&path, host, &mut [0_u8; 8][..]), Ok(1));
+    assert!(rustix::fs::getxattr(&path, name, &mut [0_u8; 8][..]).is_err());
+    guest.call(REMOVEXATTR, file, format!("{name}\0").as_bytes()).unwrap();
+    assert_eq!(guest.call(GETXATTR, file, &get(name)), Err(61));
 }
 
 #[test]
