@@ -289,7 +289,11 @@ pub(super) fn attribute(
 
 /// The names of the attributes as the guest knows them, or how much room they take at most if
 /// `size` is 0.
-pub(super) fn attribute_names(file: &File, map: &XattrMap, size: u32) -> io::Result<ListxattrReply> {
+pub(super) fn attribute_names(
+    file: &File,
+    map: &XattrMap,
+    size: u32,
+) -> io::Result<ListxattrReply> {
     let mut names = vec![0; size as usize];
     let len = rustix::fs::flistxattr(file, &mut names[..])?;
     if size == 0 {
