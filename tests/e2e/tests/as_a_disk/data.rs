@@ -163,6 +163,18 @@ fn mapped(answers: &mut Answers) {
     answers.note("fresh", std::fs::read(answers.at("file")).map(|bytes| bytes[40]));
 }
 
+/// Attributes of a file that is open.
+fn attributes_of(answers: &Answers, file: &File) {
+    for name in ["user.x", "trusted.overlay.opaque", "other.x"] {
+        let (mut value, none) = ([0; 8], rustix::fs::XattrFlags::empty());
+        answers.note(name, rustix::fs::fsetxattr(file, name, b"v", none));
+        answers.note("get", rustix::fs::fgetxattr(file, name, &mut value));
+    }
+    let mut buffer = [0; 256];
+    let listed = rustix::fs::flistxattr(file, &mut buffer);
+    answers.note_list("attributes", listed.map(|len| &buffer[..len]));
+}
+
 /// Files without a name.
 fn unnamed(answers: &mut Answers) {
     let dir = answers.at(".");
@@ -189,15 +201,7 @@ fn unnamed(answers: &mut Answers) {
                 rustix::fs::fchown(&file, Some(rustix::process::Uid::from_raw(9)), None),
             );
             answers.note("cut", ftruncate(&file, 10));
-            for name in ["user.x", "trusted.overlay.opaque", "other.x"] {
-                let none = rustix::fs::XattrFlags::empty();
-                let mut value = [0; 8];
-                answers.note(name, rustix::fs::fsetxattr(&file, name, b"v", none));
-                answers.note("get", rustix::fs::fgetxattr(&file, name, &mut value));
-            }
-            let mut buffer = [0; 256];
-            let listed = rustix::fs::flistxattr(&file, &mut buffer);
-            answers.note_list("attributes", listed.map(|len| &buffer[..len]));
+            attributes_of(answers, &file);
             answers.note("sync", file.sync_all());
             let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
             answers.note("opened again", std::fs::read_to_string(again));
