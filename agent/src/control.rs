@@ -1,5 +1,6 @@
-//! The channel between the agent and a `container-init` that it started: a Unix stream socket
-//! that carries frames (length in 4 bytes, little endian, then JSON) with descriptors.
+//! The channel between the agent and a `container-init` that it started. It is a Unix stream socket
+//! that carries frames with descriptors. A frame is its length in 4 bytes, little endian, then
+//! JSON.
 //!
 //! ```text
 //! agent ── Order (+ stdio, + pidfd of init for an exec) ─► container-init

@@ -1,13 +1,13 @@
-//! `container-init`: the program between the agent and a workload. The agent, which has threads
-//! and an event loop, never forks; it executes itself under this name, and what runs here has
-//! one thread and may do ordinary things.
+//! `container-init`: the program between the agent and a workload. The agent has threads and an
+//! event loop. A fork of it could do hardly anything safely, so it executes itself under this name.
+//! The process that runs here has one thread, so it may fork and go on.
 //!
 //! ```text
 //! agent ─exec─► first process: joins and makes namespaces, forks, reports the child, ends
 //!                  └─► second process (in the new pid namespace): mounts, devices, root,
 //!                      credentials; reports "created"; at "start" executes the workload
 //! ```
-//! One file per part of the OCI runtime specification.
+//! Each part of the OCI runtime specification has a file of its own.
 
 mod apparmor;
 mod capabilities;

@@ -1,7 +1,7 @@
 //! The agent's log: lines in the kernel's ring buffer (/dev/kmsg), which reach the console.
 //!
-//! Containers can make the agent log (by failing again and again), so lines are counted per
-//! second and dropped above a cap; a line tells later how many were dropped.
+//! Containers can make the agent log, by failing again and again. So lines are counted per second
+//! and dropped above a cap. A later line tells how many were dropped.
 
 use std::fs::File;
 use std::io::Write;

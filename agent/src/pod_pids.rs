@@ -1,9 +1,9 @@
 //! The pod's pid namespace, for containers that share process ids (`shareProcessNamespace`). Its
 //! first process is this program under the name of [`NAME`]: it adopts what the containers leave
-//! and does nothing else. It is made when the first container asks for it and lives as long as
-//! the guest.
+//! and does nothing else. The namespace is made when the first container asks for it and lives as
+//! long as the guest.
 //!
-//! What the containers see of it is little: its root is an empty, read-only filesystem, and it
+//! The containers see little of the first process. Its root is an empty, read-only filesystem. It
 //! keeps all capabilities, so that no container without them may look into it.
 
 use std::io;

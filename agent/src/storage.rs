@@ -1,5 +1,5 @@
-//! Disks in windows: the driver of a virtio-mmio window is bound when the host has put a device
-//! there, the disk appears, and is mounted; and all that backwards.
+//! Disks in windows. The host puts a device into a virtio-mmio window. Then the window's driver is
+//! bound, the disk appears, and it is mounted. All of that is undone in the reverse order.
 
 mod filesystem;
 

@@ -1,9 +1,9 @@
 //! KVM's side of the machine: the VM, its interrupt controllers and memory slots.
 //!
-//! Interrupts: KVM's own IOAPIC and local APICs ("full irqchip"). Windows signal wired lines by
-//! event descriptor, which KVM turns into IOAPIC input without an exit; a split irqchip would
-//! need an IOAPIC in this process. KVM makes a PIC together with the IOAPIC; no line leads to
-//! it, so it stays silent. There is no PIT: kernels calibrate by kvm-clock.
+//! The interrupt controllers are KVM's own IOAPIC and local APICs ("full irqchip"). Windows signal
+//! wired lines by event descriptor, which KVM turns into IOAPIC input without an exit. A split
+//! irqchip would need an IOAPIC in this process. KVM makes a PIC together with the IOAPIC; no line
+//! leads to it, so it stays silent. There is no PIT: kernels calibrate by kvm-clock.
 
 use std::io;
 

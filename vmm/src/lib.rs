@@ -8,9 +8,9 @@
 //!                              vCPU threads ── ports and windows (bus) ── devices' workers
 //! ```
 //!
-//! Start reading at `machine/build.rs`. The process is a jail from the moment the machine is
-//! built (`jail`, `seccomp`); what reaches it from the guest are register accesses (`bus`,
-//! `windows`, `devices`) and what the `virtio` crate parses.
+//! Start reading at `machine/build.rs`. The process is a jail from the moment the machine is built
+//! (`jail`, `seccomp`). Two things reach it from the guest: register accesses (`bus`, `windows`,
+//! `devices`), and what the `virtio` crate parses.
 
 mod arch;
 mod boot;

@@ -1,8 +1,8 @@
 //! The table of virtio-mmio windows: which device sits where, and how it is wired to KVM.
 //!
-//! A window with a device has an event descriptor on its interrupt line (irqfd) and one for
-//! each queue's notifications (ioeventfd), so that neither costs an exit to this process. Nor does
-//! reading a register, which the guest finds in memory ([`Shadows`]), or to acknowledge that
+//! A window with a device has an event descriptor on its interrupt line (irqfd). It has one more
+//! for each queue's notifications (ioeventfd). So neither costs an exit to this process. Nor does
+//! reading a register, which the guest finds in memory ([`Shadows`]). Nor does acknowledging that
 //! buffers were used. An empty window shows device type 0.
 //!
 //! Windows that share a line share its event descriptor too. KVM raises and lowers the line for

@@ -1,5 +1,6 @@
-//! Has the file server's library linked with the archive of libcap-ng: it asks for libcap-ng by a
-//! name for which a linker prefers a shared library, and every binary of this tree is static.
+//! This script has the file server's library linked with the archive of libcap-ng. The library asks
+//! for libcap-ng by a name for which a linker prefers a shared library. Every binary of this tree
+//! is static.
 
 use std::error::Error;
 use std::path::Path;

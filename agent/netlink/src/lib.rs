@@ -1,7 +1,7 @@
 //! rtnetlink(7) for both ends of the pod's network: the host reads what CNI made, the guest makes
-//! the same. Addresses, routes, neighbours and rules travel between them as the kernel writes them
-//! (fixed header, then attributes), so that no attribute is lost for want of a field; only what
-//! cannot hold in another kernel is taken out, see [`Object::canonical`].
+//! the same. Addresses, routes, neighbours and rules travel between them in the kernel's own form:
+//! a fixed header, then attributes. So no attribute is lost for want of a field.
+//! [`Object::canonical`] takes out only what cannot hold in another kernel.
 #![forbid(unsafe_code)]
 
 mod attributes;

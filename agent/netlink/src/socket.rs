@@ -1,5 +1,5 @@
-//! A socket to the kernel's routing tables, of the network namespace that its thread was in when
-//! it was opened; it can be used from any thread.
+//! A socket to the kernel's routing tables. It belongs to the network namespace that the opening
+//! thread was in at that moment. Any thread can use it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

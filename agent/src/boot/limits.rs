@@ -1,7 +1,8 @@
 //! Limits that Linux derives from the machine's memory when it boots, or that kubelet sets on its
-//! node. A pod's machine is small; what its workload may do is said by the pod's own limits, and
-//! else is what a node would allow (`docs/decisions/limits-of-a-node.md`). All of it takes memory
-//! that is charged to the container only when it is used.
+//! node. A pod's machine is small, so the limits that Linux derives are low. The pod's own limits
+//! say what its workload may do. Where they say nothing, the limit is what a node would allow
+//! (`docs/decisions/limits-of-a-node.md`). All of it takes memory only when it is used, and the
+//! container is charged for that memory.
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! `process.apparmorProfile`. The guest's kernel has no profile of its own: the host sends the
-//! compiled policy that its own kernel has loaded, and it is loaded here before it is used. Its
-//! interface: the kernel's `security/apparmor/apparmorfs.c` and `lsm.c`.
+//! `process.apparmorProfile`. The guest's kernel has no profile of its own. The host sends the
+//! compiled policy that its own kernel has loaded, and this module loads it before it is used. The
+//! kernel's `security/apparmor/apparmorfs.c` and `lsm.c` have the interface.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;

@@ -1,7 +1,8 @@
-//! Work that has to be done from outside of a namespace, for this process that enters it: a process
-//! forked before stays outside and does it when it is told to. Only from outside id maps of several
-//! ranges can be written, and files of this process's own in /proc, which in a user namespace are
-//! not its own any more (proc(5), "ownership").
+//! Work that must be done from outside of a namespace, for this process that enters it. This
+//! process forks another one before it enters. The other process stays outside, and does the work
+//! when it is told to. Only a process outside can write id maps of several ranges. Only it can
+//! write this process's files in /proc: they are not this process's own in a user namespace
+//! (proc(5), "ownership").
 
 use std::os::fd::OwnedFd;
 

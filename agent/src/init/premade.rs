@@ -1,7 +1,8 @@
-//! Mounts that a container in a user namespace may not make: filesystems that show
-//! namespaces which it shares, because only who rules over such a namespace may mount them, and
-//! mounts of the guest's filesystems with mapped ids. They are made, attached nowhere, before the
-//! user namespace is entered, and where /proc knows the children of this process by their ids.
+//! Mounts that a container in a user namespace may not make. Some are filesystems that show
+//! namespaces which it shares: only the owner of such a namespace may mount them. The others are
+//! mounts of the guest's filesystems with mapped ids. They are made before the user namespace is
+//! entered, and attached nowhere. At that point /proc still knows the children of this process by
+//! their ids.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,5 +1,5 @@
-//! Paths inside a container's root, resolved as if it were the root already: symbolic links of
-//! an image, absolute ones too, never lead out of it (openat2(2), RESOLVE_IN_ROOT).
+//! Paths inside a container's root, resolved as if it were the root already. Symbolic links of an
+//! image never lead out of it, not even absolute ones (openat2(2), RESOLVE_IN_ROOT).
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;

@@ -1,10 +1,13 @@
 //! `linux.seccomp`: a profile becomes one classic BPF program.
 //!
-//! The rules of one system call are what runc and libseccomp make of them: the first one without
-//! conditions decides alone, whatever else there is; rules whose action is the default one do not
-//! count; others are tried in the profile's order, and if none matches, the default action applies.
-//! As runc, numbers above all that the profile knows fail with ENOSYS unless the default lets calls
-//! through, so that programs fall back to older calls; and names that the kernel lacks are skipped.
+//! The rules of one system call mean what runc and libseccomp make of them:
+//! - The first rule without conditions decides alone, whatever other rules there are.
+//! - Rules whose action is the default one do not count.
+//! - Other rules are tried in the profile's order. If none matches, the default action applies.
+//!
+//! As with runc, calls with numbers above all that the profile knows fail with ENOSYS. Programs
+//! then fall back to older calls. This does not apply where the default action lets calls through
+//! or asks a tracer, or where `defaultErrnoRet` is ENOSYS. Names that the kernel lacks are skipped.
 
 mod assemble;
 mod table;

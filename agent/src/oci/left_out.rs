@@ -1,5 +1,6 @@
-//! What of a configuration a guest does not carry out: refused where the workload would notice,
-//! else left out with a line in the log, never silently. `docs/limits.md` has the list.
+//! Parts of a configuration that a guest does not carry out. A part is refused where the workload
+//! would notice. Otherwise it is left out with a line in the log, never silently. `docs/limits.md`
+//! has the list.
 
 use super::{NamespaceType, Process, Resources, Spec, capability};
 

@@ -1,6 +1,6 @@
-//! bpf(2), as far as a program needs it that is made of instructions at run time: one that decides
-//! on a cgroup's access to devices, and one that chooses the listener of new connections in a
-//! network namespace.
+//! bpf(2), as far as programs need it that are made of instructions at run time. There are two such
+//! programs. One decides on a cgroup's access to devices. The other chooses the listener of new
+//! connections in a network namespace.
 #![allow(unsafe_code, reason = "bpf is in no safe library that takes instructions")]
 
 pub mod opcode;

@@ -1,5 +1,5 @@
-//! Bytes that a text writes as a mark and a number, so that they don't end a word: `\040` in the
-//! kernel's tables, `%20` in a URL. Pure.
+//! Bytes that a text writes as a mark and a number, so that they don't end a word. Examples are
+//! `\040` in the kernel's tables and `%20` in a URL. This module is pure.
 
 /// Replaces every `mark` that so many digits of a `radix` follow by the byte that they number;
 /// what is not such an escape stays as it is.

@@ -1,12 +1,12 @@
-//! The probe: boots a tiny guest in a KVM machine and sees whether it executes, at a sensible
-//! speed, what stock kernels execute.
+//! The probe boots a tiny guest in a KVM machine. It sees whether the guest executes what stock
+//! kernels execute, at a sensible speed.
 //!
-//! `/dev/kvm` alone says little: on some hosts (PVM among them) it opens and answers every
-//! question, but all kernel code of a stock guest is emulated, hundreds of times slower and
-//! with instructions missing. So the probe measures.
+//! `/dev/kvm` alone says little. On some hosts (PVM among them) it opens and answers every
+//! question, but all kernel code of a stock guest is emulated. Such a guest is hundreds of times
+//! slower, and lacks instructions. So the probe measures.
 //!
-//! The vCPU runs in a thread of its own; the calling thread holds the clock and, when
-//! [`BUDGET`] is over, stops the vCPU with a signal.
+//! The vCPU runs in a thread of its own. The calling thread holds the clock and stops the vCPU with
+//! a signal when [`BUDGET`] is over.
 
 pub(crate) mod guest;
 pub(crate) mod machine;

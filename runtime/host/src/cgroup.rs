@@ -1,6 +1,7 @@
-//! The pod's cgroup on the host (version 2): the machine and the shim live in it, so that the
-//! limits that kubelet sets on the pod hold for them. Nothing is set here: the directory is the
-//! one that a runtime without machines would make for the sandbox container, below the pod's.
+//! The pod's cgroup on the host (version 2). The machine and the shim live in it, so that the
+//! limits that kubelet sets on the pod hold for them. Its directory is the one that a runtime
+//! without machines would make for the sandbox container, below the pod's. One limit is set here:
+//! the number of threads, if nobody has set one for the pod.
 
 use std::io;
 use std::path::{Path, PathBuf};

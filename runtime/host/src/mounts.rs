@@ -2,8 +2,9 @@
 //! shown.
 //!
 //! Nothing that a guest sees has device nodes or set-user-id programs on the host's side. The
-//! attack: a VMM that its guest has taken over makes a node of the host's disk in a container's
-//! root filesystem, or finds one in its image, and opens it. The guest has devices of its own.
+//! attack: a guest takes over its VMM. The VMM makes a node of the host's disk in a container's
+//! root filesystem, or finds one in its image. Then it opens the node, and has the host's disk. The
+//! guest has devices of its own.
 
 mod idmap;
 mod namespace;

@@ -1,5 +1,5 @@
-//! The directory of a sandbox on the host, `/run/cuddy/<namespace>/<sandbox id>/`: what is in
-//! it, and how all of it is undone without any help of the sandbox's processes.
+//! The directory of a sandbox on the host, `/run/cuddy/<namespace>/<sandbox id>/`. This module
+//! knows what is in it. It undoes all of that without any help of the sandbox's processes.
 
 mod lock;
 mod owner;

@@ -1,7 +1,7 @@
-//! What the guest prints on its console, and the VMM on its standard error: kept in files of bounded
-//! size, with the last lines at hand for error messages. The guest decides what is in it, and may
-//! have taken over the VMM: it is shown with control characters replaced, and never more than a
-//! little.
+//! What the guest prints on its console, and what the VMM prints on its standard error. Both are
+//! kept in files of bounded size, with the last lines at hand for error messages. The guest decides
+//! what is in them, and may have taken over the VMM. So their text is shown with control characters
+//! replaced, and only a little of it.
 
 use std::fs::File;
 use std::io::{self, Write};

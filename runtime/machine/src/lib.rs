@@ -1,5 +1,5 @@
-//! One `cuddy-vmm` process and its control socket. A task of its own owns both ends: requests go
-//! in and are answered in order; readiness and the machine's end are told to all who watch.
+//! One `cuddy-vmm` process and its control socket. A task of its own owns both. It takes requests,
+//! which the VMM answers in order. It tells readiness and the machine's end to all who watch.
 
 pub mod console;
 mod control;

@@ -1,6 +1,6 @@
 //! Limits by the time that a machine had. On a busy host a machine may wait for a CPU far longer
-//! than it runs; who judges it by the clock takes a starved guest for a dead one. So the time
-//! that its threads, or those of this process, stood in line for a CPU does not count. A guest that
+//! than it runs. A limit by the clock would take a starved guest for a dead one. So the time does
+//! not count in which its threads, or those of this process, stood in line for a CPU. A guest that
 //! hangs while nobody stands in line, or that spins, is found as soon as ever.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Unix sockets whose paths may be longer than an address holds (`sun_path`, 108 bytes, unix(7)):
-//! namespace and id of a sandbox have up to 76 bytes each. So a socket is named by its directory's
+//! Unix sockets whose paths may be longer than an address holds (`sun_path`, 108 bytes, unix(7)).
+//! Namespace and id of a sandbox have up to 76 bytes each. So a socket is named by its directory's
 //! descriptor.
 
 use std::io;

@@ -1,5 +1,6 @@
-//! Text that a guest, or a VMM that it may have taken over, decides on: data, shown to people as
-//! little as serves them and without what would act on their terminal or log (pure).
+//! Text that a guest decides on, or a VMM that it may have taken over. Such text is data. People
+//! are shown as little of it as serves them, and nothing that would act on their terminal or log.
+//! This module is pure.
 
 /// Most bytes of such a text in an error: it ends up in events, statuses and terminals.
 pub(crate) const MAX_TEXT: usize = 1024;

@@ -1,7 +1,7 @@
-//! Connections to the namespace's loopback, whose other side is the guest's. Whoever forwards
-//! ports (containerd) enters the pod's network namespace and dials `localhost`: there the
-//! runtime listens, at one address of each family, and [`crate::bpf`] brings it connections to all
-//! ports. Which was meant, the connection's own address tells.
+//! Connections to the namespace's loopback, whose other side is the guest's. A program that
+//! forwards ports (containerd) enters the pod's network namespace and dials `localhost`. There the
+//! runtime listens at one address of each family, and [`crate::bpf`] brings it connections to all
+//! ports. The connection's own address tells which port was meant.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,5 +1,5 @@
-//! A network namespace by its path. Only threads are in a namespace, so whatever has to happen in
-//! this one is done by a short-lived thread; sockets and taps made there can be used from anywhere.
+//! A network namespace by its path. Only threads are in a namespace, so a short-lived thread does
+//! whatever has to happen in this one. Sockets and taps made there can be used from anywhere.
 
 use std::fs::File;
 use std::io;

@@ -1,9 +1,9 @@
 //! Traffic control: all that arrives at one interface leaves by another.
 //!
-//! Each interface has a `clsact` queueing discipline and in it one filter on ingress, which matches
-//! everything (`u32` with an empty mask: every kernel that has filters has it) and redirects it
-//! (`mirred`). Packets keep their offload state on the way: what a veth sends unsegmented, the tap
-//! hands on unsegmented, if the machine's driver takes it.
+//! Each interface has a `clsact` queueing discipline and in it one filter on ingress. The filter
+//! matches everything and redirects it (`mirred`). It is `u32` with an empty mask, which every
+//! kernel that has filters has. Packets keep their offload state on the way. If the machine's
+//! driver takes it, the tap hands on unsegmented what a veth sends unsegmented.
 
 use std::io;
 

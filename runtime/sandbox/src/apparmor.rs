@@ -1,7 +1,7 @@
-//! AppArmor profiles of the host, for the guest: a container names a profile that the host's
-//! kernel has loaded, and the guest's kernel, which has none, is given the same compiled policy.
-//! The kernel keeps what it was given (`export_binary`, on by default) below its securityfs; see
-//! its `security/apparmor/apparmorfs.c`.
+//! AppArmor profiles of the host, for the guest. A container names a profile that the host's kernel
+//! has loaded. The guest's kernel has none, and is given the same compiled policy. The host's
+//! kernel keeps what it was given (`export_binary`, on by default) below its securityfs. See its
+//! `security/apparmor/apparmorfs.c`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! `hooks` of a configuration whose place is the host (config.md, "POSIX-platform Hooks"):
-//! prestart, createRuntime, poststart and poststop run beside the shim with the container's state
-//! on their standard input. The process id in it is the machine's, as everywhere on the host. The
-//! kinds that belong into the container are run by the agent.
+//! `hooks` of a configuration whose place is the host (config.md, "POSIX-platform Hooks"). These
+//! are prestart, createRuntime, poststart and poststop. They run beside the shim with the
+//! container's state on their standard input. The process id in the state is that of the machine's
+//! VMM; poststop hooks are told none. The agent runs the kinds that belong into the container.
 
 use std::io;
 use std::path::Path;

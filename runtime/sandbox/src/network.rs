@@ -1,5 +1,5 @@
-//! The pod's network: joining the guest to the interfaces of the pod's network namespace, following
-//! their changes, and carrying connections from the namespace's loopback to the guest's.
+//! The pod's network. This module joins the guest to the interfaces of the pod's network namespace,
+//! and follows their changes. It carries connections from the namespace's loopback to the guest's.
 //!
 //! ```text
 //!  begin (taps are made while the guest boots) ──► attach (devices into windows) ──► connect (the

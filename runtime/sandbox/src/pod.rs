@@ -1,5 +1,5 @@
-//! What is said about a pod as a whole (pure): by the configuration of its sandbox container, by
-//! that of a container which stands alone, or by the Sandbox service.
+//! What is said about a pod as a whole (pure). It comes from the configuration of its sandbox
+//! container or of a container which stands alone, or from the Sandbox service.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

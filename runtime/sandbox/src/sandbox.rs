@@ -1,15 +1,15 @@
-//! A sandbox: one machine and the containers in it. One task owns all state; callers and
-//! background work send it steps, which it carries out one at a time, so that reasoning about
-//! concurrency is reasoning about this one loop.
+//! A sandbox: one machine and the containers in it. One task owns all state. Callers and background
+//! work send it steps, which it carries out one at a time. So reasoning about concurrency is
+//! reasoning about this one loop.
 //!
 //! ```text
 //!  machine:  New ──first create──► Booting ──► Running ──► Ending ──► Ended
 //!             ▲───────failed, all undone──────┘      └────────crash────────▲
 //! ```
 //!
-//! A step never waits. What takes time runs beside the loop and ends in a step that commits its
-//! outcome: `accept → work → commit`, one file for each verb. State, pids and waiting are answered
-//! from memory, whatever the guest does.
+//! A step never waits. Work that takes time runs beside the loop and ends in a step that commits
+//! its outcome: `accept → work → commit`. Each verb has a file of its own. State, pids and waiting
+//! are answered from memory, whatever the guest does.
 
 mod boot;
 mod control;

@@ -1,5 +1,6 @@
-//! How large a machine is made for its pod (pure, but for what the host is asked): vCPUs from the
-//! CPU quota, memory from the memory limit plus what guest kernel and agent need.
+//! How large a machine is made for its pod (pure, but for what the host is asked). The CPU quota
+//! gives the vCPUs. The memory limit plus what guest kernel and agent need gives the memory. The
+//! page tables that a large guest takes on the host are subtracted.
 //!
 //! Limits come from, in this order: annotations of containerd's or CRI-O's on the sandbox
 //! container, its own resources, the pod's cgroup.

@@ -1,6 +1,6 @@
-//! The host's OCI configuration → the one that the agent carries out (pure). What only has
-//! a meaning on the host is taken out, with a note for the log; bind sources are collected for
-//! the shared directory and rewritten. What this code does not know reaches the agent unchanged,
+//! The host's OCI configuration → the one that the agent carries out (pure). Parts that only have a
+//! meaning on the host are taken out, with a note for the log. Bind sources are collected for the
+//! shared directory and rewritten. Parts that this code does not know reach the agent unchanged,
 //! see [`document`].
 
 pub(crate) mod document;

@@ -1,5 +1,5 @@
-//! A process's streams: fifos, files or loggers of the host on one side, vsock connections to
-//! the guest on the other, and a fixed buffer between them. A slow reader slows the process;
+//! A process's streams. On one side are fifos, files or loggers of the host, on the other vsock
+//! connections to the guest. A fixed buffer lies between them. A slow reader slows the process;
 //! nothing is dropped and nothing grows. See [`target`] for the forms a path can take.
 //!
 //! A client that goes away and comes back (containerd's restart) loses nothing, because the fifos'

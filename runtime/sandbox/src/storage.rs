@@ -1,6 +1,6 @@
-//! What containers see of the host's files: root filesystems, volumes, devices. What is mounted
-//! on the host is seen through the shared directory; disk images and block devices become disks
-//! of the machine; memory that a pod's containers share is memory of the guest.
+//! What containers see of the host's files: root filesystems, volumes, devices. The guest sees what
+//! is mounted on the host through the shared directory. Disk images and block devices become disks
+//! of the machine. Memory that a pod's containers share is memory of the guest.
 
 mod devices;
 mod disk;

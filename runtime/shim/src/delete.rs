@@ -1,7 +1,8 @@
-//! `delete`: cleans up after a container without the help of any daemon, in whatever state things
-//! are, as often as it is called. For the container that is the sandbox itself, everything goes;
-//! for another there is nothing to do: its daemon clears up after it, and what a dead one has
-//! left goes with the sandbox. CRI-O never calls it: there, `start` clears up after dead daemons.
+//! `delete` cleans up after a container without the help of any daemon. It works in whatever state
+//! things are, and as often as it is called. For the container that is the sandbox itself,
+//! everything goes. For another container there is nothing to do: its daemon clears up after it.
+//! What a dead daemon has left goes with the sandbox. A sandbox of the same name that another
+//! daemon owns stays. CRI-O never calls `delete`: there, `start` clears up after dead daemons.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

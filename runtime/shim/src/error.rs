@@ -1,5 +1,5 @@
-//! The one table of errors and gRPC codes. containerd and kubelet act on the codes: "not found"
-//! means gone for good, so it must be said exactly then.
+//! The one table of errors and gRPC codes. Both containerd and kubelet act on the codes. "Not
+//! found" means gone for good, so it must be said exactly then.
 
 use api::Error;
 

@@ -1,4 +1,4 @@
-//! What containerd tells the Sandbox service of a pod: CRI's `PodSandboxConfig` → the core's
+//! What containerd tells the Sandbox service of a pod. CRI's `PodSandboxConfig` becomes the core's
 //! [`Pod`] and the files that a node's agent would find on the host. It is pure, but for the node's
 //! own files, which stand in for what is not said.
 

@@ -1,6 +1,7 @@
-//! Events to containerd's event socket, in order. It may be away for a while: events wait in a
-//! bounded queue, each is tried several times, and what can't be delivered is dropped, with a line
-//! in the log. Without an address (CRI-O) no event is delivered; see [`OomFiles`].
+//! Events to containerd's event socket, in order. The socket may be away for a while, so events
+//! wait in a bounded queue, and each is tried several times. An event that can't be delivered is
+//! dropped, with a line in the log. Without an address (CRI-O) no event is delivered; see
+//! [`OomFiles`].
 
 use std::time::{Duration, SystemTime};
 

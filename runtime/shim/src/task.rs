@@ -1,6 +1,6 @@
 //! The Task service: every call of containerd's, in terms of the sandbox. All answers come with
-//! gRPC codes from the table in `error`; no call is left to the library's default, which would
-//! say "not found" and mean "not implemented".
+//! gRPC codes from the table in `error`. No call is left to the library's default, which would say
+//! "not found" and mean "not implemented".
 
 use api::request::{ExecRequest, StdioPaths};
 use api::{ContainerId, Error, ExecId, SandboxId};

@@ -1,5 +1,5 @@
-//! The shim as CRI-O starts it: bare, for each container of a pod, with an empty event address
-//! and no input; found again by the file `address`; never asked for `delete`.
+//! The shim as CRI-O starts it: bare, for each container of a pod, with an empty event address and
+//! no input. CRI-O finds it again by the file `address`, and never asks it for `delete`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 

@@ -1,5 +1,5 @@
-//! The shim where the host is not as it should be: another start hangs, state is damaged, no
-//! descriptor is left, or it is told to end.
+//! The shim where the host is not as it should be. Another start hangs, state is damaged, no
+//! descriptor is left, or the shim is told to end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 

@@ -1,5 +1,5 @@
-//! The shim as containerd sees it, up to the point where a machine is needed: start, the Task
-//! service's answers, delete, and that nothing is left.
+//! The shim as containerd sees it, up to the point where a machine is needed. The tests show start,
+//! the Task service's answers, delete, and that nothing is left.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as expected")]
 

@@ -1,4 +1,4 @@
-//! Real daemons of every version of containerd that the lab has: each starts the shim in its own
+//! Real daemons of every version of containerd that the lab has. Each starts the shim in its own
 //! way, and finds it again after a crash.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]

@@ -1,9 +1,13 @@
-//! What a guest's agent answers its shim: the line that accepts a connection, answers of the
-//! protocol and other bytes, numbers and texts in them, and the bytes of a stream.
+//! What a guest's agent answers its shim: the line that accepts a connection, the protocol's
+//! answers and other bytes, and the bytes of a stream. The answers have numbers and texts in them.
 //!
-//! Checked besides panics: every call ends; texts in errors and in the log are short and do nothing
-//! to a terminal; the log gets few records; numbers are within their range and lists have an end; a
-//! stream's bytes arrive as they were sent; no allocation is larger than the largest message.
+//! Checked besides panics:
+//! - Every call ends, but for those that last as long as the guest wants.
+//! - Texts in errors and in the log are short and do nothing to a terminal.
+//! - The log gets few records.
+//! - Numbers are within their range, and lists have an end.
+//! - A stream's bytes arrive as they were sent.
+//! - No allocation is larger than the largest message and a little around it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

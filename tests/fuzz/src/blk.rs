@@ -1,8 +1,11 @@
 //! The disk, with requests that are right, or almost right, or anything.
 //!
-//! Checked besides panics: bytes of the file behind the disk's end stay as they are; nothing of a
-//! read-only disk changes; a request succeeds if, and only if, it is right; what is read is what was
-//! written before; all chains come back.
+//! Checked besides panics:
+//! - Bytes of the file behind the disk's end stay as they are.
+//! - Nothing of a read-only disk changes.
+//! - A read or a write succeeds if, and only if, it is right. A wrong erasure fails.
+//! - A read returns what was written before.
+//! - All chains come back.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,8 +1,10 @@
 //! Each kind of device, with any features and queues, behind its registers.
 //!
-//! Checked besides panics: chains come back in their order, with no more bytes than there was room,
-//! and all of them where a device has no reason to keep any; no worker runs without end; no
-//! allocation is larger than what a request may bring along.
+//! Checked besides panics:
+//! - Chains come back in their order, with no more bytes than there was room.
+//! - All of them come back where a device has no reason to keep any.
+//! - No worker runs without end.
+//! - No allocation is larger than what a request may bring along.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! What those targets share that drive a shim: text that somebody hostile decides on, what may
-//! become of it, an eye on the log, and the tasks' runtime.
+//! What those targets share that drive a shim. That is text that somebody hostile decides on, what
+//! may become of it, a check of the log, and the tasks' runtime.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Once, OnceLock};

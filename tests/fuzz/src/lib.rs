@@ -1,9 +1,9 @@
-//! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM to its shim, and
-//! from an agent to its shim. See README.md here.
+//! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM or an agent to its
+//! shim. See README.md here.
 //!
 //! Each target is a module with a function `run`, which gets an input of libFuzzer and panics if
-//! something is wrong. What is wrong is more than a panic of the product: see each module's word
-//! on what it checks.
+//! something is wrong. A target finds more than panics of the product: each module says what it
+//! checks.
 #![cfg_attr(
     fuzzing,
     allow(

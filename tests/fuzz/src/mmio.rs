@@ -1,8 +1,11 @@
 //! The registers of one to four windows: any writes, of any width, at any offset.
 //!
-//! Checked besides panics: the rules of the status bits; that features which were not offered are
-//! not agreed on; that queues are fixed while the device is active; that a window keeps out of its
-//! neighbours.
+//! Checked besides panics:
+//! - The status bits follow their rules. Only a write of 4 bytes to their register changes them.
+//! - Features which were not offered are not agreed on.
+//! - A queue is ready only once the features are agreed on, and only if the device has it.
+//! - A write to the configuration changes nothing.
+//! - A write to a window changes no other one.
 
 use std::fs::File;
 use std::sync::Arc;

@@ -1,8 +1,11 @@
 //! Descriptor chains: `pop`, `collect`, `push` and what is read of a driver's rings, on any rings.
 //!
-//! Checked besides panics: every piece of a checked chain lies in the guest's memory and the pieces
-//! are as long as the chain says; what is given back appears at its place in the used ring, and the
-//! ring's index counts it; nothing else of the memory changes.
+//! Checked besides panics:
+//! - Every piece of a checked chain lies in the guest's memory.
+//! - The pieces are as long as the chain says.
+//! - A chain that is given back appears at its place in the used ring, and the ring's index counts
+//!   it.
+//! - That changes nothing of the memory outside of the used ring.
 
 use std::sync::atomic::Ordering;
 

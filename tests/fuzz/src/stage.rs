@@ -1,5 +1,5 @@
-//! The place for files: a file system in memory that only this program sees, so that nothing else
-//! of the machine is in reach of a mistake.
+//! The place for files: a file system in memory that only this program sees. So nothing else of the
+//! machine is in reach of a mistake.
 #![allow(unsafe_code, reason = "leaving the mount namespace is an unsafe call")]
 
 use std::fs::{self, File};

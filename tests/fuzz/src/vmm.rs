@@ -1,9 +1,13 @@
 //! What a VMM tells its shim: messages on the control socket, the guest's console, and what the VMM
 //! itself prints.
 //!
-//! Checked besides panics: texts in errors, in the story of the end and in the log are short and do
-//! nothing to a terminal; the log gets few records; the first end that the VMM tells counts; nobody
-//! who asks waits for ever; no allocation is larger than a few messages.
+//! Checked besides panics:
+//! - Texts in errors, in the story of the end and in the log are short and do nothing to a
+//!   terminal.
+//! - The log gets few records.
+//! - The first end that the VMM tells counts.
+//! - Nobody who asks waits for ever.
+//! - No allocation is larger than a few messages.
 
 use std::fs::File;
 use std::io::Write;

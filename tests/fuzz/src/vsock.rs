@@ -1,11 +1,14 @@
 //! The socket device's connections: clients of the host that come, talk, stall and leave, and a
 //! guest's packets of any kind.
 //!
-//! Checked besides panics: no connection buffers more than its credit; the guest is never told that
-//! more was taken than it sent, and is never sent more than it has room for; both sides get what
-//! the other sent, in order; there are no more clients and answers than allowed; when there is
-//! nothing to send, nothing claims that there is; a guest that has ended a connection hears no more
-//! of it than a reset.
+//! Checked besides panics:
+//! - No connection buffers more than its credit.
+//! - The guest is never told that more was taken than it sent.
+//! - The guest is never sent more than it has room for.
+//! - Both sides get what the other sent, in order.
+//! - There are no more clients and answers than allowed.
+//! - When there is nothing to send, nothing claims that there is.
+//! - A guest that has ended a connection hears no more of it than a reset.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,7 +1,12 @@
-//! A client of the container runtime interface (CRI, `runtime.v1`), as kubelet and crictl are.
-//! [`Daemon`] is a containerd with the runtime's handlers, [`Cri`] talks to it, [`PodSpec`] and
-//! [`ContainerSpec`] say what to run, [`stream`] carries exec, attach and port-forward, [`log`]
-//! reads containers' logs, [`node`] is what most tests begin with. All of it blocks.
+//! A client of the container runtime interface (CRI, `runtime.v1`), as kubelet and crictl are. All
+//! of it blocks.
+//!
+//! - [`Daemon`] is a containerd with the runtime's handlers.
+//! - [`Cri`] talks to it.
+//! - [`PodSpec`] and [`ContainerSpec`] say what to run.
+//! - [`stream`] carries exec, attach and port-forward.
+//! - [`log`] reads containers' logs.
+//! - [`node`] is what most tests begin with.
 //!
 //! ```no_run
 //! use harness::cri::{ContainerSpec, Daemon, PodSpec};

@@ -1,5 +1,6 @@
-//! CRI-O's way with a shim of its runtime type `vm`: bare start for each container, Task v2 and
-//! nothing but Task, root filesystems that are mounted already, no events, no `delete`.
+//! CRI-O's way with a shim of its runtime type `vm`. It starts the shim bare for each container,
+//! and calls Task v2 and nothing but Task. Root filesystems are mounted already. There are no
+//! events and no `delete`.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;

@@ -1,7 +1,12 @@
-//! Driving an installed product as its users do, for tests. [`ctr`] talks to the host's containerd,
-//! [`containerd`] runs one of another version, [`cri`] talks to one as kubelet does, [`shim`] talks
-//! to a shim directly, [`cri_o`] does as CRI-O does, [`host`] looks at what the host shows. A
-//! test's own failures end it by panic: nobody else handles them.
+//! Driving an installed product as its users do, for tests. A test's own failures end it by panic:
+//! nobody else handles them.
+//!
+//! - [`ctr`] talks to the host's containerd.
+//! - [`containerd`] runs one of another version.
+//! - [`cri`] talks to one as kubelet does.
+//! - [`shim`] talks to a shim directly.
+//! - [`cri_o`] does as CRI-O does.
+//! - [`host`] looks at what the host shows.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 

@@ -1,8 +1,8 @@
-//! Wire format between `lab` and `lab-agent`: one byte of kind, four bytes of big-endian
-//! length, then the data.
+//! Wire format between `lab` and `lab-agent`: one byte of kind, four bytes of big-endian length,
+//! then the data.
 //!
-//! A connection carries one command. `lab` sends [`Kind::Request`] first, then any number of
-//! [`Kind::Stdin`] and [`Kind::Resize`] and at most one [`Kind::StdinEnd`]; the agent sends
+//! A connection carries one command. `lab` sends [`Kind::Request`] first. Then it sends any number
+//! of [`Kind::Stdin`] and [`Kind::Resize`] and at most one [`Kind::StdinEnd`]. The agent sends
 //! [`Kind::Stdout`] and [`Kind::Stderr`] and ends with [`Kind::Exit`] or [`Kind::Failed`].
 
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,10 @@
 //! Runs the test programs of a payload in labs, two at a time, and keeps account of them.
 //!
-//! A lab costs half a minute and waits for half of its time, so each program has a lab of its own
-//! and two run side by side, those that took longest last time first. What QEMU's nested
-//! virtualisation may break (`tests/lab/README.md`) is repeated once, in a fresh lab, for everybody
-//! to see. A test that fails twice in a row, in this run or in two runs, fails the run.
+//! A lab costs half a minute and waits for half of its time. So each program has a lab of its own,
+//! and two run side by side. The programs that took longest last time run first. QEMU's nested
+//! virtualisation may break a test (`tests/lab/README.md`). So a test that fails is repeated once,
+//! in a fresh lab, for everybody to see. A test that fails twice in one run fails the run. So does
+//! a test that is repeated in two runs in a row.
 
 pub mod output;
 pub mod program;

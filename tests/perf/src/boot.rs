@@ -1,5 +1,5 @@
-//! Cold boot, from executing the VMM to the agent serving its ports, of the same kernel and
-//! root filesystem with the same memory and devices: Cuddy's VMM against QEMU's `microvm`.
+//! Cold boot, from executing the VMM to the agent serving its ports: Cuddy's VMM against QEMU's
+//! `microvm`. Both boot the same kernel and root filesystem with the same memory and devices.
 
 mod cuddy;
 mod qemu;

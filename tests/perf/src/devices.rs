@@ -1,7 +1,7 @@
-//! Disk, share and network, as fast as fio and iperf3 find them in a guest: under `cuddy-vmm` and
-//! under QEMU's `microvm`, with the same kernel, root filesystem, memory and number of CPUs. The
-//! host's end of each is memory: a file on a tmpfs, a directory on it, a program on the other
-//! side of a tap.
+//! Disk, share and network, as fast as fio and iperf3 find them in a guest. The guest runs under
+//! `cuddy-vmm` and under QEMU's `microvm`, with the same kernel, root filesystem, memory and number
+//! of CPUs. The host's end of each is memory: a file on a tmpfs, a directory on it, a program on
+//! the other side of a tap.
 
 mod cuddy;
 mod guest;

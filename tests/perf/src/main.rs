@@ -1,6 +1,6 @@
-//! `make bench`: Cuddy's numbers beside those of peers that run on the same host in the same
-//! run, as a table for people and as JSON for programs. Runs where the product is installed
-//! with the lab's test images; in the lab, seconds are only good for ratios.
+//! `make bench`: Cuddy's numbers beside those of peers that run on the same host in the same run.
+//! They come as a table for people and as JSON for programs. The program runs where the product is
+//! installed with the lab's test images. In the lab, seconds are only good for ratios.
 
 mod boot;
 mod density;

@@ -1,5 +1,5 @@
-//! Memory as the host accounts it (proc(5), cgroup v2): of a sandbox's two processes without
-//! guest memory, of the guest, of the host as a whole. All sizes are in MiB.
+//! Memory as the host accounts it (proc(5), cgroup v2). It is that of a sandbox's two processes
+//! without guest memory, that of the guest, or that of the whole host. All sizes are in MiB.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Request to first output: from executing `ctr run` to the first byte that the container
-//! prints, with Cuddy and with runc, on the same image and snapshotter.
+//! Request to first output: from executing `ctr run` to the first byte that the container prints.
+//! Cuddy and runc run the same image with the same snapshotter.
 
 use std::io::Read;
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
-//! Where the time of a pod's start goes: from RunPodSandbox to the answer of StartContainer, as
-//! a client of CRI sees it, with the shim's own steps in between, beside runc in the same run.
+//! Where the time of a pod's start goes, from RunPodSandbox to the answer of StartContainer. It is
+//! the time that a client of CRI sees, with the shim's own steps in between. The same run measures
+//! runc beside it.
 
 mod notes;
 mod picture;

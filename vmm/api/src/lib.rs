@@ -1,8 +1,8 @@
 //! The contract between a shim and its `cuddy-vmm` process.
 //!
-//! One Unix `SOCK_SEQPACKET` connection, inherited by the VMM as descriptor [`CONTROL_FD`],
-//! carries JSON messages with the descriptors they name (see [`wire`]). The shim sends
-//! [`Request`]s, each answered by one [`Reply`] in order; the VMM adds [`Event`]s at any time.
+//! One Unix `SOCK_SEQPACKET` connection carries JSON messages with the descriptors they name (see
+//! [`wire`]). The VMM inherits it as descriptor [`CONTROL_FD`]. The shim sends [`Request`]s, each
+//! answered by one [`Reply`] in order. The VMM adds [`Event`]s at any time.
 //!
 //! ```text
 //!            Boot                 Pause
@@ -12,8 +12,8 @@
 //!    └───────────────────► Ended ◄───────────┘
 //! ```
 //!
-//! The VMM opens nothing by path: what a device needs reaches it as an [`FdSlot`], the
-//! position of a descriptor in the list sent with the same message.
+//! No message names a path. What a device needs reaches the VMM as an [`FdSlot`], the position of a
+//! descriptor in the list sent with the same message.
 
 pub mod config;
 pub mod kvm;

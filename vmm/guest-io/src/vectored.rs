@@ -1,7 +1,7 @@
 //! Transfers between guest memory and descriptors of the host, many pieces at a time.
 //!
-//! `vm-memory` moves one piece a call. A packet of a tap has to be moved by one call, and a
-//! request of a disk costs one call less for each piece but the first.
+//! `vm-memory` moves one piece a call. A packet of a tap has to be moved by one call. A request of
+//! a disk costs one call less for each piece but the first.
 #![allow(unsafe_code, reason = "the kernel gets addresses of guest memory")]
 
 use std::fs::File;

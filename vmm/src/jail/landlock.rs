@@ -2,8 +2,9 @@
 //!
 //! The share's server needs `/proc/self/fd`, and a link there leads back to the mount by which a
 //! file was opened, wherever that is. The attack: a server that is taken over opens the guest's
-//! read-only images once more, for writing. Landlock judges the file and not the name: what lies
-//! below the share may be used in every way, all else may not be opened at all.
+//! read-only images once more, for writing. Landlock judges the file and not the name. Files below
+//! the share may be used in every way. Files of this process's own directory in /proc may be read.
+//! No other file may be opened at all.
 //!
 //! A kernel without Landlock, or with too little of it, leaves out what it does not know. Version 1
 //! can't allow renames between directories, so that it is of no use with a share.

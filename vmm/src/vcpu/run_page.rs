@@ -1,4 +1,4 @@
-//! The page that a vCPU shares with KVM (`struct kvm_run`), mapped a second time so that
+//! The page that a vCPU shares with KVM (`struct kvm_run`). It is mapped a second time so that
 //! another thread can ask the vCPU to leave the guest.
 #![allow(unsafe_code, reason = "maps KVM's shared page and reads a union in it")]
 

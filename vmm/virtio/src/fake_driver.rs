@@ -1,5 +1,5 @@
-//! A driver for tests: talks to a device through its MMIO window and rings in memory of its
-//! own, as a guest's kernel would, and can break every rule.
+//! A driver for tests. It talks to a device through its MMIO window and rings in memory of its own,
+//! as a guest's kernel would. It can break every rule.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;

@@ -1,15 +1,15 @@
 //! The shared directory (§5.11): a directory tree of the host, served by the FUSE protocol.
 //!
 //! The protocol and the file system are a library's (`virtiofsd`); this module moves requests
-//! between its server and the queues. All requests, those of the urgent queue too, are served
-//! one after another on the device's thread, which changes its own effective user and group
-//! for those that create something, and the process's umask and working directory for others.
+//! between its server and the queues. All requests, those of the urgent queue too, are served one
+//! after another on the device's thread. For requests that create something, the thread changes its
+//! own effective user and group. For others it changes the process's umask and working directory.
 //!
-//! What the process must offer, because the library works that way:
+//! The process must offer this, because the library works that way:
 //! - `/proc/self/fd` and `/proc/self/mountinfo` when the device is made;
 //! - real and saved user 0, so that effective capabilities come back with effective user 0;
-//! - capabilities `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`, `SETUID`, `SETGID`, `SETFCAP`
-//!   and `MKNOD`, as far as the guest is to do what needs them;
+//! - capabilities `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`, `SETUID`, `SETGID`, `SETFCAP` and
+//!   `MKNOD`, as far as the guest is to do what needs them;
 //! - no other thread that needs the umask or a relative path.
 
 mod handle;

@@ -1,9 +1,9 @@
 //! Virtio devices and their MMIO transport, without any unsafe code.
 //!
 //! All that reaches this crate from the guest is hostile: register accesses, queue addresses,
-//! descriptors and the bytes behind them. A guest's mistake ends in an error that the guest
-//! sees or in `DEVICE_NEEDS_RESET`, never in a panic, and never in an allocation whose size
-//! the guest chooses beyond a named cap.
+//! descriptors and the bytes behind them. A guest's mistake ends in an error that the guest sees or
+//! in `DEVICE_NEEDS_RESET`, never in a panic. It never ends in an allocation whose size the guest
+//! chooses beyond a named cap.
 //!
 //! Section numbers are those of the virtio 1.3 specification.
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
 //! Descriptor chains as the devices see them: checked, in two halves, free of framing.
 //!
-//! A driver may cut a request into descriptors as it likes (§2.7.4), so a device only sees the
-//! bytes that it may read and those that it may write. [`Active::drain`](crate::worker::Active)
-//! is the usual way to get chains.
+//! A driver may cut a request into descriptors as it likes (§2.7.4). So a device only sees the
+//! bytes that it may read and those that it may write. [`Active::drain`](crate::worker::Active) is
+//! the usual way to get chains.
 
 use std::sync::atomic::{Ordering, fence};
 

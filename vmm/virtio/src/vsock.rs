@@ -1,9 +1,9 @@
 //! The socket device (§5.10): streams between clients on the host and ports of the guest.
 //!
-//! A client connects to a Unix stream socket, writes `CONNECT <port>\n`, and reads
-//! `OK <host port>\n` once the guest has accepted; from then on it talks to the guest. A
-//! refused client is closed without a word. Connections that the guest begins are all refused;
-//! one of them, to the ready port, is how the guest says that it serves its ports.
+//! A client connects to a Unix stream socket and writes `CONNECT <port>\n`. It reads
+//! `OK <host port>\n` once the guest has accepted, and talks to the guest from then on. A refused
+//! client is closed without a word. Connections that the guest begins are all refused. By one of
+//! them, to the ready port, the guest says that it serves its ports.
 //!
 //! Clients that come before the guest's driver is ready wait in the listener's backlog.
 

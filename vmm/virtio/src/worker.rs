@@ -1,7 +1,7 @@
 //! The one kind of thread on which every device runs.
 //!
-//! A device's thread is made together with the device, sleeps until the driver is ready, serves
-//! the queues until the driver resets the device, and sleeps again:
+//! A device's thread is made together with the device and sleeps until the driver is ready. It
+//! serves the queues until the driver resets the device, and sleeps again:
 //!
 //! ```text
 //!   Worker::spawn ──► asleep ── activate ──► serving ── reset ──► asleep ── drop ──► gone
@@ -10,7 +10,7 @@
 //! Threads are not made on activation, because that happens on a vCPU's thread, deep inside a
 //! register write. A new thread inherits its parent's seccomp filter. A vCPU's filter has no room
 //! for what devices do. For the same reason a device must be created after its process has entered
-//! its jail, by a thread whose filter allows all that workers do.
+//! its jail. The thread that creates it must have a filter that allows all that workers do.
 
 mod active;
 mod coalescing;

@@ -1,6 +1,7 @@
-//! Routes: `struct rtmsg` is family, lengths of destination and source, TOS, table, protocol,
-//! scope, type, 32 bits of flags. A route with several next hops has them in `RTA_MULTIPATH`, each
-//! as `struct rtnexthop` (16 bits of length, flags, weight, interface) with attributes of its own.
+//! Routes, which begin with `struct rtmsg`: family, lengths of destination and source, TOS, table,
+//! protocol, scope, type, 32 bits of flags. A route with several next hops has them in
+//! `RTA_MULTIPATH`. Each is a `struct rtnexthop` (16 bits of length, flags, weight, interface) with
+//! attributes of its own.
 
 use super::{BY_KERNEL, Object};
 use crate::Attributes;

@@ -1,5 +1,6 @@
-//! Container.Update: limits only. Which devices a container may use is settled when it is made, as
-//! with runc: the rules of an update are those of the caller's own host.
+//! Container.Update: limits only. As with runc, the devices that a container may use are settled
+//! when it is made. The device rules of an update are left out: they are those of the caller's own
+//! host.
 
 use agent_api::container::UpdateContainerRequest;
 

@@ -1,8 +1,8 @@
 //! containerd's configuration: whether its CRI plugin knows a runtime of Cuddy's type.
 //!
-//! `ctr run --runtime` works without; Kubernetes does not. Configuration files import others
-//! (`imports`, patterns allowed, relative to the importing file), may be of version 1 to 4,
-//! and keep the CRI plugin's runtimes in a section that depends on the version.
+//! `ctr run --runtime` works without; Kubernetes does not. Configuration files import others by
+//! `imports`, which may be patterns and are relative to the importing file. A file may be of
+//! version 1 to 4. It keeps the CRI plugin's runtimes in a section that depends on the version.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};

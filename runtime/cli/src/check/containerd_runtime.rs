@@ -1,8 +1,8 @@
-//! The entries of Cuddy's runtimes in containerd's configuration: that each is spelled as
+//! The entries of Cuddy's runtimes in containerd's configuration. Each must be spelled as
 //! containerd reads it, possible in its version, and complete.
 //!
-//! containerd says nothing of a key that it does not know, and versions before 2.0 do not merge
-//! files: the last one that names the CRI plugin is all that counts.
+//! containerd says nothing of a key that it does not know. Versions before 2.0 do not merge files:
+//! only the last one that names the CRI plugin counts.
 
 use std::path::Path;
 

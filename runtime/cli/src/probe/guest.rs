@@ -1,12 +1,12 @@
 //! The tiny guest of the probe: its machine code and where things lie in its memory.
 //!
-//! The guest has 64 KiB of memory, identity-mapped by one 2 MiB page, and runs in 64-bit mode
-//! at privilege level 0 from its first instruction. The host enters it once per [`Test`], at
-//! the entry that the table at the start of the code names. A test ends with one byte written
-//! to [`DONE_PORT`]; an exception writes its vector to [`TRAP_PORT`].
+//! The guest has 64 KiB of memory, identity-mapped by one 2 MiB page. It runs in 64-bit mode at
+//! privilege level 0 from its first instruction. For each [`Test`] the host enters it at the entry
+//! that the table at the start of the code names. A test ends with one byte written to
+//! [`DONE_PORT`]; an exception writes its vector to [`TRAP_PORT`].
 //!
-//! The speed loop is also called by the host as an ordinary function, so both sides execute
-//! the very same bytes.
+//! The host also calls the speed loop as an ordinary function, so both sides execute the very same
+//! bytes.
 
 #![allow(unsafe_code, reason = "the guest's machine code is assembled here and read as bytes")]
 

@@ -1,10 +1,11 @@
 //! The directory that a machine shares with its guest, and what is mounted in it.
 //!
-//! All of it is in a mount namespace of its own, in which a thread of this process lives and where
-//! the VMM is started. The host sees none of these mounts. Whatever it has below a volume can be
-//! unmounted and removed while a pod uses the volume. Nothing is left mounted when this process and
-//! the VMM are gone, however that came. What is to be seen is picked up in the host's own
-//! namespace, as [`Tree`], at that moment: nothing depends on how the host's mounts propagate.
+//! All of it is in a mount namespace of its own. A thread of this process lives in that namespace,
+//! and the VMM is started there. The host sees none of these mounts. It can unmount and remove
+//! whatever it has below a volume while a pod uses the volume. Nothing is left mounted when this
+//! process and the VMM are gone, however that came. A source is picked up in the host's own
+//! namespace, as [`Tree`], when it is to be seen. So nothing depends on how the host's mounts
+//! propagate.
 //!
 //! ```text
 //!  this process: the host's mounts          the thread's namespace           the VMM's jail

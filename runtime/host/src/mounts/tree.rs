@@ -1,5 +1,5 @@
-//! Mounts that are attached nowhere yet. They are made of what the host has mounted at that moment
-//! and get all their flags before anybody sees them: flags that change later would not reach the
+//! Mounts that are attached nowhere yet. They are made of what the host has mounted at that moment.
+//! They get all their flags before anybody sees them: flags that change later would not reach the
 //! machine's namespace.
 
 use std::ffi::CString;

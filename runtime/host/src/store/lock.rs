@@ -1,8 +1,9 @@
-//! The lock on a sandbox's place. Whoever starts its shim holds it, from the first look at the
-//! socket until the shim serves: a socket that is bound and not served yet looks like a dead one.
-//! A shim that ends holds it from before its socket goes until all else has gone: a start of the
-//! same name would find half of it. It is one file for each sandbox, beside its directory, and
-//! there only while somebody holds it.
+//! The lock on a sandbox's place. A process that starts the sandbox's shim holds it from its first
+//! look at the socket until the shim serves. Without the lock, a socket that is bound and not
+//! served yet would look like a dead one. A shim that ends holds it from before its socket goes
+//! until all else has gone. Without the lock, a start of the same name would find half of it. The
+//! lock is one file for each sandbox, beside its directory. The file is there only while somebody
+//! holds the lock.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};

@@ -1,5 +1,5 @@
-//! Undoing what a sandbox has on the host, by its journal: by the sandbox's own process at its end,
-//! and by any other when that has died.
+//! Undoing what a sandbox has on the host, by its journal. The sandbox's own process does it at its
+//! end. Any other process does it when that one has died.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
-//! The connection that all calls to the agent share. The library closes it when the deadline of a
-//! call passes, or its caller leaves, while the call's bytes are being written: half a message
-//! can't be taken back. A guest that reads slowly would lose its connection, and be taken for
-//! lost. So bytes are written into memory first, which takes no time.
+//! The connection that all calls to the agent share. A call can end while its bytes are being
+//! written: its deadline passes, or its caller leaves. The library then closes the connection,
+//! because half a message can't be taken back. A guest that reads slowly would lose its connection,
+//! and be taken for lost. So bytes are written into memory first, which takes no time.
 
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;

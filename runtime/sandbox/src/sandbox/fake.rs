@@ -1,5 +1,5 @@
-//! A sandbox whose machine and guest are made up: the owner, the core's way to the guest and to
-//! the VMM, the share and the streams are the real ones.
+//! A sandbox whose machine and guest are made up. The owner, the core's way to the guest and to the
+//! VMM, the share and the streams are the real ones.
 
 pub(crate) mod agent;
 pub(crate) mod vmm;

@@ -1,7 +1,7 @@
-//! Finding out that a guest has stopped: its agent is asked again and again whether it lives.
-//! One question waits for its answer at a time, however late it comes within the limit, so that a
-//! guest that is only slow is not taken for dead. The time that it was not let run does not count.
-//! The other watchdog is `insist` in `signal.rs`, over a container that was killed.
+//! Finding out that a guest has stopped: its agent is asked again and again whether it lives. Only
+//! one question waits for its answer at a time. The answer may come as late as the limit, so that a
+//! guest that is only slow is not taken for dead. The time that the guest was not let run does not
+//! count. The other watchdog is `insist` in `signal.rs`, over a container that was killed.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! The true reason of what fails while a machine is over, or about to be. Whatever was under way
-//! meets the end of a connection, a mount that is gone, or worse; what it is told is the machine's
-//! own end.
+//! The true reason of what fails while a machine is over, or about to be. Work that is under way
+//! then meets the end of a connection, a mount that is gone, or worse. Its caller is told the
+//! machine's own end instead.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The machine's end: by its guest, which is asked to power off, or by force; because the sandbox
-//! is over, the pod was killed, or the guest is lost.
+//! The machine's end. The guest is asked to power off, or the machine is ended by force. That
+//! happens because the sandbox is over, the pod was killed, or the guest is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

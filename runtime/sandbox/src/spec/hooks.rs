@@ -1,7 +1,7 @@
-//! `hooks` of a configuration (pure): the host runs the kinds that belong to it, see
-//! [`hooks`](crate::hooks); the others run in the guest. The program of a createContainer hook is
-//! the host's by the specification, so it is shown to the guest; that of a startContainer hook is
-//! the container's.
+//! `hooks` of a configuration (pure). The host runs the kinds that belong to it, see
+//! [`hooks`](crate::hooks). The others run in the guest. The program of a createContainer hook is
+//! the host's by the specification, so it is shown to the guest. The program of a startContainer
+//! hook is the container's.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! `linux.namespaces` of a configuration (pure): a path `/proc/<pid>/ns/<kind>` of the host names
-//! the namespace of a process that this sandbox has reported, and becomes the guest's namespace
-//! of the same meaning.
+//! `linux.namespaces` of a configuration (pure). A path `/proc/<pid>/ns/<kind>` of the host names
+//! the namespace of a process that this sandbox has reported. It becomes the guest's namespace of
+//! the same meaning.
 //!
 //! | path names | kind | in the guest |
 //! |---|---|---|

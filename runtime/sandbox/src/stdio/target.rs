@@ -1,5 +1,6 @@
-//! The forms in which containerd names an output (pure): a bare path or `fifo://`, `file://`,
-//! `binary://` (a logger that signals readiness by closing a pipe) and `binary-v2://` (by a byte).
+//! The forms in which containerd names an output (pure). They are a bare path or `fifo://`,
+//! `file://`, `binary://` and `binary-v2://`. The last two name a logger. It signals readiness by
+//! closing a pipe (`binary://`) or by a byte (`binary-v2://`).
 
 use std::path::PathBuf;
 

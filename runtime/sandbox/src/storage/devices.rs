@@ -1,5 +1,5 @@
-//! Block devices of a configuration (`linux.devices`, what Kubernetes makes of `volumeDevices`):
-//! they become disks of the machine; device node and device cgroup get the guest's numbers.
+//! Block devices of a configuration (`linux.devices`, what Kubernetes makes of `volumeDevices`).
+//! They become disks of the machine. Device node and device cgroup get the guest's numbers.
 
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -1,6 +1,6 @@
 //! Mounts that the host makes below a volume later (`HostToContainer` propagation). The kernel's
-//! own propagation would show them to the machine with device nodes and set-user-id programs;
-//! so volumes are kept apart, and this shows them what appears, without those.
+//! own propagation would show them to the machine with device nodes and set-user-id programs. So
+//! volumes are kept apart, and this module shows them what appears, without those.
 
 use std::collections::BTreeMap;
 use std::fs::File;

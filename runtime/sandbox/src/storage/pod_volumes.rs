@@ -1,7 +1,8 @@
 //! Directories that several containers of a pod have as volumes. Each is shown once, and the guest
 //! binds it into every container. Its files are then the same files to the guest's kernel. So Unix
-//! sockets, fifos, inotify, locks and shared mappings join the containers as on any host. (The
-//! share's server tells files apart by their mount, too: of two mounts they would be two.)
+//! sockets, fifos, inotify, locks and shared mappings join the containers as on any host. The
+//! share's server also tells files apart by their mount: a file seen by two mounts would be two
+//! files.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

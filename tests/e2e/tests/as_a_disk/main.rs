@@ -1,6 +1,6 @@
-//! The share beside a local disk: the same operations, in a container on a volume and on the host
-//! on an ext4 file system like the volume's, and every answer compared. What is known to differ is
-//! in [`limits`].
+//! The share beside a local disk. The same operations run in a container on a volume, and on the
+//! host on an ext4 file system like the volume's. Every answer is compared. [`limits`] has what is
+//! known to differ.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 

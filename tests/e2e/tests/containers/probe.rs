@@ -1,5 +1,5 @@
-//! Programs for containers whose image has none that does it: this file's own executable, which
-//! is static, is mounted into the container and told to run one of the functions here.
+//! Programs for containers whose image has none that does it. This file's own executable, which is
+//! static, is mounted into the container. There it is told to run one of the functions here.
 
 #![allow(unsafe_code, reason = "shared memory of a file can't be had otherwise")]
 

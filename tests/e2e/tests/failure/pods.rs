@@ -1,5 +1,5 @@
-//! What ends a whole pod, seen by CRI: all of it has ended with 137 soon, for a reason that is in
-//! the log, and nothing stays.
+//! What ends a whole pod, seen by CRI. All of the pod has ended with 137 soon, for a reason that is
+//! in the log. Nothing of it stays.
 
 use std::path::Path;
 use std::process::Command;

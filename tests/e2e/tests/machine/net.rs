@@ -1,5 +1,5 @@
-//! Network devices: packets of all sizes in both directions, by the VMM and by the host's
-//! kernel, on one queue pair and on two, from boot on and attached later.
+//! Network devices: packets of all sizes in both directions. The VMM or the host's kernel moves
+//! them, on one queue pair or on two. The device is there from boot on or attached later.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,5 +1,6 @@
-//! What containers of pods are given, and what is heard of them, through containerd's CRI server:
-//! what depends on the pod, each in one of its own. The rest is in `containers`.
+//! What containers of pods are given, and what is heard of them, mostly through containerd's CRI
+//! server. The tests here depend on the pod, so each has a pod of its own. The others are in
+//! `containers`.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 

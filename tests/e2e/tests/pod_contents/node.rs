@@ -1,5 +1,6 @@
-//! What a workload sees of the machine that would be the node's without it: the clock, limits that
-//! Linux derives from the size of its memory, network devices.
+//! What a workload sees of its machine, and would otherwise see of the node. That is the clock, and
+//! limits that Linux derives from the size of its memory. Besides, a container whose memory is full
+//! must not starve the agent.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
-//! Items of the OCI runtime specification in real machines: `ctr run --config` with a
-//! configuration of our own, and pods. What one kernel can tell as well as another, the agent's
-//! tests (`agent/tests/spec.rs`, `limits.rs`) go through one by one; here is what host and guest
-//! must do together, and one container that has nearly everything.
+//! Items of the OCI runtime specification in real machines: `ctr run --config` with a configuration
+//! of our own, and pods. The agent's tests (`agent/tests/spec.rs`, `limits.rs`) check the items one
+//! by one for which any kernel will do. Here is what host and guest must do together, and one
+//! container that has nearly everything.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 

@@ -1,6 +1,6 @@
-//! Exec, attach and port-forward: the server gives an address, to which a WebSocket carries
-//! numbered channels (sub-protocol `v4.channel.k8s.io`; the first byte of a message is the
-//! channel). This protocol has no half-close: input ends with the connection only.
+//! Exec, attach and port-forward. The server gives an address, to which a WebSocket carries
+//! numbered channels. The sub-protocol is `v4.channel.k8s.io`: the first byte of a message is the
+//! channel. It has no half-close, so input ends with the connection only.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};

@@ -1,9 +1,9 @@
 //! One connection: reads the request, runs the command, carries its streams.
 //!
 //! A single loop polls the connection, the streams and the process. Output is written to the
-//! connection as it comes, which stops the command when the driver does not read; input is
-//! taken from the connection only while none waits for the command. When the connection ends
-//! early the command's process group is killed.
+//! connection as it comes, which stops the command when the driver does not read. Input is taken
+//! from the connection only while none waits for the command. When the connection ends early the
+//! command's process group is killed.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

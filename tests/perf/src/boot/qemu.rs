@@ -1,5 +1,5 @@
-//! One boot by QEMU's `microvm` machine with every legacy device off, the quickest that stock
-//! QEMU offers, and a virtio device for each of those that Cuddy's machine has.
+//! One boot by QEMU's `microvm` machine. It has every legacy device off, and is the quickest that
+//! stock QEMU offers. It has a virtio device for each of those that Cuddy's machine has.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! The measured guest's root filesystem: the host's own fio, iperf3 and busybox with their
-//! libraries, and a script that runs every measure and prints what each says.
+//! The measured guest's root filesystem. It has the host's own fio, iperf3 and busybox with their
+//! libraries. A script in it runs every measure and prints what each says.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,6 +1,6 @@
-//! The state in which the first vCPU enters a kernel: 64-bit mode, paging on with the first
-//! GiB mapped onto itself, interrupts off, `rsi` pointing to the boot parameters (Linux
-//! `Documentation/arch/x86/boot.rst`, "64-bit boot protocol").
+//! The state in which the first vCPU enters a kernel (Linux `Documentation/arch/x86/boot.rst`,
+//! "64-bit boot protocol"). It is in 64-bit mode, with paging on and the first GiB mapped onto
+//! itself. Interrupts are off, and `rsi` points to the boot parameters.
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 

@@ -3,10 +3,9 @@
 //! They have size 0 or a page's, and change without being written. The guest must neither believe
 //! the size nor keep what it read:
 //! - `read` goes to the host each time, because the file is opened without the guest's cache;
-//! - `sendfile` and `splice`, as `cat` of busybox has it, go through the cache all the same and
-//!   end at the size. Where the host says 0 the guest is therefore told another one, each time
-//!   that it asks: it finds the true end when it reads, and keeps nothing from one open to the
-//!   next.
+//! - `sendfile` and `splice`, which `cat` of busybox uses, go through the cache all the same and
+//!   end at the size. So where the host says 0, the guest is told another size each time that it
+//!   asks. It finds the true end when it reads, and keeps nothing from one open to the next.
 //!
 //! Such file systems have no blocks, not even used ones.
 

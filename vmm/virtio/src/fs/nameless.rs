@@ -1,8 +1,9 @@
 //! Files without a name (`O_TMPFILE`), which the library has no request for.
 //!
-//! Its only way to a file is to look up a name. Files that have none are kept here, by numbers
-//! that it never gives out. One that is given a name (`linkat`) is from then on two files to the
-//! guest: the open one, which stays here until it is forgotten, and the named one of the library.
+//! Its only way to a file is to look up a name. Files that have none are kept here, by numbers that
+//! it never gives out. A file that is given a name (`linkat`) is from then on two files to the
+//! guest. One is the open file, which stays here until it is forgotten. The other is the library's,
+//! which has the name.
 //!
 //! The guest's kernel has checked who may create in the directory.
 

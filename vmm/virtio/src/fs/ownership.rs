@@ -1,11 +1,11 @@
 //! Who owns what the guest creates.
 //!
-//! The library creates as the user and group that a request names, and as the supplementary
-//! group by which the directory's mode lets the user in: so the host's kernel gives new files
-//! the right owner. But a user may be let in by another group, or by an ACL of the directory.
-//! The guest's kernel, which knows all groups, has already checked the permissions (virtio-fs
-//! always mounts with `default_permissions`), and a guest that wants to go round them is root
-//! in the share anyway. So what is refused to the user is created as root and then handed over.
+//! The library creates as the user and group that a request names. It also takes the supplementary
+//! group by which the directory's mode lets the user in. So the host's kernel gives new files the
+//! right owner. But a user may be let in by another group, or by an ACL of the directory. The
+//! guest's kernel knows all groups, and has already checked the permissions: virtio-fs always
+//! mounts with `default_permissions`. A guest that wants to go round them is root in the share
+//! anyway. So what is refused to the user is created as root and then handed over.
 
 use std::io;
 

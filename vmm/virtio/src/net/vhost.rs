@@ -1,8 +1,8 @@
 //! Data queues served by the host's kernel (vhost-net).
 //!
-//! The kernel reads kicks and moves packets between the tap and the guest's memory by itself,
-//! and raises the device's interrupt line by its event descriptor. Its checks of descriptors
-//! are its own. It lets go of everything when a queue's tap is taken away.
+//! The kernel reads kicks and moves packets between the tap and the guest's memory by itself. It
+//! raises the device's interrupt line by its event descriptor. Its checks of descriptors are its
+//! own. It lets go of everything when a queue's tap is taken away.
 
 use std::fs::File;
 use std::io;

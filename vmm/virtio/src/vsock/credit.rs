@@ -1,5 +1,5 @@
-//! Flow control of a connection (§5.10.6.3): each side says how large its buffer is and how much
-//! has left it so far, so that the other can count what still fits.
+//! Flow control of a connection (§5.10.6.3). Each side says how large its buffer is and how much
+//! has left it so far. So the other side can count what still fits.
 //!
 //! All counters are modulo 2^32, as on the wire.
 

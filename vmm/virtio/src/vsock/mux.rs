@@ -1,7 +1,7 @@
 //! All connections of a machine: which there are, and whose turn it is to send.
 //!
-//! A client of the host is known by a port of its own on the host's side, so that one number
-//! names a connection in both directions.
+//! A client of the host is known by a port of its own on the host's side. So one number names a
+//! connection in both directions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};

@@ -1,7 +1,7 @@
 //! Wire layout of socket packets (§5.10.6).
 //!
-//! Parsed here and not by the `virtio-vsock` crate, because that takes the payload from one
-//! descriptor only, while newer guests cut it into pages, which §2.7.4 allows.
+//! The `virtio-vsock` crate does not parse them, because it takes the payload from one descriptor
+//! only. Newer guests cut the payload into pages, which §2.7.4 allows.
 
 /// Bytes of a header; the payload follows at once.
 pub(super) const HEADER: usize = 44;

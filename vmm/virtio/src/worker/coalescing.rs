@@ -5,8 +5,8 @@
 //! held back as `vIC` does it (Ahmad, Gulati, Mashtizadeh, "vIC: Interrupt Coalescing for Virtual
 //! Machine Storage Device IO", USENIX ATC 2011). The more a driver has under way, the more are
 //! given back together. One that has fewer than four under way gets each at once, so that a program
-//! which waits for every request waits no longer. A driver that stops asking gets all that is done
-//! once it has taken longer to ask than it lately did, and is soon taken for one with fewer.
+//! which waits for every request waits no longer. A driver that takes longer to ask than it lately
+//! did has stopped asking. It gets all that is done, and is soon taken for one with fewer.
 
 use std::time::{Duration, Instant};
 

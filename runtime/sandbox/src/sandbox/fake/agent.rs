@@ -1,5 +1,5 @@
-//! A guest's agent that does what a test says: it speaks agent-api on the socket that leads to the
-//! guest's vsock ports, and answers late, wrongly, or not at all.
+//! A guest's agent that does what a test says. It speaks agent-api on the socket that leads to the
+//! guest's vsock ports. It can answer late, wrongly, or not at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
