@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use crate::tree::{expect_none, files, read, root};
+use crate::tree::{expect_none, files, read, root, rust_files};
 
+/// Most words of a sentence in a document, and of one in a module's own documentation.
 const MAX_WORDS: usize = 40;
+const MAX_MODULE_WORDS: usize = 25;
 
 /// Rows of the table in ARCHITECTURE.md that leads to what somebody wants to change.
 const WAYS: usize = 13;
@@ -52,6 +54,23 @@ fn sentences(block: &str) -> Vec<Vec<&str>> {
     sentences
 }
 
+/// What a Rust source says about its module, without the marks.
+fn module_docs(source: &str) -> String {
+    let docs = source.lines().filter_map(|line| line.trim().strip_prefix("//!"));
+    docs.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The sentences of `text` that have more than `most` words, and how many sentences it has.
+fn too_long(file: &Path, text: &str, most: usize) -> (Vec<String>, usize) {
+    let blocks = blocks(text);
+    let all: Vec<_> = blocks.iter().flat_map(|block| sentences(block)).collect();
+    let long = all.iter().filter(|sentence| sentence.len() > most).map(|sentence| {
+        let (words, start) = (sentence.len(), sentence[..6].join(" "));
+        format!("{}: {words} words: {start} …", file.display())
+    });
+    (long.collect(), all.iter().filter(|sentence| !sentence.is_empty()).count())
+}
+
 #[test]
 fn sentences_of_documents_have_at_most_40_words() {
     let mut findings = Vec::new();
@@ -61,18 +80,25 @@ fn sentences_of_documents_have_at_most_40_words() {
         read_first && file.extension().is_some_and(|end| end == "md")
     };
     for file in files().iter().map(AsRef::as_ref).filter(written) {
-        let text = read(file);
-        let blocks = blocks(&text);
-        for sentence in blocks.iter().flat_map(|block| sentences(block)) {
-            checked += 1;
-            if sentence.len() > MAX_WORDS {
-                let (words, start) = (sentence.len(), sentence[..6].join(" "));
-                findings.push(format!("{}: {words} words: {start} …", file.display()));
-            }
-        }
+        let (long, count) = too_long(file, &read(file), MAX_WORDS);
+        findings.extend(long);
+        checked += count;
     }
     assert!(checked > 500, "only {checked} sentences found: is the search broken?");
     expect_none(&findings, "sentences that are too long");
+}
+
+#[test]
+fn sentences_of_module_docs_have_at_most_25_words() {
+    let mut findings = Vec::new();
+    let mut checked = 0;
+    for file in rust_files() {
+        let (long, count) = too_long(&file, &module_docs(&read(&file)), MAX_MODULE_WORDS);
+        findings.extend(long);
+        checked += count;
+    }
+    assert!(checked > 500, "only {checked} sentences found: is the search broken?");
+    expect_none(&findings, "sentences of module docs that are too long");
 }
 
 #[test]
@@ -127,4 +153,20 @@ fn sentences_end_where_a_reader_stops() {
         blocks(text).iter().flat_map(|block| sentences(block)).map(|s| s.len()).collect();
     let lengths: Vec<_> = lengths.into_iter().filter(|length| *length > 0).collect();
     assert_eq!(lengths, [3, 1, 3, 1, 2, 1, 1, 1, 1]);
+}
+
+#[test]
+fn long_sentence_of_a_module_is_found_and_nothing_else_is() {
+    let words = |count: usize| vec!["word"; count].join(" ");
+    let (most, more) = (words(MAX_MODULE_WORDS), words(MAX_MODULE_WORDS + 1));
+    // The mark of an item counts as a word.
+    let item = words(MAX_MODULE_WORDS - 1);
+    let source = format!(
+        "//! {most}. {more}\n//!\n//! - {item}\n//!   word\n//! - {item}\n//! | {most} | {most} |\n\
+         //! ```text\n//! {more}\n//! ```\n\n/// {more}\nfn f() {{}} // {more}\n"
+    );
+    let (long, checked) = too_long(Path::new("f.rs"), &module_docs(&source), MAX_MODULE_WORDS);
+    let expected = ["word word word word word word", "- word word word word word"];
+    assert_eq!(long, expected.map(|start| format!("f.rs: 26 words: {start} …")));
+    assert_eq!(checked, 6);
 }
