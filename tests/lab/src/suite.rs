@@ -1,7 +1,8 @@
 //! Runs the test programs of a payload in labs, two at a time, and keeps account of them.
 //!
-//! A lab costs half a minute and waits for half of its time. So each program has a lab of its own,
-//! and two run side by side. The programs that took longest last time run first. QEMU's nested
+//! Each program has a lab of its own, and two labs run side by side: they use two CPUs whole if each
+//! lab has one. With two CPUs each they took a third longer, because a CPU of a lab then waits for
+//! one that does not run. The programs that took longest last time run first. QEMU's nested
 //! virtualisation may break a test (`tests/lab/README.md`). So a test that fails is repeated once,
 //! in a fresh lab, for everybody to see. A test that fails twice in one run fails the run. So does
 //! a test that is repeated in two runs in a row.
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use program::{Lab, Program, Report};
 use record::Record;
 
-/// Labs at a time; each has two threads that emulate and is idle for half of its time.
+/// Labs at a time; each has a thread that emulates.
 const SIDE_BY_SIDE: usize = 2;
 
 /// How a suite is run.

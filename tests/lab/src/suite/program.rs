@@ -13,6 +13,10 @@ use super::output::{Reader, Said};
 const LIMIT: &str = "1500";
 const SILENCE: &str = "280";
 
+/// Programs whose tests need a host with two CPUs: machines of two vCPUs, queue pairs, and devices
+/// beside running vCPUs.
+const TWO_CPUS: [&str; 3] = ["e2e-cri_o", "e2e-machine", "e2e-network"];
+
 /// How often a lab may end without having run a single test before its program is given up.
 const BARREN: usize = 2;
 
@@ -154,6 +158,7 @@ impl Report {
             .arg("run")
             .arg("--payload")
             .arg(&lab.payload)
+            .args(["--smp", if TWO_CPUS.contains(&self.program.as_str()) { "2" } else { "1" }])
             .args(["--memory", "5120", "--seed"])
             .arg(&lab.seed)
             .args(["--timeout", LIMIT, "--silence", SILENCE])

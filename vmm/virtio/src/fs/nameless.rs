@@ -32,7 +32,7 @@ use virtiofsd::passthrough::xattrmap::{AppliedRule, XattrMap};
 use virtiofsd::soft_idmap::{GuestGid, GuestUid, Id};
 
 use super::handle::with_file;
-use super::ownership::{SET_GROUP, SET_IDS};
+use super::privilege::{SET_GROUP, SET_IDS};
 
 /// The first number; the library counts from 2.
 const FIRST: u64 = 1 << 62;

@@ -14,17 +14,12 @@ use virtiofsd::filesystem::{Context, Entry, FileSystem, SetattrValid};
 use virtiofsd::fuse::SetattrIn;
 use virtiofsd::soft_idmap::{GuestGid, GuestUid, Id};
 
+use super::privilege::{SET_GROUP, SET_IDS};
 use super::share::Share;
-
-/// Mode bit of a directory: what is created in it gets its group.
-pub(super) const SET_GROUP: u32 = 0o2000;
 
 /// Mode bits that tell the type of a file, and the type of a regular one.
 const FILE_TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
-
-/// Mode bits of a file that are lost when its owner changes.
-pub(super) const SET_IDS: u32 = 0o6000;
 
 impl Share {
     /// Creates with `create` as root if `refused` says that the user may not, and makes the

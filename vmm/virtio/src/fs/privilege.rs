@@ -7,6 +7,12 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use virtiofsd::filesystem::{Context, SetattrValid};
 use virtiofsd::soft_idmap::Id;
 
+/// Mode bit of a directory: what is created in it gets its group.
+pub(super) const SET_GROUP: u32 = 0o2000;
+
+/// Mode bits of a file that are lost when its owner changes.
+pub(super) const SET_IDS: u32 = 0o6000;
+
 /// Runs `change` without the right to keep set-user-id and set-group-id bits, if the guest
 /// says that who changes a file has not got it.
 ///
