@@ -37,7 +37,8 @@ lint() {
 }
 
 unit() {
-    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network api host machine protocol sandbox shim cli lab harness perf)
+    runtime/erofs/packages || { status=1; return; }
+    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs api host machine protocol sandbox shim cli lab harness perf)
     level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
     level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo
