@@ -1,5 +1,5 @@
 //! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM or an agent to its
-//! shim. See README.md here.
+//! shim. An image's layer crosses one as well. See README.md here.
 //!
 //! Each target is a module with a function `run`, which gets an input of libFuzzer and panics if
 //! something is wrong. A target finds more than panics of the product: each module says what it
@@ -41,6 +41,8 @@ pub mod agent;
 pub mod blk;
 #[cfg(fuzzing)]
 pub mod device;
+#[cfg(fuzzing)]
+pub mod erofs;
 #[cfg(fuzzing)]
 pub mod fs;
 #[cfg(fuzzing)]
