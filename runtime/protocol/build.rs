@@ -3,11 +3,12 @@
 #[path = "../../agent/api/generate.rs"]
 mod generate;
 
-/// What containerd says to a shim and the crate `containerd-shim-protos` does not know.
-const CONTAINERD: [&str; 2] = ["bootstrap", "update"];
+/// What containerd says to a shim and the crate `containerd-shim-protos` does not know, and what
+/// only our own shim is asked for.
+const OF_SHIMS: [&str; 3] = ["bootstrap", "shim", "update"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cri = protox::compile(["proto/cri.proto"], ["proto"])?;
     prost_build::compile_fds(cri)?;
-    generate::services(&CONTAINERD)
+    generate::services(&OF_SHIMS)
 }

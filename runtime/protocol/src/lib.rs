@@ -1,5 +1,5 @@
-//! Messages of others' interfaces that no crate has: Kubernetes' container runtime interface, and
-//! what containerd says to a shim since `containerd-shim-protos` 0.12.
+//! Messages that no crate has. They are Kubernetes' container runtime interface, what containerd
+//! says to a shim since `containerd-shim-protos` 0.12, and our shim's own service.
 
 /// Kubernetes' container runtime interface, `runtime.v1`: messages only.
 #[allow(
@@ -16,4 +16,4 @@ pub mod cri {
 
 include!(concat!(env!("OUT_DIR"), "/services.rs"));
 
-pub use generated::{bootstrap, update, update_ttrpc};
+pub use generated::{bootstrap, shim, shim_ttrpc, update, update_ttrpc};

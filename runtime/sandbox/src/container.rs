@@ -267,17 +267,24 @@ impl Container {
         }
     }
 
-    pub(crate) fn view(&mut self, target: &Target) -> Result<ProcessView, Error> {
-        let (bundle, pid, paused) = (self.bundle.clone(), self.pid, self.paused);
-        let created = self.created;
-        let process = self.process(target)?;
-        Ok(ProcessView {
-            bundle,
-            pid,
-            created,
-            status: process.status(paused),
+    pub(crate) fn view(&self, target: &Target) -> Result<ProcessView, Error> {
+        let process = match &target.exec {
+            None => Some(&self.init),
+            Some(exec) => self.execs.get(exec),
+        };
+        let process = process.ok_or_else(|| Error::no_exec(target.name()))?;
+        Ok(self.view_of(process))
+    }
+
+    /// One of its processes as callers see it.
+    pub(crate) fn view_of(&self, process: &Process) -> ProcessView {
+        ProcessView {
+            bundle: self.bundle.clone(),
+            pid: self.pid,
+            created: self.created,
+            status: process.status(self.paused),
             stdio: process.stdio.clone(),
-        })
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod exec;
 mod exit;
 mod heartbeat;
 mod last_word;
+mod output;
 mod pod;
 mod power_off;
 mod signal;
@@ -41,6 +42,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::container::{Container, ProcessView};
 use crate::network::Joined;
 use crate::storage::Volumes;
+pub use output::Listed;
 use steps::{Step, Steps};
 
 /// Where a caller waits for an answer.

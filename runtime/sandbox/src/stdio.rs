@@ -1,18 +1,23 @@
-//! A process's streams. On one side are fifos, files or loggers of the host, on the other vsock
-//! connections to the guest. A fixed buffer lies between them. A slow reader slows the process;
-//! nothing is dropped and nothing grows. See [`target`] for the forms a path can take.
+//! A process's streams. On one side are fifos, files, logs or loggers of the host, on the other
+//! vsock connections to the guest. A fixed buffer lies between them. A slow reader slows the
+//! process; nothing is dropped and nothing grows. See [`target`] for the forms a path can take.
+//! Clients that are attached to a process only look on ([`attached`]).
 //!
 //! A client that goes away and comes back (containerd's restart) loses nothing, because the fifos'
 //! ends are held here. Each output fifo is also open for reading. The input fifo is also open for
 //! writing, until the caller says that no more input comes.
 
+pub mod attached;
 pub mod copy;
+pub mod cri_log;
 pub mod logger;
+pub mod records;
 pub mod target;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::request::StdioPaths;
@@ -23,7 +28,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use attached::Attached;
 use copy::{Flow, Sink};
+use cri_log::{Log, LogSink};
+use records::Stream;
 use target::Output;
 
 /// How long after a process's end its output may stand still before its end is told all the
@@ -52,6 +60,11 @@ pub struct Streams {
     /// Keeps the input fifo from ending while clients come and go.
     keeper: Option<OwnedFd>,
     outputs: JoinSet<()>,
+    /// Clients of stdout and stderr, and what feeds them.
+    attached: [Attached; 2],
+    clients: JoinSet<()>,
+    /// The log that both outputs go to.
+    log: Option<Arc<Log>>,
     /// Outputs that nothing is written to, open as long as their process runs.
     silent: Vec<Sink>,
     flow: watch::Receiver<Flow>,
@@ -82,6 +95,9 @@ impl Streams {
             input_closed: false,
             keeper: None,
             outputs: JoinSet::new(),
+            attached: Default::default(),
+            clients: JoinSet::new(),
+            log: None,
             silent: Vec::new(),
             flow,
             last_call: watch::Sender::new(false),
@@ -93,9 +109,10 @@ impl Streams {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn silent(paths: &StdioPaths, owner: &Owner) -> Result<Self, Error> {
-        let (stdout, stderr) = open_outputs(paths, owner).await?;
+        let Outputs { sinks, log } = Outputs::open(paths, owner).await?;
         let mut streams = Self::none();
-        streams.silent.extend(stdout.into_iter().chain(stderr));
+        streams.silent.extend(sinks.into_iter().flatten());
+        streams.log = log;
         Ok(streams)
     }
 
@@ -111,19 +128,25 @@ impl Streams {
         let mut ids = StreamIds::default();
         let (flow_tx, flow) = watch::channel(Flow::default());
         let mut streams = Self::new(flow);
-        let (stdout, stderr) = open_outputs(paths, owner).await?;
+        let Outputs { sinks, log } = Outputs::open(paths, owner).await?;
+        streams.log = log;
         if !paths.stdin.is_empty() {
             let path = target::path_of(&paths.stdin).into();
             ids.stdin = guest.next_stream();
             streams.waiting = Some((path, guest.stream(ids.stdin).await?));
         }
-        for (sink, id) in [(stdout, &mut ids.stdout), (stderr, &mut ids.stderr)] {
-            let Some(sink) = sink else { continue };
+        let outputs = sinks.into_iter().zip(&streams.attached);
+        for ((sink, attached), id) in outputs.zip([&mut ids.stdout, &mut ids.stderr]) {
+            let Some(sink) = sink else {
+                attached.end();
+                continue;
+            };
             *id = guest.next_stream();
             let stream = guest.stream(*id).await?;
             flow_tx.send_modify(|flow| flow.open += 1);
             let last_call = streams.last_call.subscribe();
-            streams.outputs.spawn(copy::output(stream, sink, flow_tx.clone(), last_call));
+            let to = (sink, attached.clone());
+            streams.outputs.spawn(copy::output(stream, to, flow_tx.clone(), last_call));
         }
         Ok((streams, ids))
     }
@@ -147,6 +170,30 @@ impl Streams {
     pub fn close_input(&mut self) {
         self.input_closed = true;
         self.keeper = None;
+    }
+
+    /// The log that the outputs go to, if they go to one.
+    pub fn log(&self) -> Option<Arc<Log>> {
+        self.log.clone()
+    }
+
+    /// Attaches a client that reads from fifos, either of which may be missing. It is told the end
+    /// of the outputs by their end.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when nobody reads a fifo or it is none; [`Error::State`] when too many
+    /// are attached.
+    pub fn attach(&mut self, paths: &StdioPaths) -> Result<(), Error> {
+        for (path, attached) in [&paths.stdout, &paths.stderr].into_iter().zip(&self.attached) {
+            if path.is_empty() {
+                continue;
+            }
+            let fifo = pipe::OpenOptions::new().open_sender(target::path_of(path));
+            let fifo = fifo.map_err(|error| Error::Invalid(format!("fifo {path:?}: {error}")))?;
+            let fed = attached.add(fifo).map_err(|error| Error::State(error.to_string()))?;
+            self.clients.spawn(fed);
+        }
+        Ok(())
     }
 
     /// The process is gone: input has nowhere to go, and no output comes from nobody.
@@ -220,36 +267,53 @@ fn open_input(path: &Path) -> io::Result<(pipe::Receiver, OwnedFd)> {
     Ok((fifo, keeper.into_nonblocking_fd()?))
 }
 
-async fn open_outputs(
-    paths: &StdioPaths,
-    owner: &Owner,
-) -> Result<(Option<Sink>, Option<Sink>), Error> {
-    let failed =
-        |path: &str, error: io::Error| Error::failed(&format!("opening output {path:?}"), &error);
-    // The form is that of stdout: a logger or a file takes both streams.
-    match Output::parse(&paths.stdout)? {
-        Output::Logger { binary, arguments, wait_byte } => {
-            let logger = logger::Logger { binary, arguments, wait_byte };
-            let (stdout, stderr) = logger.start(owner).await?;
-            Ok((Some(Sink::Pipe(stdout)), (!paths.terminal).then_some(Sink::Pipe(stderr))))
-        }
-        Output::File(path) => {
-            let file = copy::append(&path).await.map_err(|error| failed(&paths.stdout, error))?;
-            let stderr = (!paths.terminal).then(|| Sink::File(file.clone()));
-            Ok((Some(Sink::File(file)), stderr))
-        }
-        Output::None | Output::Fifo(_) => {
-            let open = |path: &str| match Output::parse(path)? {
-                Output::Fifo(fifo) => {
-                    let sink = pipe::OpenOptions::new().read_write(true).open_sender(fifo);
-                    Ok(Some(Sink::Fifo(sink.map_err(|error| failed(path, error))?)))
-                }
-                Output::None => Ok(None),
-                _ => Err(Error::Invalid(format!("stderr {path:?} must be a fifo as stdout is"))),
-            };
-            let stderr = if paths.terminal { None } else { open(&paths.stderr)? };
-            Ok((open(&paths.stdout)?, stderr))
-        }
+/// The host's ends of a process's outputs, stdout first.
+struct Outputs {
+    sinks: [Option<Sink>; 2],
+    log: Option<Arc<Log>>,
+}
+
+impl Outputs {
+    async fn open(paths: &StdioPaths, owner: &Owner) -> Result<Self, Error> {
+        let failed = |path: &str, error: io::Error| {
+            Error::failed(&format!("opening output {path:?}"), &error)
+        };
+        let mut log = None;
+        // The form is that of stdout: a logger, a log or a file takes both streams.
+        let [stdout, stderr] = match Output::parse(&paths.stdout)? {
+            Output::Logger { binary, arguments, wait_byte } => {
+                let logger = logger::Logger { binary, arguments, wait_byte };
+                let (stdout, stderr) = logger.start(owner).await?;
+                [stdout, stderr].map(|pipe| Some(Sink::Pipe(pipe)))
+            }
+            Output::File(path) => {
+                let file = copy::append(&path).await;
+                let file = file.map_err(|error| failed(&paths.stdout, error))?;
+                [file.clone(), file].map(|file| Some(Sink::File(file)))
+            }
+            Output::Log { path, longest } => {
+                let opened =
+                    Log::open(&path).await.map_err(|error| failed(&paths.stdout, error))?;
+                log = Some(opened.clone());
+                let sink = |stream| Some(Sink::Log(LogSink::new(opened.clone(), stream, longest)));
+                [Stream::Stdout, Stream::Stderr].map(sink)
+            }
+            Output::None | Output::Fifo(_) => {
+                let open = |path: &str| match Output::parse(path)? {
+                    Output::Fifo(fifo) => {
+                        let sink = pipe::OpenOptions::new().read_write(true).open_sender(fifo);
+                        Ok(Some(Sink::Fifo(sink.map_err(|error| failed(path, error))?)))
+                    }
+                    Output::None => Ok(None),
+                    _ => {
+                        Err(Error::Invalid(format!("stderr {path:?} must be a fifo as stdout is")))
+                    }
+                };
+                let stderr = if paths.terminal { None } else { open(&paths.stderr)? };
+                [open(&paths.stdout)?, stderr]
+            }
+        };
+        Ok(Self { sinks: [stdout, stderr.filter(|_| !paths.terminal)], log })
     }
 }
 

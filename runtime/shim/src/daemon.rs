@@ -12,6 +12,7 @@ use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use host::journal::Entry;
 use host::store::StateDir;
+use protocol::shim_ttrpc::create_shim;
 use protocol::update_ttrpc::create_sandbox as create_update;
 use sandbox::Sandbox;
 use sandbox::sandbox::{Identity, Shutdown};
@@ -23,6 +24,7 @@ use ttrpc::r#async::{Server, Service};
 use crate::bootstrap::flags::Flags;
 use crate::callers::callers;
 use crate::listen::Inherited;
+use crate::own_api::OwnService;
 use crate::publish::{self, Publisher};
 use crate::sandbox_api::SandboxService;
 use crate::task::TaskService;
@@ -146,7 +148,9 @@ fn server(
     let mut services = create_task(service.clone());
     services.extend(create_task(service).into_values().map(|task| (TASK_V2.to_owned(), task)));
     let pods = sandbox_services(Arc::new(SandboxService::new(sandbox.clone(), id.clone())));
+    let own = create_shim(Arc::new(OwnService::new(sandbox.clone())));
     let server = Server::new().register_service(services).register_service(pods);
+    let server = server.register_service(own);
     let (callers, count) = callers(listener);
     Ok((server.add_listener(Listener::new(callers)), count))
 }

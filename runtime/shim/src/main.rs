@@ -16,6 +16,7 @@ mod listen;
 mod logger;
 mod metrics;
 mod oom_file;
+mod own_api;
 mod pod_config;
 mod publish;
 mod sandbox_api;

@@ -12,6 +12,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
+use super::attached::Attached;
+use super::cri_log::LogSink;
+
 /// Bytes of one stream's buffer: a quarter of a fifo's capacity.
 const BUFFER: usize = 16 << 10;
 
@@ -40,6 +43,8 @@ pub enum Sink {
     /// A file. Its disk may be slow or not answer at all: a thread of its own waits for it then,
     /// and the process behind it, but nothing else of the pod.
     File(Arc<File>),
+    /// A log that kubelet reads.
+    Log(LogSink),
 }
 
 impl Sink {
@@ -58,6 +63,10 @@ impl Sink {
             Self::Pipe(pipe) => {
                 let written = pipe.write_all(&buffer[..count]).await;
                 (buffer, written)
+            }
+            Self::Log(log) => {
+                log.write(&buffer[..count]).await;
+                (buffer, Ok(()))
             }
             Self::File(file) => {
                 let file = file.clone();
@@ -95,33 +104,38 @@ async fn write_fifo(
 /// What the filesystem answered; that it did not answer in time.
 pub async fn append(path: &Path) -> io::Result<Arc<File>> {
     let path = path.to_owned();
-    let open = blocking(move || {
+    let open = move || {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
         OpenOptions::new().append(true).create(true).open(path)
-    });
-    match tokio::time::timeout(OPEN, open).await {
-        Ok(file) => Ok(Arc::new(file?)),
-        Err(_) => {
-            let text = format!("its filesystem has not answered for {} s", OPEN.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
-        }
-    }
+    };
+    in_time(open).await.map(Arc::new)
+}
+
+/// Work that opens a file, on a thread that may block.
+pub(super) async fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::time::timeout(OPEN, blocking(work)).await.unwrap_or_else(|_| {
+        let text = format!("its filesystem has not answered for {} s", OPEN.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })
 }
 
 /// Work for a file on a thread that may block.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Copies a guest's output until it ends; closes the host's end at once then. After `last_call`
-/// output for which there is no reader is discarded.
+/// output for which there is no reader is discarded. Clients that are attached see all of it that
+/// they are quick enough for.
 pub async fn output(
     mut stream: UnixStream,
-    sink: Sink,
+    (sink, attached): (Sink, Attached),
     flow: watch::Sender<Flow>,
     mut last_call: watch::Receiver<bool>,
 ) {
@@ -136,6 +150,7 @@ pub async fn output(
                 break;
             }
         };
+        attached.offer(&buffer[..count]);
         if let Some(end) = &mut sink {
             let written;
             (buffer, written) = end.write(buffer, count, &mut last_call).await;
@@ -147,11 +162,13 @@ pub async fn output(
         }
         flow.send_modify(|flow| flow.bytes = flow.bytes.wrapping_add(count));
     }
-    if let Some(Sink::Fifo(fifo)) = sink.take_if(|sink| matches!(sink, Sink::Fifo(_))) {
-        read_by_others(fifo, &mut last_call).await;
-    }
+    attached.end();
     // Clients take the end of the fifo for the end of the process's output.
-    drop(sink);
+    match sink {
+        Some(Sink::Fifo(fifo)) => read_by_others(fifo, &mut last_call).await,
+        Some(Sink::Log(log)) => log.end().await,
+        Some(Sink::Pipe(_) | Sink::File(_)) | None => {}
+    }
     flow.send_modify(|flow| flow.open -= 1);
 }
 
@@ -235,7 +252,12 @@ mod tests {
         let (guest, host) = UnixStream::pair().unwrap();
         let (sender, mut receiver) = pipe::pipe().unwrap();
         let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
-        let copy = tokio::spawn(output(host, Sink::Pipe(sender), tx, watch::channel(false).1));
+        let copy = tokio::spawn(output(
+            host,
+            (Sink::Pipe(sender), Attached::default()),
+            tx,
+            watch::channel(false).1,
+        ));
         let sent: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
         let expected = sent.clone();
         let writer = tokio::spawn(async move {
@@ -264,7 +286,8 @@ mod tests {
         let sink = Sink::File(append(&path).await.unwrap());
         let (mut guest, host) = UnixStream::pair().unwrap();
         let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
-        let copy = tokio::spawn(output(host, sink, tx, watch::channel(false).1));
+        let copy =
+            tokio::spawn(output(host, (sink, Attached::default()), tx, watch::channel(false).1));
         let sent: Vec<u8> = (0..=255).cycle().take(256 << 10).collect();
         let expected = sent.clone();
         let writer = tokio::spawn(async move { guest.write_all(&sent).await.unwrap() });
@@ -310,7 +333,12 @@ mod tests {
         let (mut guest, host) = UnixStream::pair().unwrap();
         let (tx, rx) = watch::channel(Flow { open: 1, bytes: 0 });
         let fifo = pipe::OpenOptions::new().read_write(true).open_sender(&path).unwrap();
-        let copy = tokio::spawn(output(host, Sink::Fifo(fifo), tx, watch::channel(false).1));
+        let copy = tokio::spawn(output(
+            host,
+            (Sink::Fifo(fifo), Attached::default()),
+            tx,
+            watch::channel(false).1,
+        ));
         guest.write_all(b"last words").await.unwrap();
         drop(guest);
         while rx.borrow().bytes == 0 {

@@ -1,12 +1,18 @@
-//! The forms in which containerd names an output (pure). They are a bare path or `fifo://`,
+//! The forms in which an output is named (pure). containerd's are a bare path or `fifo://`,
 //! `file://`, `binary://` and `binary-v2://`. The last two name a logger. It signals readiness by
-//! closing a pipe (`binary://`) or by a byte (`binary-v2://`).
+//! closing a pipe (`binary://`) or by a byte (`binary-v2://`). `cri-log://PATH?max=BYTES` is our own.
 
 use std::path::PathBuf;
 
 use api::Error;
 
 use syscalls::escapes::undo;
+
+use super::records::LONGEST;
+
+/// Sizes that a record's text may have: what kubelet has room for, and no more than a stream may
+/// keep of a line without an end.
+const RECORD: std::ops::RangeInclusive<usize> = 256..=1 << 20;
 
 /// Where output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +23,13 @@ pub enum Output {
     Fifo(PathBuf),
     /// At the end of a file, made if missing with its directories.
     File(PathBuf),
+    /// At the end of a log in CRI's format, made if missing with its directory.
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Longest text of a record in bytes.
+        longest: usize,
+    },
     /// To a program of its own.
     Logger {
         /// The program.
@@ -41,6 +54,7 @@ impl Output {
         match scheme {
             "fifo" => Ok(Self::Fifo(decode(path).into())),
             "file" => Ok(Self::File(decode(path).into())),
+            "cri-log" => Ok(Self::Log { path: decode(path).into(), longest: longest(query)? }),
             "binary" | "binary-v2" => Ok(Self::Logger {
                 binary: decode(path).into(),
                 arguments: arguments(query),
@@ -49,6 +63,17 @@ impl Output {
             _ => Err(Error::Invalid(format!("output scheme {scheme:?} is not known"))),
         }
     }
+}
+
+/// What a log's query says of its records: nothing, or `max=<bytes>`.
+fn longest(query: &str) -> Result<usize, Error> {
+    let said = query.strip_prefix("max=");
+    let bytes =
+        if query.is_empty() { Some(LONGEST) } else { said.and_then(|text| text.parse().ok()) };
+    bytes.filter(|bytes| RECORD.contains(bytes)).ok_or_else(|| {
+        let (least, most) = (RECORD.start(), RECORD.end());
+        Error::Invalid(format!("log query {query:?}: say max=<bytes>, from {least} to {most}"))
+    })
 }
 
 /// The path in a fifo's name, with or without its scheme.
@@ -88,6 +113,19 @@ mod tests {
         );
         let v2 = Output::parse("binary-v2:///bin/log").unwrap();
         assert!(matches!(v2, Output::Logger { wait_byte: true, .. }));
+    }
+
+    #[test]
+    fn log_says_how_long_its_records_are() {
+        let log = |longest| Output::Log { path: "/var/log/pods/a b/0.log".into(), longest };
+        let name = "cri-log:///var/log/pods/a%20b/0.log";
+        assert_eq!(Output::parse(name).unwrap(), log(16 << 10));
+        assert_eq!(Output::parse(&format!("{name}?max=300")).unwrap(), log(300));
+        for wrong in ["max=", "max=0", "max=-1", "max=1e9", "max=2000000", "size=300", "max=300&x"]
+        {
+            let error = Output::parse(&format!("{name}?{wrong}")).unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("256"), "{error}");
+        }
     }
 
     #[test]
