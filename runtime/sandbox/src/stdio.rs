@@ -298,6 +298,7 @@ impl Outputs {
                 let sink = |stream| Some(Sink::Log(LogSink::new(opened.clone(), stream, longest)));
                 [Stream::Stdout, Stream::Stderr].map(sink)
             }
+            Output::Discard => [Some(Sink::Discard), Some(Sink::Discard)],
             Output::None | Output::Fifo(_) => {
                 let open = |path: &str| match Output::parse(path)? {
                     Output::Fifo(fifo) => {

@@ -91,6 +91,28 @@ fn output_goes_to_a_file_for_a_container_without_client() {
 }
 
 #[test]
+fn output_goes_to_a_log_as_kubelet_reads_it() {
+    let name = Name::new("log");
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("pod/web/0.log");
+    let uri = format!("cri-log://{}?max=256", log.display());
+    let fixed = ["run", "--detach", "--log-uri", &uri, "--runtime", RUNTIME, BUSYBOX];
+    let script = "printf %300s x; echo; echo err >&2; printf end";
+    ctr(&[&fixed[..], &[name.as_str(), "sh", "-c", script]].concat()).ok();
+    harness::eventually("the container is stopped", || name.state().as_deref() == Some("STOPPED"));
+    let text = std::fs::read_to_string(&log).unwrap();
+    let records = text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned());
+    let (errors, output): (Vec<_>, Vec<_>) =
+        records.partition(|record| record.starts_with("stderr"));
+    assert_eq!(errors, ["stderr F err"]);
+    let long = format!("{:>300}", "x");
+    let expected = [("P", &long[..256]), ("F", &long[256..]), ("P", "end")];
+    assert_eq!(output, expected.map(|(tag, text)| format!("stdout {tag} {text}")));
+    name.remove();
+    host::settled();
+}
+
+#[test]
 fn client_attaches_to_a_running_container_and_gets_its_exit_code() {
     let name = Name::new("attach");
     name.detach(&["sh", "-c", "while :; do echo tick; sleep 1; done"]);

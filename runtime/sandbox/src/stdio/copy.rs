@@ -45,6 +45,8 @@ pub enum Sink {
     File(Arc<File>),
     /// A log that kubelet reads.
     Log(LogSink),
+    /// Nothing: only clients that are attached see the output.
+    Discard,
 }
 
 impl Sink {
@@ -64,6 +66,7 @@ impl Sink {
                 let written = pipe.write_all(&buffer[..count]).await;
                 (buffer, written)
             }
+            Self::Discard => (buffer, Ok(())),
             Self::Log(log) => {
                 log.write(&buffer[..count]).await;
                 (buffer, Ok(()))
@@ -167,7 +170,7 @@ pub async fn output(
     match sink {
         Some(Sink::Fifo(fifo)) => read_by_others(fifo, &mut last_call).await,
         Some(Sink::Log(log)) => log.end().await,
-        Some(Sink::Pipe(_) | Sink::File(_)) | None => {}
+        Some(Sink::Pipe(_) | Sink::File(_) | Sink::Discard) | None => {}
     }
     flow.send_modify(|flow| flow.open -= 1);
 }

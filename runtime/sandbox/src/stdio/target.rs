@@ -1,6 +1,7 @@
 //! The forms in which an output is named (pure). containerd's are a bare path or `fifo://`,
 //! `file://`, `binary://` and `binary-v2://`. The last two name a logger. It signals readiness by
-//! closing a pipe (`binary://`) or by a byte (`binary-v2://`). `cri-log://PATH?max=BYTES` is our own.
+//! closing a pipe (`binary://`) or by a byte (`binary-v2://`). `cri-log://PATH?max=BYTES`
+//! and `discard://` are our own.
 
 use std::path::PathBuf;
 
@@ -19,6 +20,8 @@ const RECORD: std::ops::RangeInclusive<usize> = 256..=1 << 20;
 pub enum Output {
     /// Nowhere.
     None,
+    /// To the clients that are attached, if there are any.
+    Discard,
     /// Into a fifo that exists.
     Fifo(PathBuf),
     /// At the end of a file, made if missing with its directories.
@@ -54,6 +57,7 @@ impl Output {
         match scheme {
             "fifo" => Ok(Self::Fifo(decode(path).into())),
             "file" => Ok(Self::File(decode(path).into())),
+            "discard" => Ok(Self::Discard),
             "cri-log" => Ok(Self::Log { path: decode(path).into(), longest: longest(query)? }),
             "binary" | "binary-v2" => Ok(Self::Logger {
                 binary: decode(path).into(),
@@ -111,6 +115,7 @@ mod tests {
             logger,
             Output::Logger { binary: "/bin/log".into(), arguments, wait_byte: false }
         );
+        assert_eq!(Output::parse("discard://").unwrap(), Output::Discard);
         let v2 = Output::parse("binary-v2:///bin/log").unwrap();
         assert!(matches!(v2, Output::Logger { wait_byte: true, .. }));
     }

@@ -216,7 +216,7 @@ impl ContainerSpec {
     /// An environment variable.
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
-        self.config.envs.push(api::KeyValue { key: key.to_owned(), value: value.to_owned() });
+        self.config.envs.push(api::KeyValue { key: key.to_owned(), value: value.into() });
         self
     }
 
