@@ -185,6 +185,12 @@ mod tests {
         assert_eq!(text(&path), expected);
     }
 
+    async fn lines(mut out: LogSink, count: usize) {
+        for line in 0..count {
+            out.write(format!("line {line}\n").as_bytes()).await;
+        }
+    }
+
     /// Rotation as kubelet does it, with a writer that never stops.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rotation_loses_and_doubles_no_record() {
@@ -192,12 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         let log = Log::open(&path).await.unwrap();
-        let mut out = LogSink::new(log.clone(), Stream::Stdout, 4096);
-        let writer = tokio::spawn(async move {
-            for line in 0..LINES {
-                out.write(format!("line {line}\n").as_bytes()).await;
-            }
-        });
+        let writer = tokio::spawn(lines(LogSink::new(log.clone(), Stream::Stdout, 4096), LINES));
         let mut parts = Vec::new();
         while !writer.is_finished() {
             let old = dir.path().join(format!("0.log.{}", parts.len()));
