@@ -10,6 +10,7 @@
 pub mod attached;
 pub mod copy;
 pub mod cri_log;
+mod files;
 pub mod logger;
 pub mod records;
 pub mod target;
@@ -287,7 +288,7 @@ impl Outputs {
                 [stdout, stderr].map(|pipe| Some(Sink::Pipe(pipe)))
             }
             Output::File(path) => {
-                let file = copy::append(&path).await;
+                let file = files::append(&path).await;
                 let file = file.map_err(|error| failed(&paths.stdout, error))?;
                 [file.clone(), file].map(|file| Some(Sink::File(file)))
             }

@@ -1,5 +1,5 @@
-//! What a daemon of ours asks for beyond containerd's calls: the list of containers, logs that go
-//! on in a new file, and clients that look on. Answered from memory, whatever the guest does.
+//! What a daemon of ours asks for beyond containerd's calls. It wants the list of containers, logs
+//! that go on in a new file, and clients that look on. The guest is not asked for any of it.
 
 use api::request::StdioPaths;
 use api::{ContainerId, Error};

@@ -1,9 +1,8 @@
 //! Copying between a host's end and a guest's end, with one fixed buffer for each stream.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +13,13 @@ use tokio::sync::watch;
 
 use super::attached::Attached;
 use super::cri_log::LogSink;
+use super::files::blocking;
 
 /// Bytes of one stream's buffer: a quarter of a fifo's capacity.
 const BUFFER: usize = 16 << 10;
 
 /// Longest pause between two looks at a fifo that nobody reads.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// How long the filesystem of a file may take until the file is open.
-const OPEN: Duration = Duration::from_secs(20);
 
 /// The state of a process's outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,38 +96,6 @@ async fn write_fifo(
         }
     }
     Ok(())
-}
-
-/// Opens a file to append to, with its directories.
-///
-/// # Errors
-/// What the filesystem answered; that it did not answer in time.
-pub async fn append(path: &Path) -> io::Result<Arc<File>> {
-    let path = path.to_owned();
-    let open = move || {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        OpenOptions::new().append(true).create(true).open(path)
-    };
-    in_time(open).await.map(Arc::new)
-}
-
-/// Work that opens a file, on a thread that may block.
-pub(super) async fn in_time<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::time::timeout(OPEN, blocking(work)).await.unwrap_or_else(|_| {
-        let text = format!("its filesystem has not answered for {} s", OPEN.as_secs());
-        Err(io::Error::new(io::ErrorKind::TimedOut, text))
-    })
-}
-
-/// Work for a file on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Copies a guest's output until it ends; closes the host's end at once then. After `last_call`
@@ -248,6 +213,9 @@ pub async fn input(mut fifo: pipe::Receiver, mut stream: UnixStream) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
+    use super::super::files::append;
     use super::*;
 
     #[tokio::test]
@@ -308,23 +276,6 @@ mod tests {
         assert!(read.await.unwrap() == expected);
         writer.await.unwrap();
         copy.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn file_that_can_not_be_opened_in_time_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
-        let opened = path.clone();
-        let opening = tokio::spawn(async move { append(&opened).await });
-        // Tokio's clock stands still while a thread blocks.
-        tokio::task::yield_now().await;
-        tokio::time::advance(OPEN).await;
-        let error = opening.await.unwrap().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // Lets the thread go.
-        drop(OpenOptions::new().read(true).write(true).open(&path).unwrap());
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::copy::{blocking, in_time};
+use super::files::{blocking, in_time};
 use super::records::{Splitter, Stream};
 
 /// Who may read a log: as containerd has it.
