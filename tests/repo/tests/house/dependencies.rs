@@ -69,8 +69,8 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 9] =
-    ["protocol", "network", "erofs", "api", "host", "machine", "sandbox", "shim", "cli"];
+const LAYERS: [&str; 10] =
+    ["protocol", "network", "erofs", "image", "api", "host", "machine", "sandbox", "shim", "cli"];
 
 #[test]
 fn crates_of_the_runtime_lie_on_each_other_in_one_order() {

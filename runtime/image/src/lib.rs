@@ -1,0 +1,17 @@
+//! Images: what they are called, what registries answer about them, which registries are asked,
+//! and what proves to a registry that the asker may pull.
+//!
+//! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
+//! without panics, and with errors that name what is wrong and show no secret.
+
+pub mod digest;
+pub mod reference;
+pub mod secret;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use digest::Digest;
+pub use reference::Reference;
+pub use secret::Secret;
