@@ -5,6 +5,7 @@
 //! without panics, and with errors that name what is wrong and show no secret.
 
 pub mod digest;
+pub mod hosts;
 pub mod manifest;
 pub mod reference;
 pub mod secret;
