@@ -4,9 +4,12 @@
 //! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
 //! without panics, and with errors that name what is wrong and show no secret.
 
+pub mod challenge;
+pub mod credentials;
 pub mod digest;
 pub mod hosts;
 pub mod manifest;
+pub mod redact;
 pub mod reference;
 pub mod secret;
 mod text;
