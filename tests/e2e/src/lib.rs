@@ -1,1 +1,1 @@
-//! Placeholder, replaced by the first real module.
+//! Nothing: the tests are in `tests/`, and cargo wants a library.
