@@ -1,6 +1,5 @@
 //! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM or an agent to its
-//! shim. An image's layer crosses one as well. See README.md here.
-//! shim. What registries answer to who pulls crosses one too. See README.md here.
+//! shim. Shims, registries and layers of images cross others. See README.md here.
 //!
 //! Each target is a module with a function `run`, which gets an input of libFuzzer and panics if
 //! something is wrong. A target finds more than panics of the product: each module says what it
@@ -58,6 +57,8 @@ pub mod mmio;
 pub mod queue;
 #[cfg(fuzzing)]
 pub mod registry;
+#[cfg(fuzzing)]
+pub mod shim;
 #[cfg(fuzzing)]
 mod stage;
 #[cfg(fuzzing)]

@@ -1,0 +1,4 @@
+//! Calls `fuzz::shim::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(shim);
