@@ -1,10 +1,12 @@
 //! The words that the doors and the core of the runtime share: names, requests, events, errors and
-//! what a container uses. Nothing here acts, and nothing here knows a server's messages.
+//! what a container uses. Texts that a stranger decides on are made harmless here. Nothing here
+//! acts, and nothing here knows a server's messages.
 
 pub mod error;
 pub mod events;
 pub mod ids;
 pub mod request;
+pub mod text;
 pub mod usage;
 
 pub use error::Error;

@@ -7,27 +7,8 @@ const MAX_TEXT: usize = 3072;
 /// The beginning of `text` in one line, and a sign where there was more. Lines are joined. What is
 /// no visible character is replaced by a question mark.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::new();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    for (number, line) in lines.enumerate() {
-        let between = if number == 0 { "" } else { "; " };
-        for character in between.chars().chain(line.chars()) {
-            if shown.len() + character.len_utf8() > MAX_TEXT {
-                shown.push('…');
-                return shown;
-            }
-            shown.push(if is_visible(character) { character } else { '?' });
-        }
-    }
-    shown
-}
-
-/// Whether a character shows itself where it stands: neither a control character, nor one that
-/// breaks lines, has no width, or changes the direction of others.
-fn is_visible(character: char) -> bool {
-    let hidden = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}'];
-    let hidden = hidden.iter().any(|range| range.contains(&character));
-    !(character.is_control() || hidden || character == '\u{feff}')
+    api::text::printable(&lines.collect::<Vec<_>>().join("; "), MAX_TEXT)
 }
 
 #[cfg(test)]
