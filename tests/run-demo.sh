@@ -17,7 +17,7 @@ leave() {
 
 # A containerd of our own, beside any that this machine has, in a folder that goes with it.
 run_directly() {
-    command -v containerd >/dev/null || apt-get install -y -qq containerd >&2
+    command -v containerd >/dev/null || tests/debian-packages.sh cuddy containerd
     local work
     work=$(mktemp -d /run/cuddy-demo.XXXXXX)
     export PATH="$payload/bin:$PATH" CONTAINERD_ADDRESS="$work/containerd.sock"

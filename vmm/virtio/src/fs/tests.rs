@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
-use crate::fake_driver::{Driver, Piece, spawner};
+use crate::fake_driver::{Driver, Piece};
 
 const URGENT: usize = 0;
 const REQUESTS: usize = 1;
@@ -48,6 +48,12 @@ fn long(bytes: &[u8], offset: usize) -> u64 {
 
 fn word(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap())
+}
+
+/// Threads with a umask and a working directory of their own. A VMM has one share; here, many
+/// threads of one process change both for a moment.
+fn spawner() -> Spawner {
+    Spawner::new(|_| Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?))
 }
 
 impl Guest {
