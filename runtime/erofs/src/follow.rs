@@ -28,17 +28,17 @@ impl Tree {
             }
             let parent = done.last().map_or(Some(Id::ROOT), |(_, id)| *id);
             let id = parent.and_then(|parent| self.child(parent, name));
-            match id.filter(|_| !left.is_empty()).and_then(|id| self.target(id)) {
-                Some(target) => {
-                    if target.starts_with(b"/") {
-                        done.clear();
-                    }
-                    let start = left.len();
-                    left.extend(names(target));
-                    left.get_mut(start..).unwrap_or_default().reverse();
-                }
-                None => done.push((name, id)),
+            let target = id.filter(|_| !left.is_empty()).and_then(|id| self.target(id));
+            let Some(target) = target else {
+                done.push((name, id));
+                continue;
+            };
+            if target.starts_with(b"/") {
+                done.clear();
             }
+            let start = left.len();
+            left.extend(names(target));
+            left.get_mut(start..).unwrap_or_default().reverse();
         }
         let names: Vec<_> = done.into_iter().map(|(name, _)| name).collect();
         Ok(names.join(&b'/'))

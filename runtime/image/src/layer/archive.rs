@@ -88,21 +88,27 @@ impl<R: Read> Archive<R> {
                 }
                 Next::Global => {}
                 Next::End => return Ok(None),
-                Next::More(_) if self.ended => {
-                    // Without the last of the blocks that say so, it is the end too, as in Go.
-                    let rest = &self.buffer[self.start..self.end];
-                    let is_end = rest.len() % 512 == 0 && rest.iter().all(|byte| *byte == 0);
-                    return if is_end { Ok(None) } else { Err(self.truncated("headers")) };
-                }
-                Next::More(least) if least.max(self.end - self.start) >= MAX_HEADERS => {
-                    let reason =
-                        format!("the headers of an entry have more than {MAX_HEADERS} bytes");
-                    return Err(LayerError::Archive { at: self.position(), reason });
-                }
-                // The library begins anew each time: twice as much makes few times.
-                Next::More(least) => wanted = least.max(2 * wanted).min(MAX_HEADERS),
+                Next::More(_) if self.ended => return self.end_of_headers().map(|()| None),
+                Next::More(least) => wanted = self.more_headers(wanted, least)?,
             }
         }
+    }
+
+    /// How many bytes of headers to ask for, if `least` are needed. The library begins anew each
+    /// time: twice as much makes few times.
+    fn more_headers(&self, wanted: usize, least: usize) -> Result<usize, LayerError> {
+        if least.max(self.end - self.start) >= MAX_HEADERS {
+            let reason = format!("the headers of an entry have more than {MAX_HEADERS} bytes");
+            return Err(LayerError::Archive { at: self.position(), reason });
+        }
+        Ok(least.max(2 * wanted).min(MAX_HEADERS))
+    }
+
+    /// Without the last of the blocks that say so, it is the archive's end too, as in Go.
+    fn end_of_headers(&self) -> Result<(), LayerError> {
+        let rest = &self.buffer[self.start..self.end];
+        let is_end = rest.len().is_multiple_of(512) && rest.iter().all(|byte| *byte == 0);
+        if is_end { Ok(()) } else { Err(self.truncated("headers")) }
     }
 
     fn parse(&mut self) -> Result<(usize, Next), LayerError> {

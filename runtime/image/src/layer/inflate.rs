@@ -19,7 +19,7 @@ const MAX_WORDS: usize = 200;
 
 /// A source and what decompresses it.
 pub(super) enum Inflate<R: Read> {
-    Plain(Source<R>),
+    Plain(Box<Source<R>>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<Decoder<'static, Source<R>>>),
 }
@@ -51,7 +51,7 @@ impl<R: Read> Inflate<R> {
             return Ok(Self::Gzip(Box::new(MultiGzDecoder::new(source))));
         }
         if !is_zstd(start) {
-            return Ok(Self::Plain(source));
+            return Ok(Self::Plain(Box::new(source)));
         }
         let no_memory = |error: io::Error| LayerError::Decompress {
             format: "zstd",
@@ -94,7 +94,7 @@ impl<R: Read> Inflate<R> {
 
     pub(super) fn into_source(self) -> Source<R> {
         match self {
-            Self::Plain(source) => source,
+            Self::Plain(source) => *source,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.finish(),
         }

@@ -69,15 +69,15 @@ impl<W: Write + Seek> Placement<W> {
         })?;
         let refused = |error| LayerError::of_entry(&in_archive, error);
         match place {
-            Place::Root | Place::LeftOut => return Ok(()),
+            Place::Root | Place::LeftOut => Ok(()),
             Place::Whiteout(path) => {
                 let path = self.writer.follow(&path).map_err(refused)?;
-                return self.writer.whiteout(&path).map_err(refused);
+                self.writer.whiteout(&path).map_err(refused)
             }
             Place::Opaque(path) => {
                 let path = self.writer.follow(&path).map_err(refused)?;
                 let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or_default();
-                return self.writer.opaque(&path[..end]).map_err(refused);
+                self.writer.opaque(&path[..end]).map_err(refused)
             }
             Place::Entry(path) => {
                 dropped.iter().for_each(|name| self.dropped.add(name));

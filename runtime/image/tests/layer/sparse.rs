@@ -6,13 +6,14 @@ use crate::tar::{GNU, Item, archive, file, item, record};
 
 /// Pieces of a file of 20 000 bytes: where, and which bytes.
 fn pieces() -> Vec<(u64, Vec<u8>)> {
-    (0..30).map(|number| (number * 600, vec![b'a' + number as u8 % 26; 100])).collect()
+    (0..26).map(|number| (u64::from(number) * 700, vec![b'a' + number; 100])).collect()
 }
 
 fn whole() -> Vec<u8> {
     let mut whole = vec![0; 20_000];
     for (at, bytes) in pieces() {
-        whole[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+        let at = usize::try_from(at).unwrap();
+        whole[at..at + bytes.len()].copy_from_slice(&bytes);
     }
     whole
 }
