@@ -1,5 +1,5 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
-//! what proves to a registry that the asker may pull, and what becomes of a layer.
+//! and what proves to a registry that the asker may pull. A layer becomes an EROFS image here.
 //!
 //! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
 //! without panics, and with errors that name what is wrong and show no secret.

@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn records_are_as_long_as_they_say() {
         let pax =
-            Pax::new(b"14 mtime=-1.5\n10 uid=12\n7 uid=\n22 SCHILY.xattr.user.a==\n").unwrap();
+            Pax::new(b"14 mtime=-1.5\n10 uid=12\n7 uid=\n25 SCHILY.xattr.user.a==\n").unwrap();
         assert_eq!(pax.mtime, Some(Mtime { seconds: -2, nanoseconds: 500_000_000 }));
         assert_eq!(pax.uid, Some(12));
         assert_ne!(pax.xattrs, Xattrs::default());
-        for wrong in ["x", "5 a=\n\0", "9 uid=12\n", "99 uid=1\n", "4 =\n", "5 ab\n", "-1 a=\n"] {
+        for wrong in ["x", "5 a=\n\0", "8 uid=12\n", "99 uid=1\n", "4 =\n", "5 ab\n", "-1 a=\n"] {
             assert_eq!(Pax::new(wrong.as_bytes()).unwrap_err(), EntryProblem::Pax, "{wrong}");
         }
         for wrong in ["11 size=-1\n", "11 uid=1x2\n", "11 mtime=x\n", "24 GNU.sparse.major=1.0\n"] {
