@@ -27,6 +27,7 @@ mod disk;
 mod error;
 mod file;
 mod finish;
+mod follow;
 mod limits;
 mod meta;
 mod output;

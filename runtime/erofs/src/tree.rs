@@ -171,7 +171,7 @@ impl Tree {
         }
     }
 
-    fn child(&self, parent: Id, name: &[u8]) -> Option<Id> {
+    pub(crate) fn child(&self, parent: Id, name: &[u8]) -> Option<Id> {
         self.directory(parent)?.entries.get(name).copied()
     }
 

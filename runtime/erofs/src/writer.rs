@@ -18,8 +18,8 @@ const MAX_TARGET: usize = 4095;
 /// Writes an image.
 ///
 /// All paths lead to places below the root of the image. A leading `/`, `.` and empty names are left
-/// out; `..` takes the name before it back. Symbolic links are never followed. A path has at most
-/// 4095 bytes, a name at most 255, and no byte is zero.
+/// out; `..` takes the name before it back. Symbolic links are never followed, unless the caller asks
+/// by [`Writer::follow`]. A path has at most 4095 bytes, a name at most 255, and no byte is zero.
 ///
 /// The last entry with a path counts. It replaces the one before, with all below it. Only a
 /// directory over a directory keeps what is in it, and gets new attributes. Directories above an
@@ -156,6 +156,19 @@ impl<W: Write + Seek> Writer<W> {
             }
             None => self.put_special(spot, Special::WHITEOUT, Meta::default()),
         }
+    }
+
+    /// The path with every symbolic link above its last name replaced by what that leads to.
+    ///
+    /// Links of this image are followed as if its root were that of the file system: `..` and
+    /// absolute targets stay inside. Other than in the calls above, `..` is the directory above the
+    /// one that a link has led to. What does not exist is taken for a directory. A link whose target
+    /// has more than 2048 bytes may be left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Path`] if the path leads through more than 2048 names, or in a circle.
+    pub fn follow(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        self.tree.follow(path)
     }
 
     /// Writes all that is left.

@@ -1,5 +1,5 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
-//! and what proves to a registry that the asker may pull.
+//! and what proves to a registry that the asker may pull. A layer becomes an EROFS image here.
 //!
 //! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
 //! without panics, and with errors that name what is wrong and show no secret.
@@ -8,6 +8,7 @@ pub mod challenge;
 pub mod credentials;
 pub mod digest;
 pub mod hosts;
+pub mod layer;
 pub mod manifest;
 pub mod redact;
 pub mod reference;

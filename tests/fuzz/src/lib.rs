@@ -50,6 +50,8 @@ mod guest;
 #[cfg(fuzzing)]
 mod hostile;
 #[cfg(fuzzing)]
+pub mod layer;
+#[cfg(fuzzing)]
 mod limits;
 #[cfg(fuzzing)]
 pub mod mmio;

@@ -1,0 +1,4 @@
+//! Calls `fuzz::layer::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(layer);
