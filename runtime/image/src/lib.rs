@@ -1,8 +1,8 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
 //! and what proves to a registry that the asker may pull.
 //!
-//! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
-//! without panics, and with errors that name what is wrong and show no secret.
+//! Every text that a stranger writes is parsed here: bounded, without panics, and with errors that
+//! name what is wrong and show no secret. Only [`registry`] speaks to a network.
 
 pub mod challenge;
 pub mod credentials;
@@ -11,6 +11,7 @@ pub mod hosts;
 pub mod manifest;
 pub mod redact;
 pub mod reference;
+pub mod registry;
 pub mod secret;
 mod text;
 
@@ -19,4 +20,5 @@ mod tests;
 
 pub use digest::Digest;
 pub use reference::Reference;
+pub use registry::Registry;
 pub use secret::Secret;
