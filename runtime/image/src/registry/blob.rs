@@ -42,6 +42,8 @@ struct Transfer {
     /// Those that gave bytes.
     sources: Vec<Arc<Host>>,
     body: Option<Body>,
+    /// The last bytes, until it is known that no more come.
+    last: Option<Bytes>,
     failures: Failures,
     /// Attempts at the first server since `mark` bytes were there.
     attempts: u32,
@@ -69,6 +71,7 @@ impl Transfer {
             hosts,
             sources: Vec::new(),
             body: None,
+            last: None,
             failures: Failures::default(),
             attempts: 0,
             mark: 0,
@@ -99,7 +102,10 @@ impl Transfer {
                 self.body = Some(body);
                 return self.take(bytes).await;
             }
-            Ok(None) | Err(_) if taken == size => self.finish()?,
+            Ok(None) | Err(_) if taken == size => {
+                self.finish()?;
+                return Ok(self.last.take());
+            }
             Ok(None) => {
                 let ended = format!("it ended after {taken} of {size} bytes");
                 self.failed(Fault::Broken(ended)).await?;
@@ -121,7 +127,7 @@ impl Transfer {
         let whole = verifier.taken() == self.blob.size;
         if let Err(mismatch) = verifier.update(&bytes) {
             if whole {
-                return Err(RegistryError::Content(mismatch));
+                return Err(self.refused(mismatch));
             }
             self.failed(mismatch.into()).await?;
             return Ok(None);
@@ -129,23 +135,31 @@ impl Transfer {
         let source = self.hosts.front();
         let known = |host: &&Arc<Host>| self.sources.iter().any(|other| Arc::ptr_eq(other, host));
         self.sources.extend(source.filter(|host| !known(host)).cloned());
-        // Without a length more than the content may come, which is the content's end otherwise.
+        if self.taken() < self.blob.size {
+            return Ok(Some(bytes));
+        }
+        // Without a length more may come than there should be.
         let bounded =
             self.body.as_ref().is_some_and(|body| body.response.content_length().is_some());
-        if self.taken() == self.blob.size && bounded {
+        if bounded {
             self.finish()?;
+            return Ok(Some(bytes));
         }
-        Ok(Some(bytes))
+        self.last = Some(bytes);
+        Ok(None)
     }
 
     /// Ends the transfer with the check of all bytes.
     fn finish(&mut self) -> Result<(), RegistryError> {
         self.body = None;
         let Some(verifier) = self.verifier.take() else { return Ok(()) };
-        verifier.finish().map(drop).map_err(|mismatch: Mismatch| {
-            self.sources.iter().for_each(|host| host.doubtful.store(true, Ordering::Relaxed));
-            RegistryError::Content(mismatch)
-        })
+        verifier.finish().map(drop).map_err(|mismatch| self.refused(mismatch))
+    }
+
+    /// The end by content that is not the blob's.
+    fn refused(&self, mismatch: Mismatch) -> RegistryError {
+        self.sources.iter().for_each(|host| host.doubtful.store(true, Ordering::Relaxed));
+        RegistryError::Content(mismatch)
     }
 
     /// Asks the first server for what is missing. A failure of it is noted.

@@ -134,6 +134,11 @@ async fn content_without_a_length_is_read_to_its_end() {
     let (server, text) = failed(result);
     assert!(text.contains("is longer than the 400000 bytes that were announced"), "{text}");
     assert_eq!(server.asked().len(), 1);
+    let other = [&layer[1..], &[0]].concat();
+    let (_, bytes, error) =
+        layer_by(patience(), move |_, _, _| Answer::ok(&other).without_length()).await;
+    assert!(told(&error.unwrap()).contains("hashes to"));
+    assert!(bytes.len() < layer.len(), "the last bytes came before the check");
     let result = layer_by(patience(), |_, _, _| Answer::status(200).endless(&[0; 1 << 16])).await;
     assert!(told(&result.2.unwrap()).contains("is longer than the 400000 bytes"));
 }
@@ -237,6 +242,7 @@ async fn an_old_address_of_another_server_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trickle_ends() {
+    in_small_steps();
     let began = Instant::now();
     let second = Duration::from_secs(1);
     let result = layer_by(Patience::default(), move |_, _, _| {
@@ -252,6 +258,7 @@ async fn a_trickle_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_is_replaced() {
+    in_small_steps();
     let began = Instant::now();
     let (server, bytes, error) = layer_by(Patience::default(), |number, _, right| match number {
         0 => right.cut_after(300).cut_to_silence(),
@@ -271,21 +278,26 @@ async fn a_silent_connection_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_consumer_is_not_held_against_the_server() {
+    in_small_steps();
     let sample = Sample::new();
     let server = Server::start(move |request| sample.answer(request)).await;
     let registry = from(&server, Login::Nobody, Patience::default()).await;
     let mut stream = registry.blob(&Sample::new().blob());
-    let mut bytes = Vec::new();
+    let (mut bytes, mut pauses) = (Vec::new(), 0);
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk.unwrap());
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        if bytes.len() < 200_000 {
+            pauses += 1;
+            tokio::time::sleep(Duration::from_secs(150)).await;
+        }
     }
-    assert!(bytes == Sample::new().layer);
+    assert!(bytes == Sample::new().layer && pauses > 1);
     assert_eq!(server.asked().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_a_pause_gets_it_within_limits() {
+    in_small_steps();
     for (asked, least, most) in [("9", 9, 11), ("86400", 30, 31), ("0", 0, 1), ("soon", 0, 1)] {
         let began = Instant::now();
         let (_, bytes, error) =

@@ -45,6 +45,7 @@ async fn what_a_mirror_does_not_give_the_next_server_gives() {
 
 #[tokio::test(start_paused = true)]
 async fn servers_that_do_not_answer_are_left_for_the_next_one() {
+    in_small_steps();
     let gone = registry().await.url();
     let silent = answering(Answer::status(200).length(9).hang()).await;
     let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -160,6 +161,7 @@ async fn files_are_read_for_each_pull() {
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_in_trouble_is_asked_again_when_it_wants() {
+    in_small_steps();
     let sample = Sample::new();
     let refusals = AtomicU32::new(2);
     let server = Server::start(move |request| {

@@ -114,6 +114,15 @@ impl Answer {
         self.cut()
     }
 
+    /// Code, headers and body, for a server of another kind.
+    pub(super) fn parts(&self) -> (u16, &[(String, String)], Vec<u8>) {
+        let sent = self.steps.iter().filter_map(|step| match step {
+            Step::Send(content) => Some(content.as_slice()),
+            _ => None,
+        });
+        (self.status, &self.headers, sent.collect::<Vec<_>>().concat())
+    }
+
     /// Is silent where it would cut the connection.
     pub(super) fn cut_to_silence(mut self) -> Self {
         self.steps.retain(|step| !matches!(step, Step::Cut));

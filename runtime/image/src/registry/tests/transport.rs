@@ -1,11 +1,14 @@
 //! TLS, and servers without it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
@@ -168,4 +171,51 @@ async fn nothing_leaves_tls() {
     let error = registry.image(&Platform::guest()).await.unwrap_err();
     assert!(told(&error).contains("it can't be reached"), "{error}");
     assert!(clear.asked().is_empty());
+}
+
+/// Serves the sample by HTTP/2 on a connection.
+async fn http2(stream: TcpStream, tls: TlsAcceptor) {
+    let sample = Sample::new();
+    let stream = tls.accept(stream).await.unwrap();
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let request = Request { method, path, headers: Default::default(), body: String::new() };
+        let answer = sample.answer(&request);
+        let (status, headers, body) = answer.parts();
+        let head = http::Response::builder().status(status);
+        let head = headers.iter().fold(head, |head, (name, value)| head.header(name, value));
+        let mut body_of = respond.send_response(head.body(()).unwrap(), false).unwrap();
+        body_of.send_data(body.into(), true).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn many_requests_share_a_connection_of_http_2() {
+    let authority = Authority::new();
+    let mut config = authority.config(false);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tls = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(http2(stream, tls.clone()));
+        }
+    });
+    let (folder, hosts) = configured(&format!("server = \"{url}\"\nca = \"ca.crt\""));
+    authority.write(&folder.path().join("_default"));
+    let reference = "registry.test/some/image".parse().unwrap();
+    let registry = Registry::open(reference, &hosts, Login::Nobody, patience()).await.unwrap();
+    let image = registry.image(&Platform::guest()).await.unwrap();
+    let blob = &image.manifest.layers[0].blob;
+    // One that nobody reads on does not hold up the others.
+    let mut left = registry.blob(blob);
+    left.next().await.unwrap().unwrap();
+    let all = futures::future::join_all((0..8).map(|_| drain(registry.blob(blob)))).await;
+    assert!(all.iter().all(|(bytes, error)| error.is_none() && bytes == &Sample::new().layer));
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
