@@ -41,10 +41,10 @@ pub enum ChallengeError {
     /// The server of tokens can't be asked.
     #[error("the registry names no server that gives out tokens: {0}")]
     Realm(String),
-    /// Credentials would be sent in the clear.
+    /// Credentials or tokens would be sent in the clear.
     #[error(
-        "the registry sends credentials to {0}, where anybody could read them: let it name an \
-         address with https://"
+        "the registry has its tokens given out at {0}, where anybody could read them: let it name \
+         an address with https://"
     )]
     Clear(String),
 }

@@ -179,6 +179,11 @@ impl Endpoint {
         self.url(transport, reference, "blobs", digest.as_str())
     }
 
+    /// Whether the server is on this host, by its name or address.
+    pub fn is_local(&self) -> bool {
+        server::is_local(&self.host)
+    }
+
     fn url(&self, transport: Transport, reference: &Reference, kind: &str, object: &str) -> String {
         let (host, path, repository) = (&self.host, &self.path, reference.path());
         let scheme = transport.scheme();

@@ -1,8 +1,8 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
 //! and what proves to a registry that the asker may pull. A layer becomes an EROFS image here.
 //!
-//! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
-//! without panics, and with errors that name what is wrong and show no secret.
+//! Every text that a stranger writes is parsed here: bounded, without panics, and with errors that
+//! name what is wrong and show no secret. Only [`registry`] speaks to a network.
 
 pub mod challenge;
 pub mod credentials;
@@ -12,6 +12,7 @@ pub mod layer;
 pub mod manifest;
 pub mod redact;
 pub mod reference;
+pub mod registry;
 pub mod secret;
 mod text;
 
@@ -20,4 +21,5 @@ mod tests;
 
 pub use digest::Digest;
 pub use reference::Reference;
+pub use registry::Registry;
 pub use secret::Secret;

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::SystemTime;
 
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Uri};
 use image::challenge::token::{MAX_LIFETIME, MIN_LIFETIME, Token};
 use image::challenge::{Challenge, Reply};
@@ -21,6 +21,7 @@ use image::credentials::{AuthConfig, Credentials, DockerConfig, Program, Source}
 use image::hosts::{HostsFile, Transport};
 use image::manifest::{Document, ImageConfig, MAX_LAYERS, Manifest, Platform};
 use image::reference::ImageName;
+use image::registry::answer::{self, ContentRange};
 use image::{Digest, Reference, Secret, redact};
 
 use crate::{hostile, limits};
@@ -125,8 +126,7 @@ fn challenge(text: &str) {
             for request in requests {
                 let url: Uri = request.url.parse().unwrap();
                 let clear = url.scheme_str() == Some("http");
-                let secret = request.authorization.is_some() || credentials.is_some();
-                assert!(!(clear && secret && transport == Transport::Https), "{url} in the clear");
+                assert!(!(clear && transport == Transport::Https), "{url} in the clear");
                 assert!(!url.authority().unwrap().as_str().contains('@'), "{url}");
             }
         }
@@ -192,6 +192,40 @@ fn text_of_others(text: &str) {
     }
 }
 
+/// The headers of an answer: a part of a blob, a pause, and where a redirect leads.
+fn headers(text: &str) {
+    if let Some(range) = ContentRange::parse(text) {
+        let (first, last, whole) = (range.first, range.last, range.whole);
+        assert!(first <= last && whole.is_none_or(|whole| last < whole));
+        assert!(range.length() > 0);
+        let written = whole.map_or_else(|| "*".to_owned(), |whole| whole.to_string());
+        let written = format!("bytes {first}-{last}/{written}");
+        assert_eq!(ContentRange::parse(&written), Some(range), "{text}");
+    }
+    let Ok(value) = HeaderValue::from_str(text) else { return };
+    answer::retry_after(&[(RETRY_AFTER, value.clone())].into_iter().collect(), SystemTime::now());
+    for from in ["https://registry.test/v2/a/blobs/b?ns=c", "http://[::1]:5000/v2/a"] {
+        let from = from.parse().unwrap();
+        match answer::location(&from, Some(&value)) {
+            Ok(to) => {
+                assert!(to.scheme() == "https" || to.scheme() == "http" && from.scheme() == "http");
+                assert!(to.has_host() && to.username().is_empty() && to.password().is_none());
+            }
+            Err(reason) => hostile::check(reason),
+        }
+    }
+}
+
+/// The body of a refusal.
+fn refusal(text: &str) {
+    hostile::check(&answer::words(text.as_bytes()));
+    let message = format!("https://u:{SECRET}@h/ {text}");
+    let body = serde_json::json!({ "errors": [{ "code": text, "message": message }] });
+    let words = answer::words(body.to_string().as_bytes());
+    hostile::check(&words);
+    assert!(text.contains(SECRET) || !words.contains(SECRET), "{words}");
+}
+
 /// Runs one input.
 pub fn run(input: &[u8]) {
     let parsers = [
@@ -206,6 +240,8 @@ pub fn run(input: &[u8]) {
         auth_config,
         program,
         text_of_others,
+        headers,
+        refusal,
     ];
     let Some((kind, rest)) = input.split_first() else { return };
     // All but bodies are text already when they come, and bodies are no JSON if they are not.

@@ -67,7 +67,7 @@ impl Question<'_> {
         &self,
         credentials: Option<&Credentials>,
     ) -> Result<Vec<TokenRequest>, ChallengeError> {
-        let realm = self.realm(credentials.is_some())?;
+        let realm = self.realm()?;
         let get = |authorization| TokenRequest { url: self.url(&realm), authorization, form: None };
         let post = |fields: &[(&str, &str)]| TokenRequest {
             url: realm.to_string(),
@@ -92,7 +92,7 @@ impl Question<'_> {
     }
 
     /// The address of the server, which must be one that can be trusted as much as the registry.
-    fn realm(&self, secret: bool) -> Result<Uri, ChallengeError> {
+    fn realm(&self) -> Result<Uri, ChallengeError> {
         let text = &self.bearer.realm;
         let refused = |reason: &str| ChallengeError::Realm(reason.to_owned());
         if text.is_empty() || text.len() > MAX_REALM {
@@ -108,7 +108,6 @@ impl Question<'_> {
         }
         match (uri.scheme_str(), self.transport) {
             (Some("https"), _) | (Some("http"), Transport::Http) => Ok(uri),
-            (Some("http"), Transport::Https) if !secret => Ok(uri),
             (Some("http"), Transport::Https) => {
                 Err(ChallengeError::Clear(line(&redact(text), SHOWN)))
             }

@@ -84,7 +84,8 @@ pub(super) fn is_believed(registry: &str) -> bool {
     is_local(registry) && port(registry) != "80"
 }
 
-fn is_local(registry: &str) -> bool {
+/// Whether a host is this one, by its name or address.
+pub(super) fn is_local(registry: &str) -> bool {
     let (host, _) = split(registry);
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
