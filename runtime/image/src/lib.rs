@@ -1,5 +1,5 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
-//! and what proves to a registry that the asker may pull.
+//! what proves to a registry that the asker may pull, and the store of those that are here.
 //!
 //! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
 //! without panics, and with errors that name what is wrong and show no secret.
@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod redact;
 pub mod reference;
 pub mod secret;
+pub mod store;
 mod text;
 
 #[cfg(test)]
