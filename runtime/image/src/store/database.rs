@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::error::{StoreError, at};
+use super::error::{StoreError, at, patiently};
 
 /// Bytes of the database that are kept in memory: lists don't come from it.
 const CACHE: usize = 1 << 20;
@@ -24,7 +24,7 @@ pub(super) struct Database {
 impl Database {
     /// Opens the file, or creates it. The store's directory is locked by then.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = open(path)?;
+        let database = patiently(|| open(path))?;
         Ok(Self { path: path.to_owned(), open: RwLock::new(Some(database)) })
     }
 
@@ -95,7 +95,7 @@ impl Database {
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         drop(slot.take());
-        *slot = Some(open(&self.path)?);
+        *slot = Some(patiently(|| open(&self.path))?);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::manifest::ManifestError;
@@ -132,6 +133,25 @@ impl StoreError {
     /// Whether there is no such image: for callers to whom a removal of nothing is a success.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// How long the last daemon may take to let go of the store: its end takes a moment, and so do
+/// programs that it is just starting.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tries again for a while as long as another process has what is to be opened.
+pub(super) fn patiently<T>(
+    mut open: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Err(StoreError::InUse { .. }) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
-use super::error::{StoreError, at};
+use super::error::{StoreError, at, patiently};
 use super::staged::{Measure, Staged};
 use crate::digest::Digest;
 
@@ -43,13 +43,11 @@ impl Files {
         let private = fs::set_permissions(root, fs::Permissions::from_mode(0o700));
         private.map_err(at("closing to others", root))?;
         let lock = File::open(root).map_err(at("opening", root))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(StoreError::InUse { path: root.to_owned() });
-            }
-            Err(error) => return Err(at("locking", root)(error.into())),
-        }
+        patiently(|| match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: root.to_owned() }),
+            Err(error) => Err(at("locking", root)(error.into())),
+        })?;
         Ok(Self { root: root.to_owned(), _lock: lock, staged: AtomicU64::new(0) })
     }
 

@@ -201,7 +201,7 @@ fn short_id_of_two_images_is_refused() {
 fn two_manifests_of_one_configuration_are_one_image() {
     let (directory, store) = new_store();
     let sample = Sample::new("a", &["one"]);
-    let other = MANIFEST.replace('a', "b");
+    let other = MANIFEST.replace("aaaa", "bbbb");
     sample.pull(&store, &["a:1", &format!("a@{MANIFEST}")]).unwrap();
     let image = sample.pull(&store, &["b:1", &format!("b@{other}")]).unwrap();
     assert_eq!((image.tags.len(), image.digests.len()), (2, 2));

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{Prune, Sample, Store, check_files, name};
+use super::{Prune, Removed, Sample, Store, check_files, name};
 use crate::digest::Digest;
 
 /// In the environment of the daemon that is killed: its directory, and at which step.
@@ -75,7 +75,7 @@ fn daemon() {
     answers.change(&b.id(), true, || drop(b.pull(&store, &["x", "y"]).unwrap()));
     store.settle().unwrap();
     let hold = store.hold(&a.id()).unwrap();
-    answers.change(&a.id(), false, || drop(store.remove(&a.id()).unwrap()));
+    answers.change(&a.id(), false, || assert_eq!(store.remove(&a.id()).unwrap(), Removed::InUse));
     answers.change(&c.id(), true, || drop(c.pull(&store, &[]).unwrap()));
     store.untag(&name("y")).unwrap();
     store.tag(&b.id(), &name("z")).unwrap();
@@ -86,7 +86,7 @@ fn daemon() {
     hold.end().unwrap();
     drop(lease);
     store.collect().unwrap();
-    answers.change(&b.id(), false, || drop(store.remove(&b.id()).unwrap()));
+    answers.change(&b.id(), false, || assert_eq!(store.remove(&b.id()).unwrap(), Removed::Freed));
     // Every layer goes away and comes back.
     answers.change(&a.id(), true, || drop(a.pull(&store, &["x"]).unwrap()));
 }
