@@ -166,20 +166,24 @@ impl Files {
         (self.layer(&diff_id) == path).then_some(diff_id)
     }
 
-    /// Sets room aside, if it is not. A disk that is full has none: then a later call does it.
-    pub(super) fn set_aside(&self) {
+    /// Sets room aside, if it is not. On a disk with less room it is what there is, and an error.
+    pub(super) fn set_aside(&self) -> Result<(), StoreError> {
         let path = self.reserve();
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == RESERVE) {
-            return;
+            return Ok(());
         }
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let filled =
-            file.is_ok_and(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).is_ok());
-        if !filled {
-            // Without room, or on a file system that can't do it, half of it is of no use.
-            let _ = unlink(&path);
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(at("creating", &path))?;
+        let mut outcome = Ok(());
+        for size in std::iter::successors(Some(RESERVE), |size| Some(size / 2)).take(5) {
+            match fallocate(&file, FallocateFlags::empty(), 0, size) {
+                // A file system that can't set room aside has to do without.
+                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => return outcome,
+                Err(error) => outcome = Err(at("setting room aside in", &path)(error.into())),
+            }
         }
+        outcome
     }
 
     /// Gives the room that was set aside. False: there was none.

@@ -62,18 +62,20 @@ impl Lease {
     /// # Errors
     /// Nothing is added then: [`StoreError::NoLayer`], [`StoreError::TooManyNames`],
     /// [`StoreError::Configuration`], [`StoreError::Manifest`], or what the disk refuses.
+    /// The disk is full also if no room for a later removal is left.
     pub fn commit(&self, new: &NewImage<'_>) -> Result<Arc<Image>, StoreError> {
         let checked = Checked::new(new)?;
         let shared = &self.shared;
         let _writer = shared.writer()?;
         shared.check_names(&checked.id, new.names)?;
+        // Whoever fills the disk must be able to remove it.
+        shared.files.set_aside()?;
         let layers = self.rows(&checked)?;
         shared.change("adding an image", |rows| {
             let (names, pinned, now) = (new.names, new.pinned, image::now());
             let (image, config, layers) = (&checked, new.config, layers.as_slice());
             tables::add(rows, &Addition { image, config, names, pinned, now, layers })
         })?;
-        shared.files.set_aside();
         shared.view().get(&checked.id).cloned().ok_or_else(|| not_found(&checked.id))
     }
 

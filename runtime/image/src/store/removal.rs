@@ -143,7 +143,8 @@ impl Shared {
             }
         }
         step();
-        self.files.set_aside();
+        // For want of room, the next removal or addition tries again.
+        let _ = self.files.set_aside();
         outcome
     }
 }

@@ -99,7 +99,8 @@ impl Shared {
                 deleted += 1;
             }
         }
-        self.files.set_aside();
+        // A full disk must not keep the daemon from starting: it is asked for images to remove.
+        let _ = self.files.set_aside();
         Ok(Findings { broken, deleted })
     }
 

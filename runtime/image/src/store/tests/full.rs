@@ -26,17 +26,25 @@ fn disk(pages: usize) -> (OwnedFd, PathBuf) {
 }
 
 fn samples() -> Vec<Sample> {
-    let layers = ["one", "two", "three", "four", "five"];
+    samples_of(1)
+}
+
+/// Images of one layer each beside the one that they share, so many times 12 kB.
+fn samples_of(size: usize) -> Vec<Sample> {
+    let layers = ["one", "two", "three", "four", "five"].map(|layer| layer.repeat(size));
     let image = |number: usize| {
         let seed = format!("{number}{}", "x".repeat(20_000));
-        Sample::new(&seed, &[layers[number], "base"])
+        Sample::new(&seed, &[&layers[number], "base"])
     };
     (0..layers.len()).map(image).collect()
 }
 
 /// How many of the images came on the disk before it was full.
 fn pull_until_full(store: &Store) -> Result<usize, StoreError> {
-    let samples = samples();
+    pull_all(store, &samples())
+}
+
+fn pull_all(store: &Store, samples: &[Sample]) -> Result<usize, StoreError> {
     for (number, sample) in samples.iter().enumerate() {
         let tag = format!("image:{number}");
         if let Err(error) = sample.pull(store, &[&tag]) {
@@ -99,15 +107,16 @@ fn fill(path: &Path) {
 
 #[test]
 fn full_disk_gets_its_room_back_by_removals() {
-    let (_disk, path) = disk(2048);
+    let (_disk, path) = disk(8192);
     let (store, _) = Store::open(&path).unwrap();
     store.uses_known().unwrap();
-    assert_eq!(pull_until_full(&store).unwrap(), 5);
+    assert_eq!(pull_all(&store, &samples_of(200)).unwrap(), 5);
     let filler = path.with_file_name("filler");
     fill(&filler);
     let error = Sample::new("more", &["six"]).pull(&store, &[]).unwrap_err();
     assert!(error.is_full(), "{error:?}");
-    check(&store, 5);
+    store.collect().unwrap();
+    check_files(&store, &[]);
     drop(store);
 
     let (store, _) = Store::open(&path).unwrap();
