@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::attachment::Attachment;
 use crate::conf::{Conf, Told};
 use crate::error::Error;
-use crate::invoke::{Call, Plugins, Verb};
+use crate::invoke::{Call, Plugins};
 use crate::result::{NetworkResult, in_version};
+use crate::verb::Verb;
 use crate::version::Version;
 
 impl Plugins {

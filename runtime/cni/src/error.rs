@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::invoke::Verb;
 use crate::text::{printable, quoted};
+use crate::verb::Verb;
 
 /// Why something of CNI did not happen. Texts of plugins are in it, cut short and harmless.
 #[derive(Debug, thiserror::Error)]

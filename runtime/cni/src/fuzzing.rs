@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::conf::{Conf, PluginConf, Told};
-use crate::invoke::{Verb, parse};
+use crate::invoke::parse;
 use crate::result::{NetworkResult, in_version};
 use crate::text::said;
+use crate::verb::Verb;
 use crate::version::Version;
 use crate::{Attachment, Capabilities, Error, Pod, chain};
 

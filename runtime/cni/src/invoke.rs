@@ -5,7 +5,6 @@ mod answer;
 mod process;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::error::Error;
 use crate::text::{quoted, said};
+use crate::verb::Verb;
 
 pub(crate) use answer::Answer;
 #[cfg(fuzzing)]
@@ -26,43 +26,6 @@ pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 /// How often a program is executed again that is being replaced (`ETXTBSY`), and after what time.
 const BUSY_RETRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
-
-/// What a plugin is to do (specification, section 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Attach.
-    Add,
-    /// Detach.
-    Del,
-    /// Look whether all that ADD made is there.
-    Check,
-    /// Say whether ADD would work.
-    Status,
-    /// Free what belongs to nobody.
-    Gc,
-    /// Say which versions are known.
-    Version,
-}
-
-impl Verb {
-    /// The value of `CNI_COMMAND`.
-    pub fn command(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Del => "DEL",
-            Self::Check => "CHECK",
-            Self::Status => "STATUS",
-            Self::Gc => "GC",
-            Self::Version => "VERSION",
-        }
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.command())
-    }
-}
 
 /// Where plugins are, and how long each may take.
 #[derive(Debug, Clone)]

@@ -19,16 +19,18 @@ mod network;
 mod pod;
 mod result;
 mod text;
+mod verb;
 mod version;
 mod watch;
 
 pub use attachment::Attachment;
 pub use conf::Conf;
 pub use error::Error;
-pub use invoke::{Plugins, Verb};
+pub use invoke::Plugins;
 pub use network::{NodeNetwork, Readiness};
 pub use pod::{Bandwidth, Capabilities, Dns, Pod, PortMapping, Protocol};
 pub use result::{Address, Interface, NetworkResult, Route};
+pub use verb::Verb;
 pub use version::{Version, VersionError};
 
 /// Where configurations are by default.

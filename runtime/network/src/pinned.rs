@@ -1,5 +1,5 @@
-//! Network namespaces that exist by name, as `ip netns` makes them: a file on which the namespace
-//! is mounted keeps it, with no process in it.
+//! Network namespaces that exist by name, as `ip netns` makes them. A file on which the namespace is
+//! mounted keeps it, with no process in it.
 
 use std::fs::File;
 use std::io;

@@ -5,9 +5,9 @@ use std::process::ExitStatus;
 
 use serde_json::{Map, Value};
 
-use super::Verb;
 use crate::error::Error;
 use crate::text::{printable, quoted, said};
+use crate::verb::Verb;
 
 /// The JSON object that a plugin answered.
 pub(crate) type Answer = Map<String, Value>;
