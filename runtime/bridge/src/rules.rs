@@ -34,7 +34,7 @@ pub(crate) fn replace(bridge: &str, subnets: &Subnets, leases: &[Lease]) -> io::
     let mut table = Transaction::new();
     table.empty();
     table.chain("guard", "filter", InetHookNumber::PreRouting, RAW);
-    let loopback = Rule::new().v4().from_interface(bridge).to_network(&[127]);
+    let loopback = Rule::new().v4().arrives_by(bridge).destination(&[127]);
     table.rule("guard", loopback.drop());
     for (chain, hook) in
         [("incoming", InetHookNumber::PreRouting), ("local", InetHookNumber::LocalOut)]
@@ -47,13 +47,13 @@ pub(crate) fn replace(bridge: &str, subnets: &Subnets, leases: &[Lease]) -> io::
     }
     table.chain("leaving", "nat", InetHookNumber::PostRouting, SOURCE_NAT);
     let v4 = subnets.v4.network().octets();
-    table.rule("leaving", Rule::new().v4().from_network(&v4[..2]).not_to(bridge).masquerade());
-    table.rule("leaving", Rule::new().v4().from_network(&v4[..2]).to_by_port(bridge).masquerade());
-    table.rule("leaving", Rule::new().v4().from_network(&[127]).to(bridge).masquerade());
+    table.rule("leaving", Rule::new().v4().source(&v4[..2]).not_to(bridge).masquerade());
+    table.rule("leaving", Rule::new().v4().source(&v4[..2]).by_port(bridge).masquerade());
+    table.rule("leaving", Rule::new().v4().source(&[127]).to(bridge).masquerade());
     if let Some(v6) = subnets.v6.map(|net| net.network().octets()) {
-        let from = || Rule::new().v6().from_network(&v6[..8]);
+        let from = || Rule::new().v6().source(&v6[..8]);
         table.rule("leaving", from().not_to(bridge).masquerade());
-        table.rule("leaving", from().to_by_port(bridge).masquerade());
+        table.rule("leaving", from().by_port(bridge).masquerade());
     }
     table.commit()
 }
@@ -75,11 +75,11 @@ fn lead(port: &PortMapping, pod: &[IpAddr]) -> Vec<Rule> {
     let rule = |address: &IpAddr| {
         let rule = if address.is_ipv4() { Rule::new().v4() } else { Rule::new().v6() };
         let rule = match host.filter(|host| !host.is_unspecified()) {
-            Some(IpAddr::V4(host)) => rule.to_network(&host.octets()),
-            Some(IpAddr::V6(host)) => rule.to_network(&host.octets()),
-            None => rule.to_the_node(),
+            Some(IpAddr::V4(host)) => rule.destination(&host.octets()),
+            Some(IpAddr::V6(host)) => rule.destination(&host.octets()),
+            None => rule.at_the_node(),
         };
-        rule.to_port(port.protocol, port.host_port).lead(*address, port.container_port)
+        rule.at_port(port.protocol, port.host_port).lead(*address, port.container_port)
     };
     pod.iter().filter(fits).map(rule).collect()
 }

@@ -103,7 +103,7 @@ impl Rule {
         self.meta(key).is(operator, &value)
     }
 
-    pub(super) fn from_interface(self, name: &str) -> Self {
+    pub(super) fn arrives_by(self, name: &str) -> Self {
         self.interface(MetaKey::Iifname, Operator::Equal, name)
     }
 
@@ -117,7 +117,7 @@ impl Rule {
     }
 
     /// It leaves by this interface because a published port led it there.
-    pub(super) fn to_by_port(self, name: &str) -> Self {
+    pub(super) fn by_port(self, name: &str) -> Self {
         let bits = |value: u32| DataAttribute::Value(value.to_ne_bytes().to_vec());
         self.to(name)
             .other("ct", vec![number(1, Register::Reg1.into()), number(2, NFT_CT_STATUS)])
@@ -132,19 +132,19 @@ impl Rule {
     }
 
     /// Its source begins so.
-    pub(super) fn from_network(self, first: &[u8]) -> Self {
+    pub(super) fn source(self, first: &[u8]) -> Self {
         let offset = if self.family == NFPROTO_IPV4 { 12 } else { 8 };
         self.payload(NETWORK, offset, first.len()).equals(first)
     }
 
     /// Its destination begins so.
-    pub(super) fn to_network(self, first: &[u8]) -> Self {
+    pub(super) fn destination(self, first: &[u8]) -> Self {
         let offset = if self.family == NFPROTO_IPV4 { 16 } else { 24 };
         self.payload(NETWORK, offset, first.len()).equals(first)
     }
 
     /// Its destination is an address of the node.
-    pub(super) fn to_the_node(self) -> Self {
+    pub(super) fn at_the_node(self) -> Self {
         let attributes = vec![
             number(1, Register::Reg1.into()),
             number(2, NFT_FIB_RESULT_ADDRTYPE),
@@ -153,7 +153,7 @@ impl Rule {
         self.other("fib", attributes).equals(&RTN_LOCAL.to_ne_bytes())
     }
 
-    pub(super) fn to_port(self, protocol: Protocol, port: u16) -> Self {
+    pub(super) fn at_port(self, protocol: Protocol, port: u16) -> Self {
         let protocol = match protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
