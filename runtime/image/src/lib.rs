@@ -1,6 +1,6 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
-//! and what proves to a registry that the asker may pull. A layer becomes an EROFS image here.
-//! what proves to a registry that the asker may pull, and the store of those that are here.
+//! what proves to a registry that the asker may pull, what becomes of a layer, and the store of
+//! those that are here.
 //!
 //! Every text that a stranger writes is parsed here: bounded, without panics, and with errors that
 //! name what is wrong and show no secret. Only [`registry`] speaks to a network.

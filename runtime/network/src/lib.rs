@@ -19,6 +19,7 @@ mod error;
 mod forward;
 mod netns;
 mod parameters;
+mod pinned;
 mod redirect;
 mod scan;
 mod tap;
@@ -35,6 +36,7 @@ pub use error::Error;
 pub use forward::{Listener, Listeners};
 pub use netlink::{Kind, Link, Object};
 pub use netns::Netns;
+pub use pinned::{is_pinned, pin, unpin};
 pub use scan::{Interface, Plan};
 pub use watch::Watch;
 

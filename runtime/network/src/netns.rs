@@ -51,7 +51,8 @@ impl Netns {
         &self.path
     }
 
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+    /// The open namespace, for the kernel.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
@@ -60,11 +61,11 @@ impl Netns {
         self.inode
     }
 
-    /// Does something in the namespace.
+    /// Does something in the namespace, on a thread that ends with it.
     ///
     /// # Errors
     /// [`Error::Io`] with its failure.
-    pub(crate) fn enter<T: Send>(
+    pub fn enter<T: Send>(
         &self,
         doing: &str,
         work: impl FnOnce() -> io::Result<T> + Send,

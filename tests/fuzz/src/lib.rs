@@ -40,6 +40,8 @@ pub mod agent;
 #[cfg(fuzzing)]
 pub mod blk;
 #[cfg(fuzzing)]
+pub mod cni;
+#[cfg(fuzzing)]
 pub mod device;
 #[cfg(fuzzing)]
 pub mod erofs;

@@ -69,7 +69,7 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 13] = [
     "protocol",
     "network",
     "erofs",
@@ -77,6 +77,8 @@ const LAYERS: [&str; 11] = [
     "api",
     "shim-client",
     "host",
+    "cni",
+    "bridge",
     "machine",
     "sandbox",
     "shim",

@@ -1,0 +1,4 @@
+//! Calls `fuzz::cni::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(cni);
