@@ -1,5 +1,5 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
-//! what proves to a registry that the asker may pull, and the store of those that are here.
+//! and what proves to a registry that the asker may pull. [`store`] keeps those that are here.
 //!
 //! Nothing here speaks to a network. Every text that a stranger writes is parsed here: bounded,
 //! without panics, and with errors that name what is wrong and show no secret.
