@@ -1,6 +1,7 @@
 //! Images: what they are called, what registries answer about them, which registries are asked,
 //! what proves to a registry that the asker may pull, what becomes of a layer, and the store of
 //! those that are here.
+//! and what proves to a registry that the asker may pull. [`store`] keeps those that are here.
 //!
 //! Every text that a stranger writes is parsed here: bounded, without panics, and with errors that
 //! name what is wrong and show no secret. Only [`registry`] speaks to a network.

@@ -39,7 +39,7 @@ pub use image::{Image, ImageLayer, MAX_NAMES, MAX_USER, NewImage};
 pub use lease::{Hold, Lease};
 pub use removal::{Prune, Removed};
 pub use staged::Staged;
-pub use sweep::{Broken, Findings};
+pub use sweep::{Broken, Findings, Problem};
 pub use view::{MIN_PREFIX, View};
 
 use crate::digest::Digest;

@@ -118,7 +118,11 @@ impl Shared {
             change(rows)
         });
         step();
-        let published = self.publish();
+        let published = match self.publish() {
+            // Opening the database again may need room too.
+            Err(error) if error.is_full() && self.files.give_room()? => self.publish(),
+            published => published,
+        };
         changed.and(published)
     }
 

@@ -51,6 +51,14 @@ pub struct ImageLayer {
 }
 
 impl Image {
+    /// Whether this is the new image, with all that it should be.
+    pub(super) fn is(&self, new: &NewImage<'_>) -> bool {
+        let named = |name: &Reference| self.tags.contains(name) || self.digests.contains(name);
+        self.id == new.manifest.config.digest
+            && self.pinned >= new.pinned
+            && new.names.iter().all(named)
+    }
+
     /// When it was last added or held. Exact to a second, and for a crash of the daemon only as
     /// new as the last change of the store.
     pub fn used(&self) -> SystemTime {

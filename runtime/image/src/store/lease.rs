@@ -71,12 +71,18 @@ impl Lease {
         // Whoever fills the disk must be able to remove it.
         shared.files.set_aside()?;
         let layers = self.rows(&checked)?;
-        shared.change("adding an image", |rows| {
+        let changed = shared.change("adding an image", |rows| {
             let (names, pinned, now) = (new.names, new.pinned, image::now());
             let (image, config, layers) = (&checked, new.config, layers.as_slice());
             tables::add(rows, &Addition { image, config, names, pinned, now, layers })
-        })?;
-        shared.view().get(&checked.id).cloned().ok_or_else(|| not_found(&checked.id))
+        });
+        let here = shared.view().get(&checked.id).cloned();
+        match (changed, here) {
+            (Ok(()), here) => here.ok_or_else(|| not_found(&checked.id)),
+            // The disk may refuse something after all rows are on it.
+            (Err(_), Some(image)) if image.is(new) => Ok(image),
+            (Err(error), _) => Err(error),
+        }
     }
 
     fn rows(&self, image: &Checked) -> Result<Vec<LayerRow>, StoreError> {

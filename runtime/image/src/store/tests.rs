@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use redb::ReadableTable;
 use tempfile::TempDir;
 
-use super::sweep::Problem;
 use super::*;
 use crate::manifest::{Blob, Compression, Layer, Manifest};
 use crate::reference::Reference;

@@ -1,5 +1,5 @@
-//! A daemon that is killed at every step of what it does: nothing that it has answered is lost,
-//! and nothing is left that nobody needs.
+//! A daemon that is killed at every step of what it does. Nothing that it has answered is lost.
+//! Nothing is left that nobody needs.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
