@@ -69,8 +69,9 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "protocol",
+    "streaming",
     "network",
     "erofs",
     "image",
