@@ -75,7 +75,11 @@ pub(crate) enum Purpose {
 /// Words of a header that may come several times and be a list.
 fn words<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty()).collect()
+    values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .collect()
 }
 
 fn bad(text: String) -> Refused {
@@ -168,13 +172,17 @@ mod tests {
     const TO_SOCKET: [(&str, &str); 2] =
         [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
 
-    fn with<'a>(first: [(&'a str, &'a str); 2], then: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    fn with<'a>(
+        first: [(&'a str, &'a str); 2],
+        then: &[(&'a str, &'a str)],
+    ) -> Vec<(&'a str, &'a str)> {
         [&first[..], then].concat()
     }
 
     #[test]
     fn client_chooses_the_version_of_spdy() {
-        let offers = [(VERSION, "v5.channel.k8s.io"), (VERSION, "v3.channel.k8s.io, v4.channel.k8s.io")];
+        let offers =
+            [(VERSION, "v5.channel.k8s.io"), (VERSION, "v3.channel.k8s.io, v4.channel.k8s.io")];
         let agreed = agree(&headers(&with(TO_SPDY, &offers)), Purpose::RemoteCommand).unwrap();
         let v3 = Agreed { carried: Carried::Spdy(Version::V3), name: Some("v3.channel.k8s.io") };
         assert_eq!(agreed, v3);
@@ -191,7 +199,8 @@ mod tests {
             let offer = ("sec-websocket-protocol", offer);
             agree(&headers(&with(TO_SOCKET, &[offer])), purpose).map(|agreed| agreed.carried)
         };
-        let channels = |version, base64, close| Carried::Channels(version, Coding { base64, close });
+        let channels =
+            |version, base64, close| Carried::Channels(version, Coding { base64, close });
         let cases = [
             ("v5.channel.k8s.io", channels(Version::V4, false, true)),
             ("v9.x, v4.channel.k8s.io", channels(Version::V4, false, false)),

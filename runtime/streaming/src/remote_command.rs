@@ -48,9 +48,7 @@ pub(crate) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let ends = match carried {
-        Carried::Spdy(version) => {
-            spdy::ends(socket, version, command.wanted, limits, stop).await
-        }
+        Carried::Spdy(version) => spdy::ends(socket, version, command.wanted, limits, stop).await,
         Carried::Channels(version, coding) => {
             Some(channels(socket, version, coding, command.wanted, limits).await)
         }
@@ -109,7 +107,8 @@ impl Ends {
             resize,
         };
         let outcome = supervise(run(streams), self.carrier.signals(), limits, stop).await;
-        let outcome = outcome.unwrap_or_else(|| Err("the streaming server is shutting down".into()));
+        let outcome =
+            outcome.unwrap_or_else(|| Err("the streaming server is shutting down".into()));
         if let Err(error) = &outcome {
             log::info!("streaming: {}: {}", doing(verb), printable(error));
         }

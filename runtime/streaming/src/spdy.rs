@@ -15,3 +15,7 @@ mod headers;
 pub(crate) use connection::{Connection, Stream, serve};
 pub(crate) use headers::Headers;
 
+#[cfg(fuzzing)]
+pub(crate) use frame::syn_stream;
+#[cfg(fuzzing)]
+pub(crate) use headers::Deflater as Blocks;

@@ -55,9 +55,11 @@ impl<T> Tokens<T> {
     pub(crate) fn take(&mut self, token: &str) -> Option<T> {
         self.expire();
         let same = |entry: &Entry<T>| bool::from(entry.token.as_bytes().ct_eq(token.as_bytes()));
-        let found = self.entries.iter().enumerate().fold(None, |found, (at, entry)| {
-            if same(entry) { Some(at) } else { found }
-        });
+        let found = self
+            .entries
+            .iter()
+            .enumerate()
+            .fold(None, |found, (at, entry)| if same(entry) { Some(at) } else { found });
         found.and_then(|at| self.entries.remove(at)).map(|entry| entry.content)
     }
 

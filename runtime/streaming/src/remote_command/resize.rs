@@ -11,10 +11,7 @@ const MOST: usize = 4096;
 
 /// Passes on sizes as they come, to the end of input. What can't be read ends the sizes, but not
 /// the reading: the client's other streams come behind.
-pub(super) async fn follow(
-    mut input: impl AsyncRead + Unpin,
-    sizes: watch::Sender<Option<Size>>,
-) {
+pub(super) async fn follow(mut input: impl AsyncRead + Unpin, sizes: watch::Sender<Option<Size>>) {
     let mut sizes = Some(sizes);
     let mut text = Vec::new();
     let mut piece = [0; 1024];

@@ -10,8 +10,7 @@ pub(super) fn of(outcome: &Result<u32, String>, doing: &str, version: Version) -
     let (message, status) = match outcome {
         Ok(0) => (String::new(), json!({ "metadata": {}, "status": "Success" })),
         Ok(code) => {
-            let message =
-                format!("command terminated with non-zero exit code: exit status {code}");
+            let message = format!("command terminated with non-zero exit code: exit status {code}");
             let causes = json!([{ "reason": "ExitCode", "message": code.to_string() }]);
             let status = json!({
                 "metadata": {},

@@ -289,6 +289,3 @@ async fn write<W: AsyncWrite + Unpin>(
     output.flush().await?;
     output.shutdown().await
 }
-
-#[cfg(test)]
-mod tests;

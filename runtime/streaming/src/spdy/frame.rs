@@ -38,11 +38,23 @@ pub(super) enum Head {
 /// What a control frame says, with its block of headers as it came.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Control<'a> {
-    SynStream { stream: u32, last: bool, block: &'a [u8] },
+    SynStream {
+        stream: u32,
+        last: bool,
+        block: &'a [u8],
+    },
     /// A reply or more headers; with the same meaning to who opens no stream.
-    Headers { stream: u32, last: bool, block: &'a [u8] },
-    Reset { stream: u32 },
-    Ping { id: u32 },
+    Headers {
+        stream: u32,
+        last: bool,
+        block: &'a [u8],
+    },
+    Reset {
+        stream: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Windows, settings, and what the protocol may get in later versions.
     Other,
@@ -152,7 +164,7 @@ pub(super) fn go_away(last: u32) -> Vec<u8> {
 }
 
 #[cfg(any(test, fuzzing))]
-pub(super) fn syn_stream(stream: u32, last: bool, block: &[u8]) -> Vec<u8> {
+pub(crate) fn syn_stream(stream: u32, last: bool, block: &[u8]) -> Vec<u8> {
     control_frame(SYN_STREAM, last, &[&stream.to_be_bytes(), &[0; 4], &[0; 2], block])
 }
 

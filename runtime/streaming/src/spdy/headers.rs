@@ -118,19 +118,19 @@ impl Inflater {
 
 /// The server's half of the compression.
 #[derive(Debug)]
-pub(super) struct Deflater(Compress);
+pub(crate) struct Deflater(Compress);
 
 impl Deflater {
     /// # Errors
     /// When the library refuses the dictionary, which it has no reason for.
-    pub(super) fn new() -> Result<Self, BadHeaders> {
+    pub(crate) fn new() -> Result<Self, BadHeaders> {
         let mut state = Compress::new(Compression::fast(), true);
         state.set_dictionary(DICTIONARY).map_err(|_| BadHeaders::Compression)?;
         Ok(Self(state))
     }
 
     /// A compressed block.
-    pub(super) fn write(&mut self, headers: &Headers) -> Result<Vec<u8>, BadHeaders> {
+    pub(crate) fn write(&mut self, headers: &Headers) -> Result<Vec<u8>, BadHeaders> {
         let mut block = Vec::new();
         let length = |length: usize| u32::try_from(length).map_err(|_| BadHeaders::Length);
         block.extend_from_slice(&length(headers.0.len())?.to_be_bytes());
