@@ -47,7 +47,8 @@ async fn request_that_can_not_be_served_is_told_why() {
     assert_eq!(request("PUT", &url(), &[]).await.status, 405);
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     assert_eq!(request("GET", &url(), &upgrade).await.status, 400);
-    let (host, _) = parts(&url()).to_owned();
+    let url = url();
+    let (host, _) = parts(&url);
     for path in ["", "exec", "exec/", "exec/x/y", "%00"] {
         assert_eq!(request("GET", &format!("http://{host}/{path}"), &[]).await.status, 404);
     }

@@ -183,6 +183,7 @@ impl<S: AsyncWrite> Writer<S> {
     pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
         // A server that has gone shows when it is read from.
         let _gone = self.socket.write_all(bytes).await;
+        let _gone = self.socket.flush().await;
     }
 
     /// A compressed block.
