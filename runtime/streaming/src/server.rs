@@ -184,7 +184,7 @@ async fn handshake(stream: Box<dyn Duplex>, shared: Arc<Shared>, _place: OwnedSe
     let server = shared.clone();
     let answer = move |request| ready(Ok::<_, Infallible>(http::answer(request, &server)));
     let mut builder = http1::Builder::new();
-    builder.keep_alive(false).max_buf_size(HEAD);
+    builder.max_buf_size(HEAD);
     let connection =
         builder.serve_connection(TokioIo::new(stream), service_fn(answer)).with_upgrades();
     let done = tokio::select! {

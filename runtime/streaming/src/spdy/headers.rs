@@ -108,11 +108,11 @@ impl Inflater {
             }
             // With room left, all that the input makes was made.
             if made < piece.len() {
-                let used = usize::try_from(self.state.total_in() - start).unwrap_or(0);
-                let whole = used == compressed.len();
-                return if whole { Ok(()) } else { Err(BadHeaders::Compression) };
+                break;
             }
         }
+        let used = usize::try_from(self.state.total_in() - start).unwrap_or(0);
+        if used == compressed.len() { Ok(()) } else { Err(BadHeaders::Compression) }
     }
 }
 

@@ -45,6 +45,33 @@ fn through() -> Session {
     .unwrap()
 }
 
+/// Output until now.
+#[derive(Default)]
+struct Output {
+    received: u64,
+    /// What comes next.
+    expected: Vec<u8>,
+    /// Most memory that was seen, in bytes.
+    most: u64,
+}
+
+impl Output {
+    /// Takes what comes next, in any pieces, and checks it.
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.expected.is_empty() {
+                self.expected = piece(self.received / PIECE as u64);
+                self.most = self.most.max(resident());
+            }
+            let (start, rest) = bytes.split_at(bytes.len().min(self.expected.len()));
+            assert!(*start == self.expected[..start.len()], "output at {}", self.received);
+            self.expected.drain(..start.len());
+            self.received += start.len() as u64;
+            bytes = rest;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gigabyte_goes_through_in_both_directions() {
     let server = server(Limits::default()).await;
@@ -62,32 +89,37 @@ async fn gigabyte_goes_through_in_both_directions() {
         writer.data(3, true, &[]).await;
         writer
     });
-    let (mut received, mut most, mut status) = (0_u64, 0, Vec::new());
-    let mut expected = Vec::new();
+    let (mut output, mut status) = (Output::default(), Vec::new());
     while let Some(frame) = reader.next().await {
         match frame {
-            spdy::Frame::Data { stream: 5, bytes, .. } => {
-                for byte in bytes.chunks(PIECE) {
-                    if expected.is_empty() {
-                        expected = piece(received / PIECE as u64);
-                        most = most.max(resident());
-                    }
-                    let (start, rest) = expected.split_at(byte.len());
-                    assert!(byte == start, "output at {received}");
-                    received += byte.len() as u64;
-                    expected = rest.to_vec();
-                }
-            }
+            spdy::Frame::Data { stream: 5, bytes, .. } => output.take(&bytes),
             spdy::Frame::Data { stream: 1, bytes, .. } => status.extend(bytes),
             spdy::Frame::GoAway(_) => break,
             _ => {}
         }
     }
+    let Output { received, most, .. } = output;
     assert_eq!((received, &status[..]), (GIB, &br#"{"metadata":{},"status":"Success"}"#[..]));
     eprintln!("memory grew by at most {} KiB", most.saturating_sub(before) >> 10);
     assert!(most < before + MEMORY, "memory grew from {before} to {most} bytes");
     drop((sends.await.unwrap(), reader));
     none_left(&server).await;
+}
+
+/// The output and the status of a process, by SPDY.
+async fn by_spdy(url: &str) -> (Vec<u8>, String) {
+    let mut client = spdy::connect(url, "v4.channel.k8s.io").await;
+    client.open(1, "error").await;
+    client.open(3, "stdout").await;
+    let mut received = soon(client.finish()).await;
+    (received.content.remove(&3).unwrap(), received.text(1))
+}
+
+/// The same by channels.
+async fn by_channels(url: &str) -> (Vec<u8>, String) {
+    let client = websocket::connect(url, "v5.channel.k8s.io").await;
+    let [_, output, _, status] = soon(client.contents()).await;
+    (output, String::from_utf8(status).unwrap())
 }
 
 #[tokio::test]
@@ -100,20 +132,8 @@ async fn thousand_execs_in_a_row() {
         });
         let url = server.url(session.unwrap()).unwrap();
         let code = number % 256;
-        let (output, status) = if number % 2 == 0 {
-            let mut client = spdy::connect(&url, "v4.channel.k8s.io").await;
-            client.open(1, "error").await;
-            client.open(3, "stdout").await;
-            let mut received = soon(client.finish()).await;
-            (received.content.remove(&3).unwrap(), received.text(1))
-        } else {
-            let mut client = websocket::connect(&url, "v5.channel.k8s.io").await;
-            let mut all: [Vec<u8>; 4] = Default::default();
-            while let Some((channel, content)) = soon(client.receive()).await {
-                all[usize::from(channel)].extend(content);
-            }
-            (all[1].clone(), String::from_utf8(all[3].clone()).unwrap())
-        };
+        let (output, status) =
+            if number % 2 == 0 { by_spdy(&url).await } else { by_channels(&url).await };
         assert_eq!(output, number.to_le_bytes());
         let expected = if code == 0 { "\"Success\"".to_owned() } else { format!("\"{code}\"") };
         assert!(status.contains(&expected), "{number}: {status}");

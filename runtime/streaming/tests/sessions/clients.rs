@@ -52,5 +52,9 @@ pub(crate) async fn request(method: &str, url: &str, headers: &[(&str, &str)]) -
         Some((name, value)) => format!("{}: {value}\n", name.to_lowercase()),
         None => format!("{line}\n"),
     });
-    Answer { status, head: lower.collect(), socket }
+    let answer = Answer { status, head: lower.collect(), socket };
+    // Clients in Go look at the first such header only.
+    let connection = if status == 101 { "Upgrade" } else { "close" };
+    assert_eq!(answer.header("connection"), Some(connection), "{}", answer.head);
+    answer
 }

@@ -62,13 +62,12 @@ async fn status_has_the_form_of_its_version() {
         for (outcome, text) in [(Ok(0), ""), (Ok(3), exit), (Err("no such file"), lost)] {
             let url = server.url(repeats(outcome.map_err(str::to_owned))).unwrap();
             let mut client = spdy::connect(&url, version).await;
-            for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
-                client.open(stream, kind).await;
-            }
+            client.open_all().await;
             client.writer.data(3, true, b"x").await;
             let received = soon(client.finish()).await;
             assert_eq!((received.text(1), received.text(5)), (text.to_owned(), "x".to_owned()));
-            let first = if version == "channel.k8s.io" { 3 } else { 1 };
+            // Version 1 ends the server's half of input at once.
+            let first = [1, 3][usize::from(version == "channel.k8s.io")];
             assert_eq!(received.ended[0], first, "{version}");
         }
     }
@@ -173,10 +172,7 @@ async fn versions_without_half_close_work_to_the_process_end() {
         assert_eq!(client.receive().await, Some((2, Vec::new())));
         client.send(0, b"line").await;
         client.send(0, b"\xff\n").await;
-        let mut all: [Vec<u8>; 4] = Default::default();
-        while let Some((channel, content)) = soon(client.receive()).await {
-            all[usize::from(channel)].extend(content);
-        }
+        let all = soon(client.contents()).await;
         assert_eq!(all[2], b"line\xff\n");
         let status = String::from_utf8(all[3].clone()).unwrap();
         if new {

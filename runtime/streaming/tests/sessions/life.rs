@@ -49,9 +49,7 @@ async fn client_that_goes_ends_input_and_output() {
     let server = server(Limits::default()).await;
     let (tell, seen) = oneshot::channel();
     let mut client = spdy::connect(&server.url(faithful(tell)).unwrap(), "v4.channel.k8s.io").await;
-    for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
-        client.open(stream, kind).await;
-    }
+    client.open_all().await;
     client.until(5, "up").await;
     client.writer.data(3, false, b"abc").await;
     drop(client);
@@ -143,9 +141,7 @@ async fn shutdown_ends_sessions_in_order() {
     };
     let url = server.url(Session::exec(ALL, code).unwrap()).unwrap();
     let mut client = spdy::connect(&url, "v4.channel.k8s.io").await;
-    for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
-        client.open(stream, kind).await;
-    }
+    client.open_all().await;
     client.until(5, "up").await;
     let waiting = server.url(Session::exec(ALL, code).unwrap()).unwrap();
     let (received, ()) = soon(futures::future::join(client.finish(), server.shutdown())).await;

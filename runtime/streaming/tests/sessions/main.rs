@@ -1,5 +1,6 @@
 //! Sessions as clients see them, over TCP on the loopback. The clients are written from the
 //! protocols, frame by frame; they share nothing with the server but SPDY's dictionary.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 mod bulk;
 mod clients;

@@ -108,6 +108,14 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
         self.open_with(stream, &[("Streamtype", kind)]).await;
     }
 
+    /// Opens the streams of a process without a terminal: 1 is for errors, 3 for input, 5 and 7
+    /// for output.
+    pub(crate) async fn open_all(&mut self) {
+        for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
+            self.open(stream, kind).await;
+        }
+    }
+
     /// Opens a stream with headers and waits for the reply.
     pub(crate) async fn open_with(&mut self, stream: u32, headers: &[(&str, &str)]) {
         self.writer.open(stream, headers).await;

@@ -86,11 +86,16 @@ impl Client {
     }
 
     /// All content of the first four channels, to the end.
-    pub(crate) async fn finish(mut self) -> [String; 4] {
+    pub(crate) async fn contents(mut self) -> [Vec<u8>; 4] {
         let mut all = [const { Vec::new() }; 4];
         while let Some((channel, content)) = self.receive().await {
             all[usize::from(channel)].extend(content);
         }
-        all.map(|bytes| String::from_utf8(bytes).unwrap())
+        all
+    }
+
+    /// The same, as text.
+    pub(crate) async fn finish(self) -> [String; 4] {
+        self.contents().await.map(|bytes| String::from_utf8(bytes).unwrap())
     }
 }
