@@ -1,5 +1,5 @@
-//! What both protocols have: a task that reads from the client, one that writes to it, and one
-//! that ends the connection when nothing comes or goes. The session owns them through [`Carrier`].
+//! What both protocols have: a task that reads from the client, and one that writes to it. A third
+//! one ends the connection when nothing comes or goes. The session owns them through [`Carrier`].
 
 use std::io;
 use std::pin::Pin;

@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::negotiate::{self, Agreed, Carried, Purpose, Refused};
-use crate::server::Shared;
 use crate::session::{self, PortForward, Session};
+use crate::shared::Shared;
 use crate::{port_forward, remote_command};
 
 type Answer = Response<Full<Bytes>>;

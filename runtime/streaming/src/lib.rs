@@ -34,6 +34,7 @@ mod port_forward;
 mod remote_command;
 mod server;
 mod session;
+mod shared;
 mod spdy;
 mod streams;
 mod token;

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Bounds of a server and its sessions.
 ///
 /// A session takes at most 128 KiB for output that waits, and [`Limits::stream`] for each stream
-/// whose input waits. Over a WebSocket comes one message, of [`Limits::message`].
+/// whose input waits. Over a WebSocket comes one message, of [`Limits::message`]; by SPDY less than
+/// half a MiB for the compression of headers.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Sessions at the same time. A client beyond that is answered with 429.

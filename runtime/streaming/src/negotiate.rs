@@ -1,7 +1,7 @@
 //! Which protocol a client and this server have in common, by the request's headers.
 //!
-//! The answers are those of `k8s.io/streaming`: 400 for a request that upgrades to nothing that
-//! is known, 403 with a list of what is known if nothing is in common.
+//! The answers are those of `k8s.io/streaming`. A request that upgrades to nothing known gets 400.
+//! One that has no version in common gets 403, with a list of those that are known.
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, StatusCode};

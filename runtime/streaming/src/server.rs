@@ -4,23 +4,21 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::error::Error;
 use crate::http;
 use crate::limits::Limits;
 use crate::session::{Duplex, Session};
-use crate::token::Tokens;
+use crate::shared::Shared;
 
 /// How long a listener rests that can't accept, as for want of descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -34,26 +32,6 @@ pub struct Listeners {
     pub tcp: Option<TcpListener>,
     /// For who may open the socket's file.
     pub unix: Option<UnixListener>,
-}
-
-/// What the server's tasks share.
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
-    pub(crate) sessions: Arc<Semaphore>,
-    pub(crate) tasks: TaskTracker,
-    /// Sessions are to end in order.
-    pub(crate) stop: CancellationToken,
-    /// Sessions are to end.
-    pub(crate) kill: CancellationToken,
-    handshakes: Arc<Semaphore>,
-    waiting: Mutex<Tokens<Session>>,
-}
-
-impl Shared {
-    pub(crate) fn tokens(&self) -> MutexGuard<'_, Tokens<Session>> {
-        // Whoever panicked left whole entries.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A server of sessions. All of them end when it is dropped; [`Server::shutdown`] is kinder.
@@ -85,15 +63,7 @@ impl Server {
         let address = address.map_err(Error::Listener)?;
         // Over a Unix socket the host means nothing, but a request has one.
         let base = address.map_or_else(|| "http://localhost".to_owned(), base);
-        let shared = Arc::new(Shared {
-            sessions: Arc::new(Semaphore::new(limits.sessions)),
-            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            waiting: Mutex::new(Tokens::new(limits.tokens, limits.token)),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            limits,
-        });
+        let shared = Arc::new(Shared::new(limits));
         let tcp = listeners.tcp.map(Listener::Tcp);
         for listener in tcp.into_iter().chain(listeners.unix.map(Listener::Unix)) {
             shared.tasks.spawn(serve(listener, shared.clone()));

@@ -4,7 +4,7 @@
 //! - Each session ends once its client has gone.
 //! - The server sends whole frames, of the kinds that servers send, and nothing behind its end.
 //! - It replies only to streams with odd numbers, once, and sends content only after that.
-//! - No allocation is larger than what a block of headers may have.
+//! - No allocation is larger than the state of a compression.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,9 @@ use streaming::fuzzing::{Client, Service, serve};
 
 use crate::{hostile, limits};
 
-/// Most bytes of one allocation: a control frame's content, or what it inflates to, as it grows.
-const LARGEST: usize = 160 << 10;
+/// Most bytes of one allocation: the state of the server's compression. A control frame's content,
+/// and what it inflates to, are less.
+const LARGEST: usize = 384 << 10;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
