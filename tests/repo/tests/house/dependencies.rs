@@ -13,6 +13,7 @@ const GENERATED: [(&str, &str); 10] = [
     ("agent-api", "async-trait"),
     ("agent-api", "protobuf"),
     ("agent-api", "ttrpc"),
+    ("cri", "tonic-prost"),
     ("harness", "prost"),
     ("harness", "tonic-prost"),
     ("protocol", "async-trait"),
@@ -69,8 +70,9 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 15] = [
     "protocol",
+    "streaming",
     "network",
     "erofs",
     "image",
@@ -82,6 +84,7 @@ const LAYERS: [&str; 13] = [
     "machine",
     "sandbox",
     "shim",
+    "cri",
     "cli",
 ];
 
@@ -104,7 +107,7 @@ fn crates_of_the_runtime_lie_on_each_other_in_one_order() {
 }
 
 /// Crates of `runtime/` that speak the protocols of daemons.
-const DOORS: [&str; 3] = ["protocol", "shim", "shim-client"];
+const DOORS: [&str; 4] = ["protocol", "shim", "shim-client", "cri"];
 
 #[test]
 fn messages_of_daemons_stay_at_the_doors() {

@@ -1,0 +1,4 @@
+//! Calls `fuzz::spdy::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(spdy);

@@ -1,0 +1,4 @@
+//! Calls `fuzz::websocket::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(websocket);
