@@ -38,7 +38,7 @@ lint() {
 
 unit() {
     tests/debian-packages.sh erofs erofs-utils || { status=1; return; }
-    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs image api host machine protocol shim-client sandbox shim cli lab harness perf)
+    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs image api host machine protocol shim-client sandbox shim cri cli lab harness perf)
     level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
     level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo

@@ -69,7 +69,7 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "protocol",
     "network",
     "erofs",
@@ -80,6 +80,7 @@ const LAYERS: [&str; 11] = [
     "machine",
     "sandbox",
     "shim",
+    "cri",
     "cli",
 ];
 
@@ -102,7 +103,7 @@ fn crates_of_the_runtime_lie_on_each_other_in_one_order() {
 }
 
 /// Crates of `runtime/` that speak the protocols of daemons.
-const DOORS: [&str; 3] = ["protocol", "shim", "shim-client"];
+const DOORS: [&str; 4] = ["protocol", "shim", "shim-client", "cri"];
 
 #[test]
 fn messages_of_daemons_stay_at_the_doors() {
