@@ -1,5 +1,7 @@
 //! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM or an agent to its
 //! shim. Shims, registries, layers of images and clients of streams cross others. See README.md here.
+//! shim. Shims, registries, layers of images and
+//! requests of Kubernetes cross others. See README.md here.
 //!
 //! Each target is a module with a function `run`, which gets an input of libFuzzer and panics if
 //! something is wrong. A target finds more than panics of the product: each module says what it
@@ -65,6 +67,7 @@ pub mod registry;
 pub mod shim;
 #[cfg(fuzzing)]
 pub mod spdy;
+pub mod spec;
 #[cfg(fuzzing)]
 mod stage;
 #[cfg(fuzzing)]

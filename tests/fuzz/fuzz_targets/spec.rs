@@ -1,0 +1,4 @@
+//! Calls `fuzz::spec::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(spec);
