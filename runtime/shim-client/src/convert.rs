@@ -99,7 +99,8 @@ pub(crate) fn listed(container: Container) -> Result<Listed, IdError> {
     let stdio = StdioPaths { stdin, stdout, stderr, terminal };
     let bundle = container.bundle.into();
     let init = ProcessState { bundle, pid: container.pid, status, stdio };
-    Ok(Listed { id, pod: container.pod, created_at, init })
+    let out_of_memory = container.out_of_memory;
+    Ok(Listed { id, pod: container.pod, created_at, init, out_of_memory })
 }
 
 #[cfg(test)]

@@ -42,6 +42,6 @@ pub use runtime::{Daemon, Info, Runtime};
 pub use sandbox::Sandbox;
 pub use shim::Shim;
 pub use words::{
-    Any, Connected, Listed, PodMetrics, ProcessState, SandboxRequest, SandboxStarted,
+    Any, Connected, Listed, Listing, PodMetrics, ProcessState, SandboxRequest, SandboxStarted,
     SandboxStatus, Status,
 };

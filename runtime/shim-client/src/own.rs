@@ -15,7 +15,8 @@ use crate::convert;
 use crate::error::Error;
 use crate::limits::{ASK, WORK};
 use crate::shim::Shim;
-use crate::words::{Listed, PodMetrics};
+use crate::text::printable;
+use crate::words::{Listing, PodMetrics};
 
 const SERVICE: &str = "cuddy.shim.v1.Shim";
 
@@ -33,15 +34,16 @@ impl Shim {
 }
 
 impl Own {
-    /// All containers of the pod, and the pod itself if it was made as one.
+    /// All containers of the pod, and why it is over if it is.
     ///
     /// # Errors
     /// What the shim answered.
-    pub async fn list(&self) -> Result<Vec<Listed>, Error> {
+    pub async fn list(&self) -> Result<Listing, Error> {
         let doing = "listing the pod's containers";
         let answer: ListResponse = self.ask("List", doing, ASK, &ListRequest::default()).await?;
         let listed = answer.containers.into_iter().map(convert::listed).collect::<Result<_, _>>();
-        listed.map_err(|error| Error::Other(format!("{doing}: {error}")))
+        let containers = listed.map_err(|error| Error::Other(format!("{doing}: {error}")))?;
+        Ok(Listing { containers, reason: printable(&answer.reason) })
     }
 
     /// Opens a container's log anew at its path. The old file is complete and closed then.

@@ -108,6 +108,17 @@ pub struct Listed {
     pub created_at: Option<SystemTime>,
     /// How its init process is.
     pub init: ProcessState,
+    /// Whether the kernel killed a process of it for want of memory.
+    pub out_of_memory: bool,
+}
+
+/// What our own shim has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Its containers, and the pod itself if it was made as one.
+    pub containers: Vec<Listed>,
+    /// Why its machine is over, for people; empty while it is not, or ended as it was asked to.
+    pub reason: String,
 }
 
 /// What a pod of our own shim uses: messages of the type `io.containerd.cgroups.v2.Metrics`.

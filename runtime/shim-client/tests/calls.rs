@@ -390,7 +390,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
         _ => Reply::Done(Vec::new()),
     });
     let own = Shim::reconnect(&host.bundle(), SOON).await.unwrap().own();
-    let listed = own.list().await.unwrap();
+    let listed = own.list().await.unwrap().containers;
     let exit = Exit { status: 3, at: UNIX_EPOCH + Duration::from_secs(5) };
     assert_eq!((&listed[0].id, listed[0].pod), (&web(), true));
     assert_eq!(listed[0].init.status, Status::Stopped(exit));

@@ -41,7 +41,8 @@ impl Shim for OwnService {
     async fn list(&self, _: &TtrpcContext, _: ListRequest) -> RpcResult<ListResponse> {
         let listed = self.sandbox.list().await.map_err(status)?;
         let containers = listed.into_iter().map(container).collect();
-        Ok(ListResponse { containers, ..ListResponse::default() })
+        let reason = self.sandbox.end_reason().await.map_err(status)?.unwrap_or_default();
+        Ok(ListResponse { containers, reason, ..ListResponse::default() })
     }
 
     async fn reopen_log(
@@ -90,7 +91,7 @@ fn encoded(of: &str, usage: Result<Usage, Error>) -> Option<Any> {
 
 /// A container as the service tells of it (pure).
 fn container(listed: Listed) -> Container {
-    let Listed { id, pod, init } = listed;
+    let Listed { id, pod, init, out_of_memory } = listed;
     let (status, exit) = match init.status {
         Status::Created => (RpcStatus::STATUS_CREATED, None),
         Status::Running => (RpcStatus::STATUS_RUNNING, None),
@@ -110,6 +111,7 @@ fn container(listed: Listed) -> Container {
         stderr: init.stdio.stderr,
         terminal: init.stdio.terminal,
         pod,
+        out_of_memory,
         ..Container::default()
     }
 }

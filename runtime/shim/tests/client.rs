@@ -15,7 +15,7 @@ use api::request::{CreateRequest, StdioPaths, Target};
 use api::{ContainerId, Namespace, SandboxId};
 use host::{Host, SOON};
 use rustix::process::{Pid, Signal, kill_process};
-use shim_client::{Daemon, Error, Runtime, SandboxRequest, Shim, TaskVersion};
+use shim_client::{Daemon, Error, Listing, Runtime, SandboxRequest, Shim, TaskVersion};
 
 /// A host's runtime, for a daemon of the host.
 fn runtime(host: &Host) -> Runtime {
@@ -79,7 +79,7 @@ async fn shim_is_started_found_again_and_ended() {
         let error = unknown.unwrap_err();
         assert!(matches!(&error, Error::NotFound(text) if text.contains("web")), "{error}");
     }
-    assert_eq!(shim.own().list().await, Ok(Vec::new()));
+    assert_eq!(shim.own().list().await, Ok(Listing::default()));
     assert!(shim.own().metrics().await.unwrap().pod.is_none());
 
     let pid = shim.pid();

@@ -259,7 +259,7 @@ async fn machine_lives_and_ends_in_the_hands_of_our_client() {
     assert_eq!(info.name, CUDDY);
     let shim = life(&host).await;
     assert_eq!(shim.version(), TaskVersion::V3);
-    assert!(shim.own().list().await.unwrap().is_empty(), "it was deleted");
+    assert!(shim.own().list().await.unwrap().containers.is_empty(), "it was deleted");
     end(&host, shim).await;
 }
 

@@ -1,7 +1,6 @@
 //! Fuzzers of what crosses a trust boundary: from a guest to its VMM, from a VMM or an agent to its
-//! shim. Shims, registries, layers of images and clients of streams cross others. See README.md here.
-//! shim. Shims, registries, layers of images and
-//! requests of Kubernetes cross others. See README.md here.
+//! shim. Shims, registries, CNI's plugins, layers of images, clients of streams and requests of
+//! Kubernetes cross others. See README.md here.
 //!
 //! Each target is a module with a function `run`, which gets an input of libFuzzer and panics if
 //! something is wrong. A target finds more than panics of the product: each module says what it

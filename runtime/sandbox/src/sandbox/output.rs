@@ -16,12 +16,15 @@ pub struct Listed {
     pub pod: bool,
     /// Its first process.
     pub init: ProcessView,
+    /// Whether the guest's kernel killed a process of it for want of memory.
+    pub out_of_memory: bool,
 }
 
 impl Listed {
     fn new(id: &ContainerId, container: &Container) -> Self {
         let init = container.view_of(&container.init);
-        Self { id: id.clone(), pod: container.is_pod(), init }
+        let out_of_memory = container.oom_kills > 0;
+        Self { id: id.clone(), pod: container.is_pod(), init, out_of_memory }
     }
 }
 
