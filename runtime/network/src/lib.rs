@@ -15,6 +15,7 @@
 //! [`undo`] cleans up a namespace that goes on after a crash.
 
 mod bpf;
+mod counters;
 mod error;
 mod forward;
 mod netns;
@@ -32,6 +33,7 @@ use std::path::Path;
 
 use netlink::{LinkChange, Socket, links};
 
+pub use counters::Counters;
 pub use error::Error;
 pub use forward::{Listener, Listeners};
 pub use netlink::{Kind, Link, Object};

@@ -3,15 +3,20 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Error;
 
 const OWN: &str = "/proc/self/ns/net";
+
+/// How long a connection to a port of the pod may take.
+const DIAL: Duration = Duration::from_secs(5);
 
 /// An open network namespace, which exists as long as this value.
 #[derive(Debug)]
@@ -59,6 +64,23 @@ impl Netns {
     /// What tells it from other namespaces that exist at the same time.
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// Connects to a port of the namespace's loopback, by IPv4 or else by IPv6. The stream does not
+    /// block.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when nobody listens, or nobody answers for 5 s.
+    pub fn dial(&self, port: u16) -> Result<TcpStream, Error> {
+        let dial = || {
+            let dial =
+                |address: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(address, port), DIAL);
+            let stream = dial(Ipv4Addr::LOCALHOST.into())
+                .or_else(|error| dial(Ipv6Addr::LOCALHOST.into()).map_err(|_| error))?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        };
+        self.enter(&format!("connecting to port {port} of the pod"), dial)
     }
 
     /// Does something in the namespace, on a thread that ends with it.
