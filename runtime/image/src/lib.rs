@@ -1,7 +1,7 @@
-//! Images: what they are called, what registries answer about them, which registries are asked,
-//! what proves to a registry that the asker may pull, what becomes of a layer, and the store of
-//! those that are here.
-//! and what proves to a registry that the asker may pull. [`store`] keeps those that are here.
+//! Images: their names, their registries, and what becomes of them on a node.
+//!
+//! Registries are configured as for containerd, and asked by [`registry`]. A layer becomes an EROFS
+//! file ([`layer`]), the [`store`] keeps it, and a [`pull`] joins all of this.
 //!
 //! Every text that a stranger writes is parsed here: bounded, without panics, and with errors that
 //! name what is wrong and show no secret. Only [`registry`] speaks to a network.
@@ -12,6 +12,7 @@ pub mod digest;
 pub mod hosts;
 pub mod layer;
 pub mod manifest;
+pub mod pull;
 pub mod redact;
 pub mod reference;
 pub mod registry;

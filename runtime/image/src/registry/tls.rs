@@ -34,8 +34,9 @@ pub(super) enum TlsError {
     Library(#[from] rustls::Error),
 }
 
-/// The settings of a connection to a server. Reads files.
-pub(super) fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
+/// The settings of a connection to a server, which `needs` to be believed or may speak no TLS at
+/// all. Reads files.
+pub(super) fn config(tls: &Tls, needs: bool) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -43,7 +44,7 @@ pub(super) fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
         let any = Arc::new(AnyServer(provider.clone()));
         builder?.dangerous().with_custom_certificate_verifier(any)
     } else {
-        builder?.with_root_certificates(authorities(&tls.ca)?)
+        builder?.with_root_certificates(authorities(&tls.ca, needs)?)
     };
     let clients = tls.client.iter().map(|client| certified(client, &provider));
     let clients = Clients(clients.collect::<Result<_, _>>()?);
@@ -53,7 +54,7 @@ pub(super) fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
 }
 
 /// The system's authorities, and those of files beside them.
-fn authorities(files: &[PathBuf]) -> Result<RootCertStore, TlsError> {
+fn authorities(files: &[PathBuf], needs: bool) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     // As everywhere, one of the system's that can't be read is left out.
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -63,7 +64,7 @@ fn authorities(files: &[PathBuf]) -> Result<RootCertStore, TlsError> {
             return Err(TlsError::Pem { path: path.clone(), what: "certificate" });
         }
     }
-    if store.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(store) }
+    if needs && store.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(store) }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

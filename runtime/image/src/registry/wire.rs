@@ -191,7 +191,10 @@ fn clients(endpoint: &Endpoint, patience: &Patience) -> Result<Clients, Fault> {
 }
 
 fn client(endpoint: &Endpoint, tls: &Tls, patience: &Patience) -> Result<Client, Fault> {
-    let tls = tls::config(tls).map_err(|error| Fault::Setup(fault::words(&error.to_string())))?;
+    // A server that speaks no TLS may be all that a node without authorities knows.
+    let needs = !endpoint.transports.contains(&Transport::Http);
+    let tls =
+        tls::config(tls, needs).map_err(|error| Fault::Setup(fault::words(&error.to_string())))?;
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .dns_resolver(Configured)
