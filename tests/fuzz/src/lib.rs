@@ -66,6 +66,7 @@ pub mod registry;
 pub mod shim;
 #[cfg(fuzzing)]
 pub mod spdy;
+#[cfg(fuzzing)]
 pub mod spec;
 #[cfg(fuzzing)]
 mod stage;

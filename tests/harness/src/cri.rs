@@ -22,6 +22,7 @@
 //! ```
 
 mod cgroup;
+mod cuddyd;
 mod daemon;
 pub mod log;
 mod network;
@@ -41,6 +42,7 @@ use tonic::{Code, Request, Status};
 use api::image_service_client::ImageServiceClient;
 use api::runtime_service_client::RuntimeServiceClient;
 
+pub use cuddyd::Cuddyd;
 pub use daemon::{Controller, Daemon, PAUSE};
 pub use network::{NETWORK_V4, NETWORK_V6, bridge, chain, template};
 pub use service::SandboxService;
@@ -333,6 +335,21 @@ impl Cri {
     #[track_caller]
     pub fn remove_pod(&self, pod: &Pod) {
         answer("StopPodSandbox, RemovePodSandbox", self.try_remove_pod(pod));
+    }
+
+    /// StopPodSandbox and RemovePodSandbox for every pod, as far as the first that fails.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) fn remove_all(&self) -> Result<(), Status> {
+        let mut service = self.runtime_service();
+        for id in self.pods() {
+            let request = api::StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+            self.wait(service.stop_pod_sandbox(limited(request, CALL)))?;
+            let request = api::RemovePodSandboxRequest { pod_sandbox_id: id };
+            self.wait(service.remove_pod_sandbox(limited(request, CALL)))?;
+        }
+        Ok(())
     }
 
     /// All pods' ids, ready or not.

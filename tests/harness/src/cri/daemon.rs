@@ -19,7 +19,7 @@ const REGISTRY: &str = "http://127.0.0.1:5000";
 const TEMPLATE: &str = "network.template";
 
 /// Where Debian has the plug-ins.
-const PLUGINS: &str = "/usr/lib/cni";
+pub(super) const PLUGINS: &str = "/usr/lib/cni";
 
 /// What administrators install; the tests' daemons have it word for word.
 const DROP_IN_V2: &str = include_str!("../../../../deploy/containerd/config-v2.toml");
@@ -284,7 +284,7 @@ impl Daemon {
 
     /// Removes every pod, as well as it goes: for what comes after a failure.
     pub fn clear(&self) {
-        if let Err(status) = self.remove_all() {
+        if let Err(status) = self.cri.remove_all() {
             println!("pods of containerd {} stay: {status}", self.version());
         }
         cgroup::clear();
@@ -293,19 +293,6 @@ impl Daemon {
     /// The end of its log.
     pub fn tail(&self) -> String {
         self.containerd.tail()
-    }
-
-    fn remove_all(&self) -> Result<(), tonic::Status> {
-        let mut service = self.cri.runtime_service();
-        let request = api::ListPodSandboxRequest { filter: None };
-        for pod in self.cri.wait(service.list_pod_sandbox(request))?.items {
-            let pod_sandbox_id = pod.id;
-            let request = api::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
-            self.cri.wait(service.stop_pod_sandbox(request))?;
-            let request = api::RemovePodSandboxRequest { pod_sandbox_id };
-            self.cri.wait(service.remove_pod_sandbox(request))?;
-        }
-        Ok(())
     }
 }
 
@@ -374,7 +361,7 @@ fn drop_ins(directory: &Path, release: (u32, u32)) {
 }
 
 /// Sends every pull to the lab's registry, whatever registry the image's name has.
-fn mirror(directory: &Path) {
+pub(super) fn mirror(directory: &Path) {
     let default = directory.join("_default");
     std::fs::create_dir_all(&default).unwrap();
     std::fs::write(default.join("hosts.toml"), format!("server = '{REGISTRY}'\n")).unwrap();

@@ -9,7 +9,7 @@ use crate::tree::{expect_none, read, root, rust_files};
 
 /// Dependencies that only generated code names, or the generator of another crate: crate and
 /// dependency.
-const GENERATED: [(&str, &str); 10] = [
+const GENERATED: [(&str, &str); 11] = [
     ("agent-api", "async-trait"),
     ("agent-api", "protobuf"),
     ("agent-api", "ttrpc"),

@@ -1,0 +1,179 @@
+//! The daemon from its start to its end. Everything is opened and taken over before the first caller
+//! is served. Pods go on when it ends.
+
+use std::fs::Permissions;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use api::Namespace;
+use cni::{NodeNetwork, Plugins};
+use image::hosts::Hosts;
+use image::store::Store;
+use shim_client::Daemon as OfShims;
+use streaming::{Limits, Listeners};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use crate::adopt::adopt;
+use crate::classes::Classes;
+use crate::disk::Disks;
+use crate::facts;
+use crate::images::Images;
+use crate::network::Network;
+use crate::node::Node;
+use crate::places::Places;
+use crate::pods::Pods;
+use crate::record::Records;
+use crate::rpc::Services;
+use crate::rpc::generated::image_service_server::ImageServiceServer;
+use crate::rpc::generated::runtime_service_server::RuntimeServiceServer;
+use crate::settings::Settings;
+use crate::sweep::sweep;
+
+/// The namespace in which shims know our pods.
+const NAMESPACE: &str = "cuddy.cri";
+
+/// Most bytes of a message, as kubelet and crictl have it.
+const MESSAGE: usize = 16 << 20;
+
+/// How long one call of a CNI plugin may take.
+const PLUGIN: std::time::Duration = std::time::Duration::from_secs(180);
+
+/// Opens everything, takes over what there is, and serves until `end`. `ready` is called when the
+/// first caller can come.
+///
+/// # Errors
+/// Why it can't be served. Pods that run are left alone.
+pub async fn run(
+    settings: Settings,
+    ready: impl FnOnce(),
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let places = Places::new(&settings.state, &settings.root);
+    for directory in places.directories() {
+        let made = std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::set_permissions(&directory, Permissions::from_mode(0o711)));
+        made.with_context(|| format!("making {}", directory.display()))?;
+    }
+    let records = Records::open(&places.records())?;
+    let (store, findings) = Store::open(&places.images())?;
+    for broken in &findings.broken {
+        log::error!("image store: {broken}");
+    }
+    let daemon = Arc::new(OfShims {
+        namespace: Namespace::new(NAMESPACE)?,
+        address: settings.socket.display().to_string(),
+        // Ends are waited for, and what they were is asked then: no event is needed.
+        events: String::new(),
+        publish_binary: "/bin/true".into(),
+        log_level: log::max_level().to_level().unwrap_or(log::Level::Info),
+        socket_dir: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        environment: Vec::new(),
+    });
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let classes = Classes::find(&path, &daemon)?;
+    let plugins = Plugins::new(settings.cni_bin_dirs.clone(), PLUGIN);
+    let node = Arc::new(Node {
+        network: Network::new(NodeNetwork::open(settings.cni_conf_dir.clone(), plugins)),
+        disks: Disks::new(settings.root.clone()),
+        facts: facts::ask(&settings),
+        images: Images::new(store, Hosts::new(&settings.registry_config)),
+        streams: streams(&places).await?,
+        settings,
+        places,
+        records,
+        classes,
+    });
+    let pods = Pods::new(Arc::clone(&node));
+    adopt(&pods).await;
+    sweep(&node);
+    let settled = node.images.store.clone();
+    tokio::task::spawn_blocking(move || settled.uses_known()).await??;
+    serve(&pods, ready, end).await
+}
+
+/// The streaming server: for the kubelet on the node's loopback, for our own command on a socket.
+async fn streams(places: &Places) -> anyhow::Result<streaming::Server> {
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listening for streams")?;
+    let socket = places.streams();
+    let _dead = std::fs::remove_file(&socket);
+    let unix = UnixListener::bind(&socket)
+        .with_context(|| format!("listening on {}", socket.display()))?;
+    std::fs::set_permissions(&socket, Permissions::from_mode(0o600))
+        .with_context(|| format!("protecting {}", socket.display()))?;
+    let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
+    Ok(streaming::Server::start(listeners, Limits::default())?)
+}
+
+async fn serve(
+    pods: &Arc<Pods>,
+    ready: impl FnOnce(),
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let node = &pods.node;
+    let socket = &node.settings.socket;
+    let listener = listen(socket, &node.settings.group).await?;
+    let services = Services::new(pods);
+    let runtime = RuntimeServiceServer::new(services.clone())
+        .max_decoding_message_size(MESSAGE)
+        .max_encoding_message_size(MESSAGE);
+    let images = ImageServiceServer::new(services)
+        .max_decoding_message_size(MESSAGE)
+        .max_encoding_message_size(MESSAGE);
+    log::info!("serving on {}", socket.display());
+    ready();
+    let served = Server::builder()
+        .add_service(runtime)
+        .add_service(images)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
+        .await;
+    let _gone = std::fs::remove_file(socket);
+    served.with_context(|| format!("serving on {}", socket.display()))
+}
+
+/// Listens for root and the members of `group`. A dead daemon's socket is replaced.
+async fn listen(socket: &Path, group: &str) -> anyhow::Result<UnixListener> {
+    let path = socket.display();
+    if UnixStream::connect(socket).await.is_ok() {
+        bail!("somebody serves on {path}: stop that, or name another `socket`");
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {path}"));
+        }
+        _ => {}
+    }
+    if let Some(directory) = socket.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("making {}", directory.display()))?;
+    }
+    let listener = UnixListener::bind(socket).with_context(|| format!("listening on {path}"))?;
+    let mode = match group_id(group) {
+        Some(id) => {
+            chown(socket, None, Some(id)).with_context(|| format!("giving {path} to {group}"))?;
+            0o660
+        }
+        None => {
+            log::info!("no group {group:?}: only root can use {path}");
+            0o600
+        }
+    };
+    std::fs::set_permissions(socket, Permissions::from_mode(mode))
+        .with_context(|| format!("protecting {path}"))?;
+    Ok(listener)
+}
+
+/// The number of a group of the node (group(5)).
+fn group_id(name: &str) -> Option<u32> {
+    let table = std::fs::read_to_string("/etc/group").ok()?;
+    table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}

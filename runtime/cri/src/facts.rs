@@ -1,0 +1,56 @@
+//! What the node can do, asked once at the start.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::settings::{Driver, Settings};
+use crate::spec::{CgroupDriver, Node};
+
+/// What exists where systemd manages the cgroups (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// Profiles of AppArmor that are loaded, a line each.
+const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+
+/// Who manages the node's cgroups.
+pub(crate) fn cgroup_driver(settings: &Settings) -> CgroupDriver {
+    match settings.cgroup_driver {
+        Driver::Systemd => CgroupDriver::Systemd,
+        Driver::Cgroupfs => CgroupDriver::Cgroupfs,
+        Driver::Auto if Path::new(SYSTEMD).is_dir() => CgroupDriver::Systemd,
+        Driver::Auto => CgroupDriver::Cgroupfs,
+    }
+}
+
+/// Asks.
+pub(crate) fn ask(settings: &Settings) -> Node {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let controllers = read("/sys/fs/cgroup/cgroup.controllers");
+    let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
+    let last_capability = read("/proc/sys/kernel/cap_last_cap").trim().parse().unwrap_or(40);
+    Node {
+        hostname: read("/proc/sys/kernel/hostname").trim().to_owned(),
+        cgroup_driver: cgroup_driver(settings),
+        swap: has("memory"),
+        hugetlb: has("hugetlb"),
+        seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
+        apparmor: std::fs::read_to_string(PROFILES).ok().map(|text| profiles(&text)),
+        last_capability,
+        cgroup_options: Vec::new(),
+    }
+}
+
+/// The names of profiles, as `cri-containerd.apparmor.d (enforce)` (pure).
+fn profiles(text: &str) -> BTreeSet<String> {
+    let names = text.lines().filter_map(|line| line.rsplit_once(" (").map(|(name, _)| name));
+    names.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_of_profiles_may_have_spaces() {
+        let names = super::profiles("a b (enforce)\nunconfined (complain)\nnonsense\n");
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a b", "unconfined"]);
+    }
+}

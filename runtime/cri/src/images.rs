@@ -1,0 +1,107 @@
+//! The images of the node, and which of them containers use.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use image::digest::Digest;
+use image::hosts::Hosts;
+use image::pull::Puller;
+use image::registry::Patience;
+use image::store::{Hold, Image, Store, StoreError};
+use oci_spec::image::ImageConfiguration;
+
+use crate::fault::Fault;
+
+/// The images.
+#[derive(Debug)]
+pub(crate) struct Images {
+    /// Where they are.
+    pub(crate) store: Store,
+    /// How more come.
+    pub(crate) puller: Puller,
+    holds: Mutex<HashMap<String, Hold>>,
+}
+
+/// An image that a container is to have.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Its id.
+    pub(crate) id: String,
+    /// How its containers run.
+    pub(crate) config: ImageConfiguration,
+    /// Its layers' files, the lowest one first.
+    pub(crate) layers: Vec<PathBuf>,
+}
+
+impl Images {
+    /// The images of a store, and more from where `hosts` says.
+    pub(crate) fn new(store: Store, hosts: Hosts) -> Self {
+        let puller = Puller::new(store.clone(), hosts, Patience::default());
+        Self { store, puller, holds: Mutex::default() }
+    }
+
+    /// The image that a text names: an id, a name, the beginning of an id.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`].
+    pub(crate) fn find(&self, text: &str) -> Result<Arc<Image>, Fault> {
+        Ok(Arc::clone(self.store.view().find(text)?))
+    }
+
+    /// Holds the image that a text names for a container, which keeps it until [`Self::release`].
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`], or what the store said.
+    pub(crate) async fn hold(&self, text: &str, container: &str) -> Result<Held, Fault> {
+        let image = self.find(text)?;
+        let hold = self.store.hold(&image.id)?;
+        let layers = hold.layers();
+        let (store, id) = (self.store.clone(), image.id.clone());
+        let bytes = tokio::task::spawn_blocking(move || store.config(&id)).await;
+        let bytes = bytes.map_err(|error| Fault::Internal(error.to_string()))??;
+        let config = ImageConfiguration::from_reader(&*bytes).map_err(|error| {
+            Fault::Internal(format!("image {}: its configuration: {error}", image.id.as_str()))
+        })?;
+        self.keep(container, hold);
+        Ok(Held { id: image.id.as_str().to_owned(), config, layers })
+    }
+
+    /// Holds an image for a container that an earlier run of the daemon made.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`] when it is gone.
+    pub(crate) fn hold_again(&self, id: &str, container: &str) -> Result<(), Fault> {
+        let digest = id
+            .parse::<Digest>()
+            .map_err(|error| Fault::Internal(format!("image id {id:?}: {error}")))?;
+        self.keep(container, self.store.hold(&digest)?);
+        Ok(())
+    }
+
+    fn keep(&self, container: &str, hold: Hold) {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.insert(container.to_owned(), hold);
+    }
+
+    /// A container has no image any more. What was removed while it had it is freed now.
+    ///
+    /// # Errors
+    /// What the store said; the next removal tries again.
+    pub(crate) async fn release(&self, container: &str) -> Result<(), Fault> {
+        let hold = self.holds.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        let Some(hold) = hold else { return Ok(()) };
+        let ended = tokio::task::spawn_blocking(move || hold.end()).await;
+        ended.map_err(|error| Fault::Internal(error.to_string()))?.map_err(Fault::from)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error.is_not_found() {
+            true => Self::NotFound(text),
+            false => Self::Internal(text),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Where the daemon keeps what, as paths (pure).
+
+use std::path::{Path, PathBuf};
+
+/// The two directories of the daemon. What is in `state` is forgotten at a restart of the node, as
+/// the pods are; what is in `root` is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    state: PathBuf,
+    root: PathBuf,
+}
+
+impl Places {
+    /// Places below these.
+    pub(crate) fn new(state: &Path, root: &Path) -> Self {
+        Self { state: state.into(), root: root.into() }
+    }
+
+    /// All directories that must exist.
+    pub(crate) fn directories(&self) -> [PathBuf; 6] {
+        [
+            self.state.clone(),
+            self.state.join("bundles"),
+            self.netns_directory(),
+            self.root.clone(),
+            self.images(),
+            self.root.join("containers"),
+        ]
+    }
+
+    /// The records of pods and containers.
+    pub(crate) fn records(&self) -> PathBuf {
+        self.state.join("cri.redb")
+    }
+
+    /// Where the streaming server listens for clients on this node.
+    pub(crate) fn streams(&self) -> PathBuf {
+        self.state.join("stream.sock")
+    }
+
+    /// The bundle of a pod or of a container.
+    pub(crate) fn bundle(&self, id: &str) -> PathBuf {
+        self.state.join("bundles").join(id)
+    }
+
+    /// The pinned network namespaces.
+    pub(crate) fn netns_directory(&self) -> PathBuf {
+        self.state.join("netns")
+    }
+
+    /// A pod's network namespace.
+    pub(crate) fn netns(&self, id: &str) -> PathBuf {
+        self.netns_directory().join(id)
+    }
+
+    /// The images.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// What a container has written, and its volumes.
+    pub(crate) fn container(&self, id: &str) -> PathBuf {
+        self.root.join("containers").join(id)
+    }
+
+    /// All containers' directories.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+}

@@ -1,0 +1,183 @@
+//! Makes a container: its disks, its configuration, and its process, which waits.
+
+mod input;
+
+use std::io;
+use std::path::Path;
+
+use api::request::{CreateRequest, Mount, StdioPaths};
+use shim_client::Shim;
+
+use super::remove_files;
+use crate::clock;
+use crate::fault::Fault;
+use crate::fifo;
+use crate::ids;
+use crate::images::Held;
+use crate::pod::fact::{Fact, Rows};
+use crate::pod::handle::NewContainer;
+use crate::pod::handle::{Answer, Pod};
+use crate::pod::{site, watch};
+use crate::row::{Container, ContainerPhase};
+use crate::spec;
+
+/// Most bytes of a line in a container's log; what is longer goes on in another.
+const LINE: usize = 16_384;
+
+/// Name of the disk that a container writes to, in its directory.
+const DISK: &str = "upper.ext4";
+
+pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
+    let id = ids::new().map_err(|error| Fault::Internal(format!("making an id: {error}")))?;
+    let shim = pod.site.shim()?;
+    let spec = new.config.image.clone().unwrap_or_default();
+    let held = pod.site.node.images.hold(&spec.image, &id).await?;
+    let made = make(pod, &shim, rows, Making { id: &id, new: &new, held: &held }).await;
+    match made {
+        Ok(()) => {
+            pod.tell(Fact::Created(id.clone(), clock::now())).await?;
+            watch::container(pod.clone(), shim, id.clone());
+            Ok(id)
+        }
+        Err(fault) => {
+            undo(pod, &shim, &id).await;
+            Err(fault)
+        }
+    }
+}
+
+/// A container that comes to be.
+struct Making<'a> {
+    id: &'a str,
+    new: &'a NewContainer,
+    held: &'a Held,
+}
+
+async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result<(), Fault> {
+    let Making { id, new, held } = making;
+    let image = held.config.config().clone().unwrap_or_default();
+    let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
+    let spec = input::spec(pod, &rows.pod, id, new, held).await?;
+    for note in note.iter().chain(&spec.notes) {
+        log::info!("container {id}: {note}");
+    }
+    let log_path = log_path(new);
+    let row = Container {
+        id: id.to_owned(),
+        pod: pod.site.id.clone(),
+        config: Some(new.config.clone()),
+        phase: ContainerPhase::Creating.into(),
+        image_id: held.id.clone(),
+        log_path: log_path.clone(),
+        stop_signal: u32::try_from(signal.number()).unwrap_or(15),
+        ..Container::default()
+    };
+    pod.tell(Fact::Creating(Box::new(row))).await?;
+    let places = &pod.site.node.places;
+    let (bundle, directory) = (places.bundle(id), places.container(id));
+    for path in [&bundle, &directory] {
+        tokio::fs::create_dir(path).await.map_err(|error| failed("making", path, &error))?;
+    }
+    let path = bundle.join("config.json");
+    let text = serde_json::to_vec(&spec.spec)
+        .map_err(|error| Fault::Internal(format!("writing {}: {error}", path.display())))?;
+    tokio::fs::write(&path, text).await.map_err(|error| failed("writing", &path, &error))?;
+    let disk = directory.join(DISK);
+    pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?;
+    let stdio = stdio(new, &bundle, &log_path)?;
+    let rootfs = rootfs(held, &disk);
+    let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
+    shim.create(&request, None).await?;
+    Ok(())
+}
+
+/// Leaves nothing of it. What can't be undone now is undone with the pod.
+async fn undo(pod: &Pod, shim: &Shim, id: &str) {
+    if let Ok(target) = site::init(id) {
+        // It mostly does not exist.
+        let _gone = shim.delete(&target).await;
+    }
+    let removed = remove_files(&pod.site, id).await;
+    let undone = match removed {
+        Ok(()) => pod.tell(Fact::NotCreated(id.to_owned())).await,
+        left => left,
+    };
+    if let Err(fault) = undone {
+        log::error!("container {id}: undoing its creation: {fault}");
+    }
+}
+
+fn refused(error: spec::SpecError) -> Fault {
+    let text = error.to_string();
+    match error {
+        spec::SpecError::RecursiveReadOnly { .. } | spec::SpecError::ImageVolume { .. } => {
+            Fault::Unknown(text)
+        }
+        _ => Fault::InvalidArgument(text),
+    }
+}
+
+fn failed(doing: &str, path: &Path, error: &io::Error) -> Fault {
+    Fault::Internal(format!("{doing} {}: {error}", path.display()))
+}
+
+/// Where the log is to be; empty: none is asked for.
+fn log_path(new: &NewContainer) -> String {
+    let (directory, file) = (&new.pod.log_directory, &new.config.log_path);
+    match directory.is_empty() || file.is_empty() {
+        true => String::new(),
+        false => Path::new(directory).join(file).display().to_string(),
+    }
+}
+
+/// Where the streams go: to the log, which the shim writes.
+fn stdio(new: &NewContainer, bundle: &Path, log_path: &str) -> Result<StdioPaths, Fault> {
+    let output = match log_path.is_empty() {
+        true => "discard://".to_owned(),
+        false => format!("cri-log://{log_path}?max={LINE}"),
+    };
+    let stdin = bundle.join("stdin");
+    if new.config.stdin {
+        fifo::make(&stdin).map_err(|error| failed("making", &stdin, &error))?;
+    }
+    Ok(StdioPaths {
+        stdin: if new.config.stdin { stdin.display().to_string() } else { String::new() },
+        stderr: if new.config.tty { String::new() } else { output.clone() },
+        stdout: output,
+        terminal: new.config.tty,
+    })
+}
+
+/// The root file system, as containerd names disks: the one to write to first, then the layers from
+/// the top, and how they lie over each other (pure).
+fn rootfs(held: &Held, disk: &Path) -> Vec<Mount> {
+    let mount = |fstype: &str, source: String, options: &[&str]| Mount {
+        fstype: fstype.to_owned(),
+        source,
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..Mount::default()
+    };
+    let mut mounts =
+        vec![mount("ext4", disk.display().to_string(), &["rw", "noinit_itable", "discard"])];
+    let layers = held.layers.iter().rev();
+    mounts.extend(layers.map(|layer| mount("erofs", layer.display().to_string(), &["ro"])));
+    let lower = format!("lowerdir={{{{ overlay 1 {} }}}}", held.layers.len());
+    let options = ["upperdir={{ mount 0 }}/upper", "workdir={{ mount 0 }}/work", &lower];
+    mounts.push(mount("format/mkdir/overlay", "overlay".to_owned(), &options));
+    mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_lie_over_each_other_with_the_disk_on_top() {
+        let layers = vec!["/l/1".into(), "/l/2".into()];
+        let held = Held { id: String::new(), config: Default::default(), layers };
+        let mounts = rootfs(&held, Path::new("/c/upper.ext4"));
+        let sources: Vec<_> = mounts.iter().map(|mount| mount.source.as_str()).collect();
+        assert_eq!(sources, ["/c/upper.ext4", "/l/2", "/l/1", "overlay"]);
+        assert_eq!(mounts[3].options[2], "lowerdir={{ overlay 1 2 }}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What a container's configuration is made of: the host is asked here, and nothing decided.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::images::Held;
+use crate::pod::handle::NewContainer;
+use crate::pod::handle::Pod;
+use crate::pod::site::Site;
+use crate::row;
+use crate::spec::{
+    self, ContainerInput, ContainerSpec, Found, HandlerConfig, PodPaths, Runtime, Source,
+};
+
+/// How long the host may take to say what is at the paths of a container's mounts: a volume's file
+/// system may hang, and then only its pod does.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes the configuration.
+///
+/// # Errors
+/// [`Fault::InvalidArgument`] for what can't be carried out; [`Fault::DeadlineExceeded`] when the
+/// host does not answer.
+pub(super) async fn spec(
+    pod: &Pod,
+    row: &row::Pod,
+    id: &str,
+    new: &NewContainer,
+    held: &Held,
+) -> Result<ContainerSpec, Fault> {
+    let found = found(&pod.site, id, new, held).await?;
+    let config = row.config.clone().unwrap_or_default();
+    let input = ContainerInput {
+        pod: &config,
+        pod_id: &row.id,
+        pod_pid: 0,
+        container: &new.config,
+        container_id: id,
+        target_pid: None,
+        image: &held.config,
+        paths: &PodPaths::default(),
+        handler: &HandlerConfig::new(Runtime::Machine),
+        node: &pod.site.node.facts,
+        found: &found,
+    };
+    spec::container(&input).map_err(super::refused)
+}
+
+async fn found(site: &Site, id: &str, new: &NewContainer, held: &Held) -> Result<Found, Fault> {
+    let image = held.config.config().clone().unwrap_or_default();
+    let mut volumes = BTreeMap::new();
+    for volume in spec::volumes_of_image(&image, &new.config) {
+        let path = site.node.places.container(id).join(format!("volume-{}", volumes.len()));
+        volumes.insert(volume, path);
+    }
+    let sources = sources(new).await?;
+    let seccomp_profile = profile(new).await?;
+    Ok(Found { sources, volumes, seccomp_profile, ..Found::default() })
+}
+
+/// The seccomp profile that the container names.
+async fn profile(new: &NewContainer) -> Result<Option<String>, Fault> {
+    let linux = new.config.linux.clone().unwrap_or_default();
+    let context = linux.security_context.unwrap_or_default();
+    let Some(path) = spec::localhost_seccomp(&context).map_err(super::refused)? else {
+        return Ok(None);
+    };
+    let text = tokio::fs::read_to_string(&path).await;
+    text.map(Some)
+        .map_err(|error| Fault::InvalidArgument(format!("seccomp profile {path}: {error}")))
+}
+
+/// What is at the host paths of the mounts. One that does not exist is made a directory, as
+/// containerd does.
+async fn sources(new: &NewContainer) -> Result<BTreeMap<String, Source>, Fault> {
+    let mut paths: Vec<_> = new.config.mounts.iter().map(|mount| mount.host_path.clone()).collect();
+    paths.retain(|path| !path.is_empty());
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = paths.into_iter().map(|path| Ok((path.clone(), source(&path)?)));
+        found.collect::<Result<BTreeMap<_, _>, Fault>>()
+    });
+    match tokio::time::timeout(LIMIT, looked).await {
+        Ok(found) => found.map_err(|error| Fault::Internal(error.to_string()))?,
+        Err(_) => {
+            let paths: Vec<_> = new.config.mounts.iter().map(|mount| &*mount.host_path).collect();
+            let text =
+                format!("no answer for {LIMIT:?} of the file systems of {}", paths.join(", "));
+            Err(Fault::DeadlineExceeded(text))
+        }
+    }
+}
+
+fn source(path: &str) -> Result<Source, Fault> {
+    let failed =
+        |error: std::io::Error| Fault::InvalidArgument(format!("mount of {path}: {error}"));
+    let resolved = match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path).map_err(failed)?;
+            std::fs::canonicalize(path)
+        }
+        resolved => resolved,
+    };
+    let path = resolved.map_err(failed)?;
+    let propagation = propagation(&path);
+    Ok(Source { path, propagation })
+}
+
+/// How the mount that a path is in takes part in others (proc_pid_mountinfo(5)).
+fn propagation(path: &Path) -> spec::Propagation {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut best: (usize, spec::Propagation) = (0, spec::Propagation::Private);
+    for line in table.lines() {
+        let mut fields = line.split(' ');
+        let Some(point) = fields.nth(4).map(PathBuf::from) else { continue };
+        let depth = point.components().count();
+        if !path.starts_with(&point) || depth < best.0 {
+            continue;
+        }
+        let tags: Vec<_> = fields.skip(1).take_while(|field| *field != "-").collect();
+        let has = |tag: &str| tags.iter().any(|field| field.starts_with(tag));
+        let kind = match (has("shared:"), has("master:")) {
+            (true, _) => spec::Propagation::Shared,
+            (false, true) => spec::Propagation::Slave,
+            (false, false) => spec::Propagation::Private,
+        };
+        best = (depth, kind);
+    }
+    best.1
+}

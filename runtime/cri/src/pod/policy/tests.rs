@@ -1,0 +1,134 @@
+use protocol::cri::{ContainerConfig, ContainerMetadata};
+
+use super::*;
+
+fn config(name: &str, log: &str) -> ContainerConfig {
+    let metadata = Some(ContainerMetadata { name: name.into(), attempt: 0 });
+    ContainerConfig { metadata, log_path: log.into(), ..ContainerConfig::default() }
+}
+
+fn container(id: &str, phase: ContainerPhase) -> Container {
+    let config = Some(config(id, ""));
+    Container { id: id.into(), config, phase: phase.into(), ..Container::default() }
+}
+
+fn pod(phase: PodPhase) -> Pod {
+    Pod { id: "p".into(), phase: phase.into(), has_shim: true, ..Pod::default() }
+}
+
+/// What is said of the situation with these containers, and these jobs under way.
+fn said(
+    pod: &Pod,
+    containers: &[Container],
+    busy: &[Job],
+    ask: impl Fn(&Situation<'_>) -> Verdict,
+) -> Verdict {
+    let busy = busy.iter().cloned().collect();
+    ask(&Situation { pod, containers, busy: &busy })
+}
+
+fn refused(verdict: &Verdict, words: &str) -> bool {
+    matches!(verdict, Verdict::Refuse(fault) if fault.to_string().contains(words))
+}
+
+#[test]
+fn container_that_is_asked_for_again_is_the_same_one() {
+    let ready = pod(PodPhase::Ready);
+    let rows = [container("a", ContainerPhase::Running)];
+    let ask = |name: &str, log: &str, busy: &[Job]| {
+        said(&ready, &rows, busy, |now| now.create(&config(name, log)))
+    };
+    assert_eq!(ask("b", "", &[]), Verdict::Begin);
+    assert_eq!(ask("b", "", &[Job::Create("b".into(), 0)]), Verdict::Join);
+    assert_eq!(ask("a", "", &[]), Verdict::Done("a".into()));
+    assert!(refused(&ask("a", "0.log", &[]), "another configuration"));
+}
+
+#[test]
+fn container_whose_name_is_being_removed_waits_for_that() {
+    let rows = [container("a", ContainerPhase::Removing)];
+    let verdict = said(&pod(PodPhase::Ready), &rows, &[], |now| now.create(&config("a", "")));
+    assert_eq!(verdict, Verdict::After(Job::Remove("a".into())));
+}
+
+#[test]
+fn pod_that_ends_takes_no_container() {
+    let ask = |pod: &Pod, busy: &[Job]| said(pod, &[], busy, |now| now.create(&config("a", "")));
+    assert!(refused(&ask(&pod(PodPhase::Ready), &[Job::StopPod]), "is being stopped"));
+    assert!(refused(&ask(&pod(PodPhase::Stopped), &[]), "is stopped"));
+    let reason = "guest kernel panic".to_owned();
+    let died = Pod { reason, ..pod(PodPhase::Stopped) };
+    assert!(refused(&ask(&died, &[]), "guest kernel panic"));
+}
+
+#[test]
+fn start_fits_a_created_container_alone() {
+    let ready = pod(PodPhase::Ready);
+    let ask =
+        |phase, busy: &[Job]| said(&ready, &[container("a", phase)], busy, |now| now.start("a"));
+    assert_eq!(ask(ContainerPhase::Created, &[]), Verdict::Begin);
+    assert_eq!(ask(ContainerPhase::Created, &[Job::Start("a".into())]), Verdict::Join);
+    assert_eq!(ask(ContainerPhase::Running, &[]), Verdict::Done("a".into()));
+    assert!(refused(&ask(ContainerPhase::Exited, &[]), "has ended"));
+    assert!(refused(&said(&ready, &[], &[], |now| now.start("x")), "no container \"x\""));
+}
+
+#[test]
+fn stop_waits_for_a_start_and_is_done_for_what_does_not_run() {
+    let ready = pod(PodPhase::Ready);
+    let ask =
+        |phase, busy: &[Job]| said(&ready, &[container("a", phase)], busy, |now| now.stop("a"));
+    let start = Job::Start("a".into());
+    assert_eq!(ask(ContainerPhase::Created, std::slice::from_ref(&start)), Verdict::After(start));
+    assert_eq!(ask(ContainerPhase::Running, &[]), Verdict::Begin);
+    assert_eq!(ask(ContainerPhase::Running, &[Job::Stop("a".into())]), Verdict::Join);
+    for phase in [ContainerPhase::Created, ContainerPhase::Exited] {
+        assert_eq!(ask(phase, &[]), Verdict::Done("a".into()));
+    }
+    assert_eq!(said(&ready, &[], &[], |now| now.stop("x")), Verdict::Done("x".into()));
+}
+
+#[test]
+fn removal_goes_beside_a_stop_but_not_beside_a_start() {
+    let ready = pod(PodPhase::Ready);
+    let rows = [container("a", ContainerPhase::Running)];
+    let ask = |busy: &[Job]| said(&ready, &rows, busy, |now| now.remove("a"));
+    assert_eq!(ask(&[Job::Stop("a".into())]), Verdict::Begin);
+    assert_eq!(ask(&[Job::Start("a".into())]), Verdict::After(Job::Start("a".into())));
+    assert_eq!(ask(&[Job::Remove("a".into())]), Verdict::Join);
+    assert_eq!(said(&ready, &[], &[], |now| now.remove("a")), Verdict::Done("a".into()));
+}
+
+#[test]
+fn updates_go_one_after_the_other() {
+    let ready = pod(PodPhase::Ready);
+    let ask =
+        |phase, busy: &[Job]| said(&ready, &[container("a", phase)], busy, |now| now.update("a"));
+    assert_eq!(ask(ContainerPhase::Running, &[]), Verdict::Begin);
+    let update = Job::Update("a".into());
+    assert_eq!(ask(ContainerPhase::Running, std::slice::from_ref(&update)), Verdict::After(update));
+    assert!(refused(&ask(ContainerPhase::Exited, &[]), "can't be updated"));
+    let resize = |busy: &[Job]| said(&ready, &[], busy, |now| now.resize());
+    assert_eq!(resize(&[Job::Resize]), Verdict::After(Job::Resize));
+    assert!(refused(&resize(&[Job::StopPod]), "is being stopped"));
+}
+
+#[test]
+fn pod_that_died_is_stopped_all_the_same_once() {
+    let died = pod(PodPhase::Stopped);
+    assert_eq!(said(&died, &[], &[], |now| now.stop_pod()), Verdict::Begin);
+    let stopped = Pod { has_shim: false, ..died };
+    assert_eq!(said(&stopped, &[], &[], |now| now.stop_pod()), Verdict::Done("p".into()));
+    let with_network = Pod { attachment: vec![1], ..stopped };
+    assert_eq!(said(&with_network, &[], &[], |now| now.stop_pod()), Verdict::Begin);
+}
+
+#[test]
+fn removal_of_a_pod_waits_for_its_stop_and_answers_later_stops() {
+    let ready = pod(PodPhase::Ready);
+    let remove = |busy: &[Job]| said(&ready, &[], busy, |now| now.remove_pod());
+    assert_eq!(remove(&[]), Verdict::Begin);
+    assert_eq!(remove(&[Job::StopPod]), Verdict::After(Job::StopPod));
+    assert_eq!(remove(&[Job::RemovePod]), Verdict::Join);
+    assert_eq!(said(&ready, &[], &[Job::RemovePod], |now| now.stop_pod()), Verdict::Join);
+}

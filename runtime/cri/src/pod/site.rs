@@ -1,0 +1,134 @@
+//! What is fixed about a pod, and the way to its shim.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use api::ExecId;
+use api::request::Target;
+use shim_client::Shim;
+
+use crate::classes::Class;
+use crate::fault::Fault;
+use crate::ids;
+use crate::node::Node;
+use crate::row;
+
+/// Where a pod is, for everybody who works on it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// Its id.
+    pub(crate) id: String,
+    /// The node.
+    pub(crate) node: Arc<Node>,
+    /// By what it runs.
+    pub(crate) class: Class,
+    shim: RwLock<Option<Shim>>,
+    ending: AtomicBool,
+}
+
+impl Site {
+    /// The place of a pod that has no shim yet.
+    pub(crate) fn new(id: &str, node: &Arc<Node>, class: Class) -> Self {
+        let (id, node) = (id.to_owned(), Arc::clone(node));
+        Self { id, node, class, shim: RwLock::default(), ending: AtomicBool::default() }
+    }
+
+    /// Whether its shim's end has been asked for.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// Says that its shim's end is asked for.
+    pub(crate) fn set_ending(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    /// The shim.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] when there is none, or none any more.
+    pub(crate) fn shim(&self) -> Result<Shim, Fault> {
+        let shim = self.shim.read().unwrap_or_else(PoisonError::into_inner).clone();
+        shim.ok_or_else(|| Fault::Unavailable(format!("pod sandbox {} has no shim", self.id)))
+    }
+
+    /// Says which shim it has from now on.
+    pub(crate) fn set_shim(&self, shim: Option<Shim>) {
+        *self.shim.write().unwrap_or_else(PoisonError::into_inner) = shim;
+    }
+
+    /// Starts its shim and creates its sandbox, which boots its machine.
+    ///
+    /// # Errors
+    /// What the shim said.
+    pub(crate) async fn begin(&self, pod: &row::Pod) -> Result<Shim, Fault> {
+        let shim = self.class.begin(&self.bundle(), pod).await?;
+        self.set_shim(Some(shim.clone()));
+        Ok(shim)
+    }
+
+    /// Lets the pod take containers, whose network is there.
+    ///
+    /// # Errors
+    /// What the shim said.
+    pub(crate) async fn ready(&self, shim: &Shim) -> Result<(), Fault> {
+        shim.sandbox(ids::of_sandbox(&self.id)?).start().await?;
+        Ok(())
+    }
+
+    /// Waits until the pod has ended while its shim lives.
+    ///
+    /// # Errors
+    /// What the shim said.
+    pub(crate) async fn ended(&self, shim: &Shim) -> Result<(), shim_client::Error> {
+        let Ok(id) = ids::of_sandbox(&self.id) else { return Ok(()) };
+        shim.sandbox(id).wait().await.map(drop)
+    }
+
+    /// Ends the pod with its shim in order, within about `patience`.
+    ///
+    /// # Errors
+    /// What the shim said. Then [`Self::clean_up`] ends it.
+    pub(crate) async fn end(&self, shim: &Shim, patience: Duration) -> Result<(), Fault> {
+        let sandbox = shim.sandbox(ids::of_sandbox(&self.id)?);
+        match sandbox.stop(patience).await {
+            Ok(()) | Err(shim_client::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        sandbox.shutdown().await?;
+        let closed = tokio::time::timeout(patience, shim.closed()).await;
+        closed.map_err(|_| Fault::DeadlineExceeded("the shim does not end".into()))
+    }
+
+    /// Ends what is left of its shim by force. It can be repeated.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub(crate) async fn clean_up(&self) -> Result<(), Fault> {
+        self.class.clean_up(&self.bundle(), &self.id).await
+    }
+
+    /// Its bundle, on a file system that forgets at a restart of the node.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.node.places.bundle(&self.id)
+    }
+}
+
+/// A container's init process.
+///
+/// # Errors
+/// None of an id that the daemon made.
+pub(crate) fn init(id: &str) -> Result<Target, Fault> {
+    Ok(Target { container: ids::of_container(id)?, exec: None })
+}
+
+/// Another process of a container.
+///
+/// # Errors
+/// None of ids that the daemon made.
+pub(crate) fn exec(id: &str, exec: &str) -> Result<Target, Fault> {
+    let exec = ExecId::new(exec).map_err(|error| Fault::InvalidArgument(error.to_string()))?;
+    Ok(Target { container: ids::of_container(id)?, exec: Some(exec) })
+}

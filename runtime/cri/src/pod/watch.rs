@@ -1,0 +1,111 @@
+//! Watches that tell a pod's owner what ends by itself: a container, the machine, the shim.
+
+use std::time::Duration;
+
+use shim_client::{Error, Listing, Shim};
+
+use super::fact::{Ending, Fact, UNSEEN};
+use super::handle::Pod;
+use super::site;
+use crate::clock;
+use crate::row::ContainerPhase;
+
+/// Pause after an answer that makes no sense.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a shim may take to tell how a container ended, for the words of it.
+const TELLS: Duration = Duration::from_secs(5);
+
+/// Watches a container until its end is on record.
+pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
+    tokio::spawn(async move {
+        let Ok(target) = site::init(&id) else { return };
+        loop {
+            match shim.wait(&target).await {
+                Ok(exit) => {
+                    let told = told(&pod, &shim).await;
+                    let own = told.containers.iter().find(|listed| listed.id.as_str() == id);
+                    let out_of_memory = own.is_some_and(|own| own.out_of_memory);
+                    let (code, at) = (exit.status, clock::nanos(exit.at));
+                    let ending = Ending { code, at, out_of_memory, cause: told.reason };
+                    return tell(&pod, Fact::Exited(id, ending)).await;
+                }
+                // Deleted; or the shim is gone, which the pod's watch tells.
+                Err(Error::NotFound(_) | Error::Disconnected(_) | Error::Gone(_)) => return,
+                Err(error) => {
+                    log::warn!("container {id}: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    });
+}
+
+/// What the shim says of its containers and its machine.
+async fn told(pod: &Pod, shim: &Shim) -> Listing {
+    let listed = shim.within(TELLS).own().list().await;
+    listed.inspect_err(|error| log::warn!("pod {}: {error}", pod.site.id)).unwrap_or_default()
+}
+
+/// Watches a pod until its shim is gone.
+pub(crate) fn pod(pod: Pod, shim: Shim) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = ended(&pod, &shim) => {
+                let reason = told(&pod, &shim).await.reason;
+                tell(&pod, Fact::PodEnded(reason)).await;
+                shim.closed().await;
+            }
+            () = shim.closed() => {}
+        }
+        gone(&pod).await;
+    });
+}
+
+/// Waits until the pod has ended while its shim lives.
+async fn ended(pod: &Pod, shim: &Shim) {
+    loop {
+        match pod.site.ended(shim).await {
+            Ok(()) => return,
+            Err(Error::Disconnected(_) | Error::Gone(_)) => return shim.closed().await,
+            Err(error) => {
+                log::warn!("pod {}: {error}", pod.site.id);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The shim is gone. If nobody asked for it, what it had is cleaned up, and all that it ran has
+/// ended.
+async fn gone(pod: &Pod) {
+    if pod.site.shim().is_err() || pod.site.is_ending() {
+        return;
+    }
+    log::error!("pod {}: its shim has ended", pod.site.id);
+    pod.site.set_shim(None);
+    if let Err(fault) = pod.site.clean_up().await {
+        // The stop of the pod tries again.
+        log::error!("pod {}: {fault}", pod.site.id);
+    }
+    lost(pod, "the pod's shim ended unexpectedly").await;
+}
+
+/// Puts on record that a pod has ended of whose end nobody told, for this reason.
+pub(crate) async fn lost(pod: &Pod, reason: &str) {
+    tell(pod, Fact::PodEnded(reason.to_owned())).await;
+    let now = pod.site.node.records.now();
+    let lives = [ContainerPhase::Created, ContainerPhase::Running];
+    let of_pod = now.containers.values().filter(|row| row.pod == pod.site.id);
+    for row in of_pod.filter(|row| lives.contains(&row.phase())) {
+        let cause = reason.to_owned();
+        let ending = Ending { code: UNSEEN, at: clock::now(), out_of_memory: false, cause };
+        tell(pod, Fact::Exited(row.id.clone(), ending)).await;
+    }
+}
+
+async fn tell(pod: &Pod, fact: Fact) {
+    if let Err(fault) = pod.tell(fact).await {
+        log::error!("pod {}: {fault}", pod.site.id);
+    }
+}

@@ -1,0 +1,66 @@
+//! ContainerStatus: a container as it is on record.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use protocol::cri::{
+    ContainerResources, ContainerState, ContainerStatus, ContainerStatusRequest,
+    ContainerStatusResponse,
+};
+use serde_json::json;
+use tonic::Request;
+
+use crate::fault::Fault;
+use crate::pods::Pods;
+use crate::row::Container;
+
+pub(super) async fn run(
+    pods: &Arc<Pods>,
+    request: Request<ContainerStatusRequest>,
+) -> Result<ContainerStatusResponse, Fault> {
+    let ContainerStatusRequest { container_id, verbose } = request.into_inner();
+    let now = pods.node.records.now();
+    let row = now.container(&container_id)?;
+    let info = if verbose { info(pods, row) } else { HashMap::new() };
+    Ok(ContainerStatusResponse { status: Some(status(row)), info })
+}
+
+/// A container in the interface's words (pure).
+pub(super) fn status(row: &Container) -> ContainerStatus {
+    let config = row.config.clone().unwrap_or_default();
+    let asked = config.linux.and_then(|linux| linux.resources);
+    let resources = row.resources.clone();
+    let state = row.state();
+    let ended = state == ContainerState::ContainerExited;
+    ContainerStatus {
+        id: row.id.clone(),
+        metadata: config.metadata,
+        state: state.into(),
+        created_at: row.created_at,
+        started_at: row.started_at,
+        finished_at: if ended { row.finished_at } else { 0 },
+        exit_code: if ended { row.exit_code } else { 0 },
+        image: config.image,
+        image_ref: row.image_id.clone(),
+        reason: if ended { row.reason.clone() } else { String::new() },
+        message: if ended { row.message.clone() } else { String::new() },
+        labels: config.labels,
+        annotations: config.annotations,
+        mounts: config.mounts,
+        log_path: row.log_path.clone(),
+        resources: Some(resources.unwrap_or(ContainerResources { linux: asked, windows: None })),
+        image_id: row.image_id.clone(),
+        user: None,
+        stop_signal: config.stop_signal,
+    }
+}
+
+/// More of it, for people (`crictl inspect`).
+fn info(pods: &Pods, row: &Container) -> HashMap<String, String> {
+    let bundle = pods.node.places.bundle(&row.id);
+    let spec = std::fs::read_to_string(bundle.join("config.json")).ok();
+    let spec: serde_json::Value =
+        spec.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let info = json!({ "sandboxID": row.pod, "bundle": bundle, "runtimeSpec": spec });
+    [("info".to_owned(), info.to_string())].into()
+}

@@ -1,0 +1,29 @@
+//! RemoveImage: an image with all its names. What no container uses is freed before the answer. An
+//! image that is not here has been removed.
+
+use std::sync::Arc;
+
+use protocol::cri::{RemoveImageRequest, RemoveImageResponse};
+use tonic::Request;
+
+use crate::fault::Fault;
+use crate::pods::Pods;
+
+pub(super) async fn run(
+    pods: &Arc<Pods>,
+    request: Request<RemoveImageRequest>,
+) -> Result<RemoveImageResponse, Fault> {
+    let text = request.into_inner().image.unwrap_or_default().image;
+    let image = match pods.node.images.find(&text) {
+        Ok(image) => image,
+        Err(Fault::NotFound(_)) => return Ok(RemoveImageResponse {}),
+        Err(fault) => return Err(fault),
+    };
+    let (store, id) = (pods.node.images.store.clone(), image.id.clone());
+    let removed = tokio::task::spawn_blocking(move || store.remove(&id)).await;
+    match removed.map_err(|error| Fault::Internal(error.to_string()))? {
+        Err(error) if error.is_not_found() => {}
+        removed => drop(removed?),
+    }
+    Ok(RemoveImageResponse {})
+}

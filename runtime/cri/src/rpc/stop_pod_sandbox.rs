@@ -1,0 +1,24 @@
+//! StopPodSandbox: ends a pod's containers, its machine and its network. A pod that is not there has
+//! none.
+
+use std::sync::Arc;
+
+use protocol::cri::{StopPodSandboxRequest, StopPodSandboxResponse};
+use tonic::Request;
+
+use crate::fault::Fault;
+use crate::pod::handle::Ask;
+use crate::pods::Pods;
+
+pub(super) async fn run(
+    pods: &Arc<Pods>,
+    request: Request<StopPodSandboxRequest>,
+) -> Result<StopPodSandboxResponse, Fault> {
+    let now = pods.node.records.now();
+    match now.pod(&request.get_ref().pod_sandbox_id) {
+        Err(Fault::NotFound(_)) => {}
+        Err(fault) => return Err(fault),
+        Ok(row) => pods.get(&row.id)?.ask(Ask::StopPod).await.map(drop)?,
+    }
+    Ok(StopPodSandboxResponse {})
+}
