@@ -9,7 +9,12 @@
 //! - A layer that is wanted by several pulls comes once: they wait for the same job.
 //! - Each pull has asked for the manifest by its own credentials before it waits for others' layers.
 //! - A job ends when the last pull that waits for it goes.
-//! - A pull whose job failed by another's fault tries the layer itself, once.
+//! - A pull tries a layer itself if the job of another pull failed by its servers or credentials.
+//! - Content that is not the layer's is asked for once more, and of another server if there is one.
+//! - A thread that converts has its place among those until it has ended, also when it is given up.
+//!
+//! Layers are known by their content, as in containerd. Who can write a manifest that names a
+//! private layer by its digests can use it where it has been pulled before.
 
 mod feed;
 mod jobs;
@@ -22,77 +27,87 @@ use tokio::sync::Semaphore;
 
 use crate::digest::Digest;
 use crate::hosts::Hosts;
-use crate::layer::{Expected, LayerError};
+use crate::layer::LayerError;
 use crate::manifest::Platform;
 use crate::reference::Reference;
 use crate::registry::{self, Login, Patience, Registry, RegistryError};
 use crate::store::{Image, Lease, NewImage, Store, StoreError};
-use jobs::{Jobs, Key};
+use crate::text::chain;
+use jobs::{Jobs, Wanted};
 
 /// Most layers that are converted at a time: each has a thread, its buffers, and its tree.
 const AT_A_TIME: usize = 8;
 
-/// Why an image did not come. One that waits for another's job is told that job's reason.
+/// Why an image did not come. The text has all causes.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum PullError {
+#[error("pulling image {image}: {cause}")]
+pub struct PullError {
+    /// The image, as people write it.
+    pub image: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an image did not come. Several pulls may have it from one job.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Cause {
     /// The registry did not give it.
-    #[error("pulling image {image}: {source}")]
-    Registry {
-        /// The image.
-        image: String,
-        /// Why.
-        source: Arc<RegistryError>,
-    },
+    #[error("{}", chain(&**.0))]
+    Registry(Arc<RegistryError>),
     /// A layer can't be used.
-    #[error("pulling image {image}: layer {layer}: {source}")]
+    #[error("layer {layer}: {}", chain(&**.reason))]
     Layer {
-        /// The image.
-        image: String,
         /// The layer's digest.
         layer: Digest,
         /// Why.
-        source: Arc<LayerError>,
+        reason: Arc<LayerError>,
     },
     /// The store can't keep it.
-    #[error("pulling image {image}: {source}")]
-    Store {
-        /// The image.
-        image: String,
-        /// Why.
-        source: Arc<StoreError>,
-    },
-    /// The daemon ends.
-    #[error("pulling image {image}: given up, as the daemon ends")]
-    Ended {
-        /// The image.
-        image: String,
-    },
+    #[error("{}", chain(&**.0))]
+    Store(Arc<StoreError>),
+    /// A task of the pull ended by itself: the daemon ends, or there is a mistake in it.
+    #[error("given up: {0}")]
+    Stopped(String),
 }
 
 impl PullError {
     /// Whether the registry can't be reached or is in trouble, so that asking later may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Registry { source, .. } if source.is_unavailable())
+        matches!(&self.cause, Cause::Registry(error) if error.is_unavailable())
     }
+}
 
+impl Cause {
+    /// Whether another pull of the same layer may have more luck: it has its own credentials and
+    /// servers, but the same content and the same disk.
+    fn is_of_asker(&self) -> bool {
+        matches!(self, Self::Registry(_))
+    }
+}
+
+impl Cause {
     /// Whether the store's disk has no room.
     fn is_full(&self) -> bool {
         match self {
-            Self::Store { source, .. } => source.is_full(),
-            Self::Layer { source, .. } => matches!(
-                &**source,
+            Self::Store(error) => error.is_full(),
+            Self::Layer { reason, .. } => matches!(
+                &**reason,
                 LayerError::Output { source, .. } if source.kind() == ErrorKind::StorageFull
             ),
-            Self::Registry { .. } | Self::Ended { .. } => false,
+            Self::Registry(_) | Self::Stopped(_) => false,
         }
     }
+}
 
-    fn registry(image: &str, source: RegistryError) -> Self {
-        Self::Registry { image: image.to_owned(), source: Arc::new(source) }
+impl From<RegistryError> for Cause {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(Arc::new(error))
     }
+}
 
-    fn store(image: &str, source: StoreError) -> Self {
-        Self::Store { image: image.to_owned(), source: Arc::new(source) }
+impl From<StoreError> for Cause {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
     }
 }
 
@@ -107,10 +122,9 @@ pub struct Puller {
     slots: Arc<Semaphore>,
 }
 
-/// One pull.
+/// What a job needs of a pull.
 #[derive(Debug, Clone)]
 struct Pull {
-    name: String,
     registry: Registry,
     store: Store,
     slots: Arc<Semaphore>,
@@ -130,39 +144,16 @@ impl Puller {
     /// # Errors
     /// [`PullError`]. Layers that came stay for the next try.
     pub async fn pull(&self, reference: &Reference, login: Login) -> Result<Arc<Image>, PullError> {
-        let name = reference.familiar();
-        let failed = |source| PullError::registry(&name, source);
-        let (hosts, patience) = (&self.hosts, self.patience.clone());
-        let registry = Registry::open(reference.clone(), hosts, login, patience).await;
-        let registry = registry.map_err(failed)?;
-        for warning in registry.warnings() {
-            log::warn!("{warning}");
-        }
-        let image = registry.image(&self.platform).await.map_err(failed)?;
-        let lease = Arc::new(self.store.lease());
-        let (store, slots) = (self.store.clone(), Arc::clone(&self.slots));
-        let pull = Pull { name: name.clone(), registry, store, slots };
-        let layers = image.manifest.layers.iter().zip(&image.config.diff_ids);
-        let layers = layers.map(|(layer, diff_id)| {
-            let (digest, size) = (layer.blob.digest.clone(), layer.blob.size);
-            let expected = Expected { digest, size, diff_id: Some(diff_id.clone()) };
-            self.layer(&pull, layer.blob.clone(), expected, &lease)
-        });
-        let here = match try_join_all(layers).await {
-            Ok(_) => self.commit(&name, reference, image, lease).await,
-            Err(error) => {
-                drop(lease);
-                Err(error)
-            }
-        };
-        self.tidy(here.as_ref().err());
-        here
+        let pulled = self.bring(reference, login).await;
+        self.tidy(pulled.as_ref().err());
+        pulled.map_err(|cause| PullError { image: reference.familiar(), cause })
     }
 
     /// Sees to it that what came is on the disk, or that what a full disk has no room for is gone.
-    fn tidy(&self, error: Option<&PullError>) {
+    /// Nobody waits for it.
+    fn tidy(&self, cause: Option<&Cause>) {
         let store = self.store.clone();
-        let full = error.map(PullError::is_full);
+        let full = cause.map(Cause::is_full);
         tokio::task::spawn_blocking(move || {
             let done = match full {
                 None => store.settle().map(drop),
@@ -173,55 +164,64 @@ impl Puller {
         });
     }
 
-    /// Has a layer in the store, for the lease.
-    async fn layer(
-        &self,
-        pull: &Pull,
-        blob: crate::manifest::Blob,
-        expected: Expected,
-        lease: &Lease,
-    ) -> Result<(), PullError> {
-        let Some(diff_id) = expected.diff_id.clone() else { return Ok(()) };
-        if lease.find(&diff_id) {
-            return Ok(());
+    async fn bring(&self, reference: &Reference, login: Login) -> Result<Arc<Image>, Cause> {
+        let (hosts, patience) = (&self.hosts, self.patience.clone());
+        let registry = Registry::open(reference.clone(), hosts, login, patience).await?;
+        for warning in registry.warnings() {
+            log::warn!("{warning}");
         }
-        let key: Key = (expected.digest.clone(), diff_id.clone());
-        let start = || feed::layer(pull.clone(), blob.clone(), expected.clone());
-        let (job, own) = self.jobs.join(&key, start);
-        let made = match job.done().await {
-            // It was another's, whose credentials or mirror may be at fault.
-            Err(_) if !own => {
-                let (job, _) = self.jobs.join(&key, start);
-                job.done().await?
-            }
-            made => made?,
-        };
-        match lease.find(&diff_id) {
-            true => Ok(()),
-            false => {
-                drop(made);
-                let source = StoreError::NoLayer { id: expected.digest, layer: diff_id };
-                Err(PullError::store(&pull.name, source))
-            }
-        }
+        let image = registry.image(&self.platform).await?;
+        let lease = Arc::new(self.store.lease());
+        let (store, slots) = (self.store.clone(), Arc::clone(&self.slots));
+        let pull = Pull { registry, store, slots };
+        let layers = image.manifest.layers.iter().zip(&image.config.diff_ids);
+        let layers = layers.map(|(layer, diff_id)| {
+            let wanted = Wanted { blob: layer.blob.clone(), diff_id: diff_id.clone() };
+            self.layer(&pull, wanted, &lease)
+        });
+        try_join_all(layers).await?;
+        commit(reference, image, lease).await
     }
 
-    async fn commit(
-        &self,
-        name: &str,
-        reference: &Reference,
-        image: registry::Image,
-        lease: Arc<Lease>,
-    ) -> Result<Arc<Image>, PullError> {
-        let mut names = vec![reference.with_digest(image.digest.clone())];
-        if reference.digest().is_none() {
-            names.push(reference.clone());
+    /// Has a layer in the store, for the lease.
+    async fn layer(&self, pull: &Pull, wanted: Wanted, lease: &Lease) -> Result<(), Cause> {
+        // Each time another pull's job has failed, and that pull with it.
+        loop {
+            if lease.find(&wanted.diff_id) {
+                return Ok(());
+            }
+            let start = || feed::layer(pull.clone(), wanted.clone());
+            let (job, own) = self.jobs.join(&wanted, start);
+            match job.done().await {
+                Ok(of_job) => {
+                    // The commit says so if it is lost again.
+                    lease.find(&wanted.diff_id);
+                    drop(of_job);
+                    return Ok(());
+                }
+                Err(cause) if own || !cause.is_of_asker() => return Err(cause),
+                Err(_) => {}
+            }
         }
-        let committed = tokio::task::spawn_blocking(move || {
-            let (config, manifest) = (&*image.config_text, &image.manifest);
-            lease.commit(&NewImage { config, manifest, names: &names, pinned: false })
-        });
-        let ended = |_| PullError::Ended { image: name.to_owned() };
-        committed.await.map_err(ended)?.map_err(|source| PullError::store(name, source))
     }
 }
+
+/// Adds the image whose layers the lease has.
+async fn commit(
+    reference: &Reference,
+    image: registry::Image,
+    lease: Arc<Lease>,
+) -> Result<Arc<Image>, Cause> {
+    let mut names = vec![reference.with_digest(image.digest.clone())];
+    if reference.digest().is_none() {
+        names.push(reference.clone());
+    }
+    let committed = tokio::task::spawn_blocking(move || {
+        let (config, manifest) = (&*image.config_text, &image.manifest);
+        lease.commit(&NewImage { config, manifest, names: &names, pinned: false })
+    });
+    Ok(committed.await.map_err(|error| feed::stopped(&error))??)
+}
+
+#[cfg(test)]
+mod tests;

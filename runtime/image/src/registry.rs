@@ -274,4 +274,4 @@ fn endpoints(hosts: &Hosts, reference: &Reference) -> Result<Endpoints, HostsErr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,36 @@
-//! What the tests of parsers share: inputs by chance, the same in each run.
+//! What the tests share: inputs by chance, the same in each run, and archives.
+
+use std::io::Write as _;
+
+use tar_core::EntryType;
+use tar_core::builder::EntryBuilder;
+
+/// A tar archive of files.
+pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let entries = files.iter().map(|(path, content)| (EntryType::Regular, *path, "", *content));
+    tar_of(&entries.collect::<Vec<_>>())
+}
+
+/// A tar archive of entries: type, path, target of a link, content.
+pub(crate) fn tar_of(entries: &[(EntryType, &str, &str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, path, target, content) in entries {
+        let mut entry = EntryBuilder::new_gnu();
+        entry.path(path.as_bytes()).link_name(target.as_bytes());
+        entry.entry_type(*kind).mode(0o644).unwrap().size(content.len() as u64).unwrap();
+        bytes.extend(entry.finish_bytes());
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+    }
+    bytes.resize(bytes.len() + 1024, 0);
+    bytes
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
 
 /// A source of inputs.
 pub(crate) struct Noise(u64);

@@ -1,5 +1,7 @@
 //! Text that a stranger wrote, short and harmless, for errors.
 
+use std::error::Error;
+
 /// Most characters of such a text in an error.
 const SHOWN: usize = 100;
 
@@ -24,6 +26,12 @@ pub(crate) fn line(text: &str, limit: usize) -> String {
         shown.push(if plain { character } else { ' ' });
     }
     shown
+}
+
+/// An error and all that is behind it, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Where in a JSON text a problem is. The library's own words may repeat a secret.

@@ -1,26 +1,60 @@
 //! One layer's way: bytes of the network go through a short channel to a thread that converts them.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use erofs::Options;
 use futures::TryStreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinError;
 
-use super::jobs::Made;
-use super::{Pull, PullError};
-use crate::layer::{self, Expected, LayerError};
+use super::jobs::{Made, Wanted};
+use super::{Cause, Pull};
+use crate::layer::{self, Expected};
 use crate::manifest::Blob;
-use crate::store::{Lease, StoreError};
+use crate::registry::RegistryError;
+use crate::store::{Lease, Store};
+use crate::text::line;
 
-/// Pieces of the network's that wait for the thread: a few hundred KiB.
+/// Pieces of the network's that wait for the thread: at most a few MiB.
 const WAITING: usize = 16;
+
+/// How often a layer is asked for. The server that sent other content is asked last the next time.
+const ATTEMPTS: usize = 2;
+
+/// Most characters of what is said of a task that has ended.
+const MAX_WORDS: usize = 200;
 
 /// What the thread gets.
 enum Piece {
     Bytes(Bytes),
     End,
+}
+
+/// Whether anybody still waits for what the thread makes. Dropping it says no.
+#[derive(Default)]
+struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the thread knows of that.
+#[derive(Clone)]
+struct GivenUp(Arc<AtomicBool>);
+
+impl GivenUp {
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("nobody waits for it any more")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The bytes for the thread. An end that was not said is an error: half a layer must not pass for a
@@ -29,10 +63,12 @@ struct Fed {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
+    given_up: GivenUp,
 }
 
 impl Read for Fed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.given_up.check()?;
         while self.current.is_empty() && !self.ended {
             match self.pieces.blocking_recv() {
                 Some(Piece::Bytes(bytes)) => self.current = bytes,
@@ -47,45 +83,81 @@ impl Read for Fed {
     }
 }
 
-/// Why the thread has no layer.
-enum Failed {
-    Layer(LayerError),
-    Store(StoreError),
+/// The staged file. A few bytes of the network may become many here, so this stops as well.
+struct Output<'a> {
+    file: &'a File,
+    given_up: GivenUp,
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.given_up.check()?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Output<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 /// Brings a layer into the store; the lease that keeps it.
-pub(super) async fn layer(pull: Pull, blob: Blob, expected: Expected) -> Made {
-    let image = pull.name.clone();
-    let ended = || PullError::Ended { image: image.clone() };
-    let _slot = pull.slots.acquire().await.map_err(|_| ended())?;
-    let (sender, pieces) = mpsc::channel(WAITING);
+pub(super) async fn layer(pull: Pull, wanted: Wanted) -> Made {
+    let closed = |error: tokio::sync::AcquireError| Cause::Stopped(error.to_string());
+    let slot = Arc::new(pull.slots.clone().acquire_owned().await.map_err(closed)?);
     let lease = Arc::new(pull.store.lease());
-    let kept = Arc::clone(&lease);
-    let layer = expected.digest.clone();
-    let store = pull.store.clone();
-    let thread = tokio::task::spawn_blocking(move || {
-        let fed = Fed { pieces, current: Bytes::new(), ended: false };
-        convert(&store, &kept, fed, &expected)
-    });
-    let fed = feed(&pull, &blob, sender).await;
-    let converted = thread.await.map_err(|_| ended())?;
-    match (fed, converted) {
-        // What the thread says of a transfer that broke is only that.
-        (Err(source), _) => Err(PullError::registry(&image, source)),
-        (Ok(()), Err(Failed::Layer(source))) => {
-            Err(PullError::Layer { image, layer, source: Arc::new(source) })
+    // It may have come since the job was asked for, also out of another blob.
+    if lease.find(&wanted.diff_id) {
+        return Ok(lease);
+    }
+    for attempt in 1.. {
+        match one(&pull, &wanted, &lease, &slot).await {
+            Err(Cause::Registry(error))
+                if attempt < ATTEMPTS && matches!(*error, RegistryError::Content(_)) =>
+            {
+                log::warn!("asking once more for layer {}: {error}", wanted.blob.digest);
+            }
+            Err(cause) => return Err(cause),
+            Ok(()) => break,
         }
-        (Ok(()), Err(Failed::Store(source))) => Err(PullError::store(&image, source)),
-        (Ok(()), Ok(())) => Ok(lease),
+    }
+    Ok(lease)
+}
+
+/// One attempt. The thread has the slot too: it may go on for a moment when this is dropped.
+async fn one(
+    pull: &Pull,
+    wanted: &Wanted,
+    lease: &Arc<Lease>,
+    slot: &Arc<OwnedSemaphorePermit>,
+) -> Result<(), Cause> {
+    let (sender, pieces) = mpsc::channel(WAITING);
+    let asked = Asked::default();
+    let given_up = GivenUp(Arc::clone(&asked.0));
+    let (kept, slot, store) = (Arc::clone(lease), Arc::clone(slot), pull.store.clone());
+    let expected = wanted.expected();
+    let thread = tokio::task::spawn_blocking(move || {
+        let fed = Fed { pieces, current: Bytes::new(), ended: false, given_up };
+        let made = convert(&store, &kept, fed, &expected);
+        drop(slot);
+        made
+    });
+    let fed = feed(pull, &wanted.blob, sender).await;
+    let converted = thread.await.map_err(|error| stopped(&error))?;
+    match fed {
+        // What the thread says of a transfer that broke is only that.
+        Err(error) => Err(Cause::Registry(Arc::new(error))),
+        Ok(()) => converted,
     }
 }
 
 /// Hands over the bytes as they come. A thread that takes no more has failed, and tells why.
-async fn feed(
-    pull: &Pull,
-    blob: &Blob,
-    pieces: mpsc::Sender<Piece>,
-) -> Result<(), crate::registry::RegistryError> {
+async fn feed(pull: &Pull, blob: &Blob, pieces: mpsc::Sender<Piece>) -> Result<(), RegistryError> {
     let mut stream = pull.registry.blob(blob);
     while let Some(bytes) = stream.try_next().await? {
         if pieces.send(Piece::Bytes(bytes)).await.is_err() {
@@ -97,14 +169,18 @@ async fn feed(
     Ok(())
 }
 
-fn convert(
-    store: &crate::store::Store,
-    lease: &Lease,
-    fed: Fed,
-    expected: &Expected,
-) -> Result<(), Failed> {
-    let staged = store.stage().map_err(Failed::Store)?;
-    let converted = layer::convert(fed, expected, staged.file(), Options::default());
-    let made = converted.map_err(Failed::Layer)?;
-    lease.keep(staged, &made.diff_id).map_err(Failed::Store)
+fn convert(store: &Store, lease: &Lease, fed: Fed, expected: &Expected) -> Result<(), Cause> {
+    let staged = store.stage().map_err(|error| Cause::Store(Arc::new(error)))?;
+    let output = Output { file: staged.file(), given_up: fed.given_up.clone() };
+    let converted = layer::convert(fed, expected, output, Options::default());
+    let made = converted.map_err(|reason| Cause::Layer {
+        layer: expected.digest.clone(),
+        reason: Arc::new(reason),
+    })?;
+    lease.keep(staged, &made.diff_id).map_err(|error| Cause::Store(Arc::new(error)))
+}
+
+/// A task that ended by itself: the daemon's end, or a mistake, whose words may be a stranger's.
+pub(super) fn stopped(error: &JoinError) -> Cause {
+    Cause::Stopped(line(&error.to_string(), MAX_WORDS))
 }

@@ -7,15 +7,29 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::task::AbortHandle;
 
-use super::PullError;
+use super::{Cause, feed};
 use crate::digest::Digest;
+use crate::layer::Expected;
+use crate::manifest::Blob;
 use crate::store::Lease;
 
-/// A blob, and the archive in it that was promised.
-pub(super) type Key = (Digest, Digest);
+/// A blob, and the archive in it that was promised. Pulls that were promised other things, or other
+/// sizes, do not share a job: one's lie is not the other's failure.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Wanted {
+    pub(super) blob: Blob,
+    pub(super) diff_id: Digest,
+}
+
+impl Wanted {
+    pub(super) fn expected(&self) -> Expected {
+        let (Blob { digest, size }, diff_id) = (self.blob.clone(), Some(self.diff_id.clone()));
+        Expected { digest, size, diff_id }
+    }
+}
 
 /// What a job ends with: the lease that keeps the layer until those who waited have their own.
-pub(super) type Made = Result<Arc<Lease>, PullError>;
+pub(super) type Made = Result<Arc<Lease>, Cause>;
 
 /// A layer that is on its way. It is given up when nobody has this any more.
 #[derive(Debug)]
@@ -29,6 +43,10 @@ impl Job {
     pub(super) async fn done(&self) -> Made {
         self.done.clone().await
     }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.done.peek(), Some(Err(_)))
+    }
 }
 
 impl Drop for Job {
@@ -39,26 +57,32 @@ impl Drop for Job {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Jobs(Mutex<HashMap<Key, Weak<Job>>>);
+pub(super) struct Jobs(Mutex<HashMap<Wanted, Weak<Job>>>);
 
 impl Jobs {
-    /// The job of a layer: one that goes on, or a new one; and whether it is new.
-    pub(super) fn join<F>(&self, key: &Key, start: impl FnOnce() -> F) -> (Arc<Job>, bool)
+    /// The job of a layer: one that goes on or has made it, or a new one; and whether it is new.
+    pub(super) fn join<F>(&self, wanted: &Wanted, start: impl FnOnce() -> F) -> (Arc<Job>, bool)
     where
         F: Future<Output = Made> + Send + 'static,
     {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let goes_on = jobs.get(key).and_then(Weak::upgrade);
-        if let Some(job) = goes_on.filter(|job| job.done.peek().is_none()) {
+        let goes_on = jobs.get(wanted).and_then(Weak::upgrade);
+        if let Some(job) = goes_on.filter(|job| !job.has_failed()) {
             return (job, false);
         }
         let running = tokio::spawn(start());
         let task = running.abort_handle();
-        let done = running
-            .map(|ended| ended.unwrap_or_else(|_| Err(PullError::Ended { image: String::new() })));
+        let done = running.map(|ended| ended.unwrap_or_else(|error| Err(feed::stopped(&error))));
         let job = Arc::new(Job { done: done.boxed().shared(), task });
         jobs.retain(|_, job| job.strong_count() > 0);
-        jobs.insert(key.clone(), Arc::downgrade(&job));
+        jobs.insert(wanted.clone(), Arc::downgrade(&job));
         (job, true)
+    }
+
+    /// How many wait for a layer.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, wanted: &Wanted) -> usize {
+        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(wanted).map_or(0, Weak::strong_count)
     }
 }

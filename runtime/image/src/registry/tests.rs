@@ -4,7 +4,7 @@ mod access;
 mod blobs;
 mod documents;
 mod mirrors;
-mod server;
+pub(crate) mod server;
 mod transport;
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use server::{Answer, Request, Server};
 
 /// Patience for tests whose clock is the real one: nothing is waited for without need.
-fn patience() -> Patience {
+pub(crate) fn patience() -> Patience {
     let (first_pause, longest_pause) = (Duration::from_millis(1), Duration::from_millis(5));
     Patience { first_pause, longest_pause, ..Patience::default() }
 }
@@ -86,7 +86,7 @@ impl Sample {
 }
 
 /// A folder whose `hosts.toml` counts for all registries.
-fn configured(toml: &str) -> (TempDir, Hosts) {
+pub(crate) fn configured(toml: &str) -> (TempDir, Hosts) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("_default")).unwrap();
     std::fs::write(folder.path().join("_default/hosts.toml"), toml).unwrap();
@@ -140,7 +140,7 @@ fn told(error: &RegistryError) -> String {
     error.to_string()
 }
 
-fn password() -> Login {
+pub(crate) fn password() -> Login {
     let (username, password) = ("user".to_owned(), Secret::new("hunter2"));
     Login::Sent(AuthConfig { username, password, ..AuthConfig::default() })
 }

@@ -12,17 +12,38 @@ use tokio_rustls::TlsAcceptor;
 
 /// What a server was asked.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) path: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
     /// By names in lower case.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Request {
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// A point that an answer can't pass before the test lets it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate(Arc<(Notify, Notify)>);
+
+impl Gate {
+    /// Waits until an answer is there.
+    pub(crate) async fn reached(&self) {
+        self.0.0.notified().await;
+    }
+
+    /// Lets one answer pass.
+    pub(crate) fn open(&self) {
+        self.0.1.notify_one();
+    }
+
+    async fn pass(&self) {
+        self.0.0.notify_one();
+        self.0.1.notified().await;
     }
 }
 
@@ -36,76 +57,88 @@ enum Step {
     Trickle(Vec<u8>, Duration),
     /// Nothing until the other side ends the connection.
     Hang,
+    Wait(Gate),
     Cut,
 }
 
 /// A server's answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     length: Option<usize>,
+    /// Where it waits before its header.
+    gate: Option<Gate>,
     steps: Vec<Step>,
 }
 
 impl Answer {
-    pub(super) fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), length: Some(0), steps: Vec::new() }
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), length: Some(0), gate: None, steps: Vec::new() }
     }
 
-    pub(super) fn ok(content: &[u8]) -> Self {
+    pub(crate) fn ok(content: &[u8]) -> Self {
         Self::status(200).send(content)
     }
 
-    pub(super) fn json(self, text: &str) -> Self {
+    pub(crate) fn json(self, text: &str) -> Self {
         self.send(text.as_bytes()).with("content-type", "application/json")
     }
 
-    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Sends these bytes, and says so in `Content-Length`.
-    pub(super) fn send(mut self, content: &[u8]) -> Self {
+    pub(crate) fn send(mut self, content: &[u8]) -> Self {
         self.length = self.length.map(|length| length + content.len());
         self.steps.push(Step::Send(content.to_vec()));
         self
     }
 
     /// Says another length than the body has.
-    pub(super) fn length(self, length: usize) -> Self {
+    pub(crate) fn length(self, length: usize) -> Self {
         Self { length: Some(length), ..self }
     }
 
     /// Says no length: the connection's end is the body's.
-    pub(super) fn without_length(self) -> Self {
+    pub(crate) fn without_length(self) -> Self {
         Self { length: None, ..self }
     }
 
-    pub(super) fn cut(mut self) -> Self {
+    pub(crate) fn cut(mut self) -> Self {
         self.steps.push(Step::Cut);
         self
     }
 
-    pub(super) fn hang(mut self) -> Self {
+    pub(crate) fn hang(mut self) -> Self {
         self.steps.push(Step::Hang);
         self
     }
 
-    pub(super) fn endless(mut self, content: &[u8]) -> Self {
+    pub(crate) fn wait(mut self, gate: &Gate) -> Self {
+        self.steps.push(Step::Wait(gate.clone()));
+        self
+    }
+
+    pub(crate) fn wait_before(self, gate: &Gate) -> Self {
+        Self { gate: Some(gate.clone()), ..self }
+    }
+
+    pub(crate) fn endless(mut self, content: &[u8]) -> Self {
         self.steps.push(Step::Endless(content.to_vec()));
         self.without_length()
     }
 
-    pub(super) fn trickle(mut self, content: &[u8], pause: Duration) -> Self {
+    pub(crate) fn trickle(mut self, content: &[u8], pause: Duration) -> Self {
         self.length = self.length.map(|length| length + content.len());
         self.steps.push(Step::Trickle(content.to_vec(), pause));
         self
     }
 
     /// Keeps only the first `count` bytes of the body, and cuts the connection then.
-    pub(super) fn cut_after(mut self, count: usize) -> Self {
+    pub(crate) fn cut_after(mut self, count: usize) -> Self {
         for step in &mut self.steps {
             if let Step::Send(content) = step {
                 content.truncate(count);
@@ -115,7 +148,7 @@ impl Answer {
     }
 
     /// Code, headers and body, for a server of another kind.
-    pub(super) fn parts(&self) -> (u16, &[(String, String)], Vec<u8>) {
+    pub(crate) fn parts(&self) -> (u16, &[(String, String)], Vec<u8>) {
         let sent = self.steps.iter().filter_map(|step| match step {
             Step::Send(content) => Some(content.as_slice()),
             _ => None,
@@ -124,13 +157,13 @@ impl Answer {
     }
 
     /// Is silent where it would cut the connection.
-    pub(super) fn cut_to_silence(mut self) -> Self {
+    pub(crate) fn cut_to_silence(mut self) -> Self {
         self.steps.retain(|step| !matches!(step, Step::Cut));
         self.hang()
     }
 
     /// The part that the request asks for.
-    pub(super) fn part_for(mut self, request: &Request) -> Self {
+    pub(crate) fn part_for(mut self, request: &Request) -> Self {
         let range = request.header("range").strip_prefix("bytes=");
         let first = range.and_then(|range| range.strip_suffix('-')?.parse::<usize>().ok());
         let (Some(first), [Step::Send(content)]) = (first, self.steps.as_mut_slice()) else {
@@ -152,18 +185,18 @@ struct Shared {
 }
 
 /// A server on loopback. It ends with the test's runtime.
-pub(super) struct Server {
+pub(crate) struct Server {
     port: u16,
     scheme: &'static str,
     shared: Arc<Shared>,
 }
 
 impl Server {
-    pub(super) async fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         Self::listen(None, Box::new(answer)).await
     }
 
-    pub(super) async fn start_tls(
+    pub(crate) async fn start_tls(
         config: rustls::ServerConfig,
         answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -189,27 +222,27 @@ impl Server {
     }
 
     /// Host and port.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address())
     }
 
     /// All that it was asked so far.
-    pub(super) fn asked(&self) -> Vec<Request> {
+    pub(crate) fn asked(&self) -> Vec<Request> {
         self.shared.asked.lock().unwrap().clone()
     }
 
     /// The paths that it was asked for, with a word for each method but `GET`.
-    pub(super) fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         let method = |method: &str| if method == "GET" { "" } else { "POST " }.to_owned();
         self.asked().iter().map(|request| method(&request.method) + &request.path).collect()
     }
 
     /// Waits until the other side has ended a connection on which the server hangs.
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.shared.ended.notified().await;
     }
 }
@@ -231,6 +264,9 @@ impl Shared {
             let Some(request) = read(&mut stream).await? else { return Ok(()) };
             let answer = (self.answer)(&request);
             self.asked.lock().unwrap().push(request);
+            if let Some(gate) = &answer.gate {
+                gate.pass().await;
+            }
             let mut head = format!("HTTP/1.1 {} Said\r\n", answer.status);
             for (name, value) in &answer.headers {
                 head += &format!("{name}: {value}\r\n");
@@ -274,6 +310,10 @@ impl Shared {
                 let end = stream.read(&mut [0; 64]).await;
                 self.ended.notify_one();
                 return Ok(end.is_ok());
+            }
+            Step::Wait(gate) => {
+                stream.flush().await?;
+                gate.pass().await;
             }
             Step::Cut => return Ok(true),
         }
