@@ -219,3 +219,34 @@ async fn many_requests_share_a_connection_of_http_2() {
     assert!(all.iter().all(|(bytes, error)| error.is_none() && bytes == &Sample::new().layer));
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
+
+/// Set in the process that the next test starts, which is for that test only.
+const WITHOUT_AUTHORITIES: &str = "CUDDY_TEST_WITHOUT_AUTHORITIES";
+
+#[test]
+fn host_without_authorities_pulls_where_no_tls_is_spoken() {
+    if std::env::var_os(WITHOUT_AUTHORITIES).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(pull_without_authorities());
+    }
+    let own = std::env::current_exe().unwrap();
+    let name = module_path!().split_once("::").unwrap().1.to_owned()
+        + "::host_without_authorities_pulls_where_no_tls_is_spoken";
+    let mut child = std::process::Command::new(own);
+    child.args(["--exact", &name]).env(WITHOUT_AUTHORITIES, "yes");
+    child.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn pull_without_authorities() {
+    let sample = Sample::new();
+    let server = Server::start(move |request| sample.answer(request)).await;
+    let registry = from(&server, Login::Nobody, patience()).await;
+    registry.image(&Platform::guest()).await.unwrap();
+    let toml = format!("server = \"https://{}\"", server.address());
+    let registry = by(&toml, Login::Nobody, patience()).await;
+    let error = registry.image(&Platform::guest()).await.unwrap_err();
+    assert!(told(&error).contains("install the package ca-certificates"), "{error}");
+}
