@@ -6,6 +6,7 @@
 //! Every text that a stranger writes is parsed here: bounded, without panics, and with errors that
 //! name what is wrong and show no secret. Only [`registry`] speaks to a network.
 
+pub mod archive;
 pub mod challenge;
 pub mod credentials;
 pub mod digest;

@@ -39,6 +39,8 @@ macro_rules! target {
 #[cfg(fuzzing)]
 pub mod agent;
 #[cfg(fuzzing)]
+pub mod archive;
+#[cfg(fuzzing)]
 pub mod blk;
 #[cfg(fuzzing)]
 pub mod cni;
