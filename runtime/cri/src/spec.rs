@@ -99,6 +99,20 @@ pub fn container(input: &ContainerInput<'_>) -> Result<ContainerSpec, SpecError>
     Ok(ContainerSpec { spec, notes })
 }
 
+/// Whether a handler can make a pod, before anything of it is made.
+///
+/// # Errors
+/// What of the pod it can't be.
+pub fn check_pod(pod: &PodSandboxConfig, handler: &HandlerConfig) -> Result<(), SpecError> {
+    if let Some(reason) = refusal(handler.runtime, pod, None) {
+        return Err(SpecError::Refused(reason));
+    }
+    let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let options = context.and_then(|context| context.namespace_options.as_ref());
+    let users = options.and_then(|options| options.userns_options.as_ref());
+    namespaces::users(users, handler).map(drop)
+}
+
 /// The path of the seccomp profile on the node that a container asks for: the caller reads it.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use crate::digest::Digest;
 use crate::hosts::Hosts;
@@ -32,11 +33,14 @@ use crate::manifest::Platform;
 use crate::reference::Reference;
 use crate::registry::{self, Login, Patience, Registry, RegistryError};
 use crate::store::{Image, Lease, NewImage, Store, StoreError};
-use crate::text::chain;
+use crate::text::{chain, line};
 use jobs::{Jobs, Wanted};
 
 /// Most layers that are converted at a time: each has a thread, its buffers, and its tree.
 const AT_A_TIME: usize = 8;
+
+/// Most characters of what is said of a task that has ended.
+const MAX_WORDS: usize = 200;
 
 /// Why an image did not come. The text has all causes.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -96,6 +100,13 @@ impl Cause {
             ),
             Self::Registry(_) | Self::Stopped(_) => false,
         }
+    }
+}
+
+impl Cause {
+    /// A task that ended by itself: the daemon's end, or a mistake, whose words may be a stranger's.
+    fn stopped(error: &JoinError) -> Self {
+        Self::Stopped(line(&error.to_string(), MAX_WORDS))
     }
 }
 
@@ -220,7 +231,7 @@ async fn commit(
         let (config, manifest) = (&*image.config_text, &image.manifest);
         lease.commit(&NewImage { config, manifest, names: &names, pinned: false })
     });
-    Ok(committed.await.map_err(|error| feed::stopped(&error))??)
+    Ok(committed.await.map_err(|error| Cause::stopped(&error))??)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::pod::site::Site;
 use crate::pod::{owner, watch};
 use crate::record::Change;
 use crate::row::{self, PodPhase};
-use crate::spec::{self, Runtime};
+use crate::spec::{self, HandlerConfig, Runtime};
 
 /// A pod that comes to be.
 struct Starting {
@@ -34,9 +34,8 @@ pub(super) async fn run(
 ) -> Answer {
     let node = &pods.node;
     let found = node.classes.get(&handler)?.clone();
-    if let Some(reason) = spec::refusal(Runtime::Machine, &config, None) {
-        return Err(Fault::InvalidArgument(reason));
-    }
+    spec::check_pod(&config, &HandlerConfig::new(Runtime::Machine))
+        .map_err(|error| Fault::InvalidArgument(error.to_string()))?;
     let id = ids::new().map_err(|error| Fault::Internal(format!("making an id: {error}")))?;
     let site = Arc::new(Site::new(&id, node, found));
     let row = row::Pod {

@@ -260,3 +260,27 @@ fn part_that_cannot_be_had_ends_it() {
         assert!(error.starts_with(reason), "{error}");
     }
 }
+
+#[test]
+fn pod_is_checked_before_anything_of_it_is_made() {
+    use protocol::cri::{NamespaceOption, UserNamespace};
+    let machine = HandlerConfig::new(Runtime::Machine);
+    let with = |options: NamespaceOption| {
+        let namespace_options = Some(options);
+        let security_context =
+            Some(LinuxSandboxSecurityContext { namespace_options, ..Default::default() });
+        let linux = Some(LinuxPodSandboxConfig { security_context, ..Default::default() });
+        PodSandboxConfig { linux, ..PodSandboxConfig::default() }
+    };
+    check_pod(&PodSandboxConfig::default(), &machine).unwrap();
+    let network = NamespaceMode::Node.into();
+    let refused = check_pod(&with(NamespaceOption { network, ..Default::default() }), &machine);
+    assert!(refused.unwrap_err().to_string().contains("hostNetwork"));
+    for mode in [NamespaceMode::Container, NamespaceMode::Target, NamespaceMode::Pod] {
+        // The last one without a mapping.
+        let users = UserNamespace { mode: mode.into(), ..UserNamespace::default() };
+        let options = NamespaceOption { userns_options: Some(users), ..Default::default() };
+        let refused = check_pod(&with(options), &machine).unwrap_err();
+        assert!(refused.to_string().contains("user"), "{refused}");
+    }
+}

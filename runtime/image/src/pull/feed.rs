@@ -9,7 +9,6 @@ use bytes::{Buf, Bytes};
 use erofs::Options;
 use futures::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::JoinError;
 
 use super::jobs::{Made, Wanted};
 use super::{Cause, Pull};
@@ -17,16 +16,12 @@ use crate::layer::{self, Expected};
 use crate::manifest::Blob;
 use crate::registry::RegistryError;
 use crate::store::{Lease, Store};
-use crate::text::line;
 
 /// Pieces of the network's that wait for the thread: at most a few MiB.
 const WAITING: usize = 16;
 
 /// How often a layer is asked for. The server that sent other content is asked last the next time.
 const ATTEMPTS: usize = 2;
-
-/// Most characters of what is said of a task that has ended.
-const MAX_WORDS: usize = 200;
 
 /// What the thread gets.
 enum Piece {
@@ -148,7 +143,7 @@ async fn one(
         made
     });
     let fed = feed(pull, &wanted.blob, sender).await;
-    let converted = thread.await.map_err(|error| stopped(&error))?;
+    let converted = thread.await.map_err(|error| Cause::stopped(&error))?;
     match fed {
         // What the thread says of a transfer that broke is only that.
         Err(error) => Err(Cause::Registry(Arc::new(error))),
@@ -178,9 +173,4 @@ fn convert(store: &Store, lease: &Lease, fed: Fed, expected: &Expected) -> Resul
         reason: Arc::new(reason),
     })?;
     lease.keep(staged, &made.diff_id).map_err(|error| Cause::Store(Arc::new(error)))
-}
-
-/// A task that ended by itself: the daemon's end, or a mistake, whose words may be a stranger's.
-pub(super) fn stopped(error: &JoinError) -> Cause {
-    Cause::Stopped(line(&error.to_string(), MAX_WORDS))
 }

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::task::AbortHandle;
 
-use super::{Cause, feed};
+use super::Cause;
 use crate::digest::Digest;
 use crate::layer::Expected;
 use crate::manifest::Blob;
@@ -72,7 +72,7 @@ impl Jobs {
         }
         let running = tokio::spawn(start());
         let task = running.abort_handle();
-        let done = running.map(|ended| ended.unwrap_or_else(|error| Err(feed::stopped(&error))));
+        let done = running.map(|ended| ended.unwrap_or_else(|error| Err(Cause::stopped(&error))));
         let job = Arc::new(Job { done: done.boxed().shared(), task });
         jobs.retain(|_, job| job.strong_count() > 0);
         jobs.insert(wanted.clone(), Arc::downgrade(&job));
