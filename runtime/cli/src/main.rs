@@ -1,32 +1,115 @@
 //! `cuddy`, the command line of the runtime. One verb per file under `commands/`.
 
 mod check;
+mod client;
 mod commands;
+mod console;
+mod ending;
+mod exit;
+mod human;
+mod log_file;
+mod log_record;
+mod options;
+mod output;
+mod plan;
+mod private;
 mod probe;
+mod session;
+mod terminal;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Runs every pod in a microVM of its own.
 #[derive(Debug, Parser)]
 #[command(name = "cuddy", version, arg_required_else_help = true)]
 struct Cli {
+    /// The daemon's socket [default: /run/cuddy/cri.sock, where one is started if root asks].
+    #[arg(long, global = true, value_name = "SOCKET", env = "CUDDY_ADDRESS")]
+    address: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Attach(commands::attach::AttachArgs),
     Check(commands::check::CheckArgs),
+    Completions(commands::completions::CompletionsArgs),
+    Cp(commands::cp::CpArgs),
+    Exec(commands::exec::ExecArgs),
+    Images(commands::images::ImagesArgs),
+    Inspect(commands::inspect::InspectArgs),
+    Kill(commands::kill::KillArgs),
+    Logs(commands::logs::LogsArgs),
+    #[command(hide = true)]
+    Man(commands::man::ManArgs),
+    Pods(commands::pods::PodsArgs),
+    Ps(commands::ps::PsArgs),
+    Pull(commands::pull::PullArgs),
+    Rm(commands::rm::RmArgs),
+    Rmi(commands::rmi::RmiArgs),
+    Run(Box<commands::run::RunArgs>),
+    Start(commands::start::StartArgs),
+    Stats(commands::stats::StatsArgs),
+    Stop(commands::stop::StopArgs),
+    Top(commands::top::TopArgs),
+}
+
+impl Verb {
+    /// Whether scripts take its exit status for that of a process in a container.
+    fn is_process(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_))
+    }
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
+    let Cli { address, verb } = Cli::parse();
+    let is_process = verb.is_process();
+    let result = match verb {
         Verb::Check(args) => args.run(),
+        Verb::Completions(args) => args.run(Cli::command()),
+        Verb::Man(args) => args.run(Cli::command()),
+        verb => with_daemon(address, verb),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("cuddy: {error:#}");
-        ExitCode::FAILURE
+        let text = format!("{error:#}");
+        eprintln!("cuddy: {text}");
+        if is_process { exit::of_failure(&text).into() } else { ExitCode::FAILURE }
     })
+}
+
+fn with_daemon(address: Option<PathBuf>, verb: Verb) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = private::connect(address.as_deref()).await?;
+        speak(&client, verb).await
+    })
+}
+
+async fn speak(client: &client::Client, verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Attach(args) => args.run(client).await,
+        Verb::Cp(args) => args.run(client).await,
+        Verb::Exec(args) => args.run(client).await,
+        Verb::Images(args) => args.run(client).await,
+        Verb::Inspect(args) => args.run(client).await,
+        Verb::Kill(args) => args.run(client).await,
+        Verb::Logs(args) => args.run(client).await,
+        Verb::Pods(args) => args.run(client).await,
+        Verb::Ps(args) => args.run(client).await,
+        Verb::Pull(args) => args.run(client).await,
+        Verb::Rm(args) => args.run(client).await,
+        Verb::Rmi(args) => args.run(client).await,
+        Verb::Run(args) => args.run(client).await,
+        Verb::Start(args) => args.run(client).await,
+        Verb::Stats(args) => args.run(client).await,
+        Verb::Stop(args) => args.run(client).await,
+        Verb::Top(args) => args.run(client).await,
+        Verb::Check(_) | Verb::Completions(_) | Verb::Man(_) => {
+            anyhow::bail!("this verb needs no daemon")
+        }
+    }
 }

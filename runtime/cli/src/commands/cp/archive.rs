@@ -1,0 +1,105 @@
+//! Archives of files here. One that a container wrote may hold anything: nothing of it leaves the
+//! directory that it is for.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// Writes a file or a directory as an archive, by its last name.
+///
+/// # Errors
+/// What can't be read, or that nobody reads any more.
+pub(super) fn pack(from: &Path, to: impl Write) -> anyhow::Result<()> {
+    let name = from.file_name().with_context(|| format!("{} has no name", from.display()))?;
+    let mut archive = tar::Builder::new(to);
+    archive.follow_symlinks(false);
+    let packed = match from.is_dir() {
+        true => archive.append_dir_all(name, from),
+        false => archive.append_path_with_name(from, name),
+    };
+    packed.and_then(|()| archive.finish()).with_context(|| format!("packing {}", from.display()))
+}
+
+/// Unpacks an archive into the directory `to`, as files of this user.
+///
+/// # Errors
+/// What can't be written, or does not belong there.
+pub(super) fn unpack(from: impl Read, to: &Path) -> anyhow::Result<()> {
+    if !to.is_dir() {
+        bail!("{} is no directory", to.display());
+    }
+    let mut archive = tar::Archive::new(from);
+    let doing = || format!("unpacking into {}", to.display());
+    for entry in archive.entries().with_context(doing)? {
+        let mut entry = entry.with_context(doing)?;
+        let kind = entry.header().entry_type();
+        let plain = kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link();
+        let name = entry.path().map(|path| path.display().to_string()).unwrap_or_default();
+        if !plain {
+            bail!("{name:?} is a device or the like: it was not copied");
+        }
+        if !entry.unpack_in(to).with_context(doing)? {
+            bail!("{name:?} would leave {}", to.display());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn archive(entries: &[(tar::EntryType, &str, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (kind, name, target) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            if !target.is_empty() {
+                header.set_link_name(target).unwrap();
+            }
+            header.set_cksum();
+            builder.append(&header, &[][..]).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn directory_arrives_as_it_was() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directory = from.path().join("d");
+        fs::create_dir_all(directory.join("e")).unwrap();
+        fs::write(directory.join("e/f"), "text").unwrap();
+        std::os::unix::fs::symlink("e/f", directory.join("l")).unwrap();
+        let mut bytes = Vec::new();
+        pack(&directory, &mut bytes).unwrap();
+        unpack(&*bytes, to.path()).unwrap();
+        assert_eq!(fs::read_to_string(to.path().join("d/l")).unwrap(), "text");
+        assert!(to.path().join("d/l").is_symlink());
+    }
+
+    #[test]
+    fn nothing_of_an_archive_leaves_its_directory() {
+        use tar::EntryType::{Fifo, Link, Regular, Symlink};
+        let outer = tempfile::tempdir().unwrap();
+        let to = outer.path().join("to");
+        fs::create_dir(&to).unwrap();
+        fs::write(outer.path().join("secret"), "x").unwrap();
+        let through = [(Symlink, "l", ".."), (Regular, "l/written", "")];
+        for entries in [
+            &[(Regular, "../written", "")][..],
+            &through,
+            &[(Link, "h", "../secret")],
+            &[(Fifo, "written", "")],
+        ] {
+            unpack(&*archive(entries), &to).unwrap_err();
+            assert!(!outer.path().join("written").exists(), "{entries:?}");
+        }
+        assert!(!to.join("h").exists());
+    }
+}
