@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::log_record::lines;
 
@@ -68,7 +68,7 @@ impl LogFile {
 /// Tells that something in a log's directory has changed.
 #[derive(Debug)]
 pub(crate) struct Changes {
-    inotify: AsyncFd<OwnedFd>,
+    events: Receiver,
 }
 
 impl Changes {
@@ -81,7 +81,8 @@ impl Changes {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&inotify, directory, what)?;
-        Ok(Self { inotify: AsyncFd::new(inotify)? })
+        // It is read as a pipe is, and no pipe.
+        Ok(Self { events: Receiver::from_owned_fd_unchecked(inotify)? })
     }
 
     /// Waits for a change since the last one that was told.
@@ -90,13 +91,7 @@ impl Changes {
     /// The kernel's.
     pub(crate) async fn next(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        loop {
-            let mut ready = self.inotify.readable().await?;
-            let read = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?));
-            if let Ok(read) = read {
-                return read.map(drop);
-            }
-        }
+        self.events.read(&mut buffer).await.map(drop)
     }
 }
 

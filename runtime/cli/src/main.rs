@@ -113,3 +113,13 @@ async fn speak(client: &client::Client, verb: Verb) -> anyhow::Result<ExitCode> 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_no_verb_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

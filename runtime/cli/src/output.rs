@@ -22,7 +22,7 @@ pub(crate) fn json(value: &Value) -> io::Result<()> {
 /// Columns with their heads (pure). What others have written has no control characters in it.
 pub(crate) fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heads);
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell)));

@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
     user: Option<String>,
     /// The directory it starts in.
     #[arg(
-        short,
+        short = 'w',
         long = "workdir",
         value_name = "DIRECTORY",
         default_value = "",
