@@ -115,7 +115,7 @@ mod tests {
         for (bytes, text) in cases.into_iter().chain(more) {
             assert_eq!(size(bytes), text);
         }
-        assert_eq!(size(u64::MAX), "16384PiB");
+        assert_eq!(size(u64::MAX), "16383PiB");
     }
 
     #[test]
