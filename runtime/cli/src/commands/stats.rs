@@ -74,7 +74,7 @@ pub(super) fn usages(before: &[ContainerStats], now: &[ContainerStats]) -> Vec<U
     let usage = |one: &ContainerStats| {
         let attributes = one.attributes.clone()?;
         let own = attributes.labels.get(NAME).cloned();
-        let memory = one.memory.clone().unwrap_or_default();
+        let memory = one.memory.unwrap_or_default();
         let disk = one.writable_layer.as_ref().and_then(|layer| layer.used_bytes);
         let cpu = times.get(attributes.id.as_str()).and_then(|before| rate(*before, time(one)?));
         Some(Usage {

@@ -22,18 +22,9 @@ impl Input {
         let (sender, pieces) = mpsc::channel(WAITING);
         std::thread::spawn(move || {
             let mut buffer = vec![0; PIECE];
-            loop {
-                match from.read(&mut buffer) {
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    // What can't be read has ended.
-                    Ok(0) | Err(_) => return,
-                    Ok(read) => {
-                        if sender.blocking_send(buffer[..read].to_vec()).is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
+            while let Some(piece) = next(&mut from, &mut buffer)
+                && sender.blocking_send(piece).is_ok()
+            {}
         });
         Self { pieces }
     }
@@ -41,5 +32,16 @@ impl Input {
     /// The next piece; none at the end.
     pub(crate) async fn recv(&mut self) -> Option<Vec<u8>> {
         self.pieces.recv().await
+    }
+}
+
+/// What can be read now; none at the end. What can't be read has ended.
+fn next(from: &mut impl Read, buffer: &mut [u8]) -> Option<Vec<u8>> {
+    loop {
+        match from.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return None,
+            Ok(read) => return Some(buffer[..read].to_vec()),
+        }
     }
 }

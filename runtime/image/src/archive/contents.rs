@@ -214,15 +214,12 @@ impl Headers<'_> {
             let ended = self.fill(&mut buffer, wanted)?;
             let event = parser.parse(&buffer).map_err(|error| self.invalid(&error.to_string()))?;
             match event {
+                // Some tools leave out the blocks that end an archive.
+                ParseEvent::NeedData { .. } if ended && buffer.iter().all(|byte| *byte == 0) => {
+                    return Ok(entries);
+                }
                 ParseEvent::NeedData { min_bytes } => {
-                    // Some tools leave out the blocks that end an archive.
-                    if ended && buffer.iter().all(|byte| *byte == 0) {
-                        return Ok(entries);
-                    }
-                    wanted = min_bytes.max(2 * wanted);
-                    if ended || wanted > MAX_HEADERS {
-                        return Err(self.invalid("the headers of an entry do not end"));
-                    }
+                    wanted = self.more(ended, min_bytes.max(2 * wanted))?;
                     continue;
                 }
                 ParseEvent::Entry { consumed, entry } => {
@@ -242,6 +239,14 @@ impl Headers<'_> {
                 return Err(ArchiveError::TooMany { what, limit });
             }
         }
+    }
+
+    /// How many bytes are to be looked at, if so many are wanted.
+    fn more(&self, ended: bool, wanted: usize) -> Result<usize, ArchiveError> {
+        if ended || wanted > MAX_HEADERS {
+            return Err(self.invalid("the headers of an entry do not end"));
+        }
+        Ok(wanted)
     }
 
     /// Notes an entry, and goes behind its content. The last one of a name counts.

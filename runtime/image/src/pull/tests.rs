@@ -228,7 +228,9 @@ async fn pulls_of_overlapping_images_fetch_each_blob_once() {
 #[tokio::test]
 async fn first_of_two_pulls_goes_and_the_second_succeeds() {
     let layer = Layer::of("tar+gzip", 1);
-    let content = Content::default().image("a", &[layer.clone()]).image("b", &[layer.clone()]);
+    let content = Content::default()
+        .image("a", std::slice::from_ref(&layer))
+        .image("b", std::slice::from_ref(&layer));
     let gate = Gate::default();
     let (held, slow, half) = (gate.clone(), layer.clone(), layer.blob.len() / 2);
     let server = Server::start(move |request| {
@@ -283,11 +285,14 @@ async fn pull_that_goes_in_the_middle_leaves_nothing() {
 #[tokio::test]
 async fn follower_with_credentials_succeeds_where_the_leader_had_none() {
     let (layer, blocked) = (Layer::of("tar+gzip", 1), Gate::default());
-    let content = Content::default().image("a", &[layer.clone()]).image("b", &[layer.clone()]);
+    let content = Content::default()
+        .image("a", std::slice::from_ref(&layer))
+        .image("b", std::slice::from_ref(&layer));
     let (held, secret) = (blocked.clone(), layer.digest());
     let server = Server::start(move |request| {
         // Whoever has no password can read manifests, and no layer.
-        let refused = object(request) == secret.as_str() && request.header("authorization") == "";
+        let refused =
+            object(request) == secret.as_str() && request.header("authorization").is_empty();
         match refused {
             true if request.path.contains("/a/") => Answer::status(403).wait_before(&held),
             true => Answer::status(401).with("www-authenticate", "Basic realm=\"r\""),
@@ -317,7 +322,7 @@ async fn follower_with_credentials_succeeds_where_the_leader_had_none() {
     let own = server.asked();
     let own = own.iter().filter(|asked| asked.path.contains("/b/image/blobs/"));
     let given = own.filter(|asked| {
-        object(asked) == layer.digest().as_str() && asked.header("authorization") != ""
+        object(asked) == layer.digest().as_str() && !asked.header("authorization").is_empty()
     });
     assert_eq!(given.count(), 1, "one of the followers brings the layer for all");
 }
@@ -343,7 +348,7 @@ async fn archive_of_another_digest_is_not_kept() {
 #[tokio::test]
 async fn content_of_another_digest_is_asked_for_once_more() {
     let layer = Layer::of("tar+gzip", 1);
-    let content = Content::default().image("a", &[layer.clone()]);
+    let content = Content::default().image("a", std::slice::from_ref(&layer));
     let mut wrong = content.clone();
     let other = Layer::of("tar+gzip", 7).blob;
     let same_size = other.iter().copied().cycle().take(layer.blob.len()).collect();
@@ -365,7 +370,7 @@ async fn content_of_another_digest_is_asked_for_once_more() {
 #[tokio::test]
 async fn layer_that_breaks_again_and_again_arrives_whole() {
     let layer = Layer::of("tar", 1);
-    let content = Content::default().image("a", &[layer.clone()]);
+    let content = Content::default().image("a", std::slice::from_ref(&layer));
     let digest = layer.digest();
     let server = Server::start(move |request| {
         let answer = content.answer(request);

@@ -130,7 +130,7 @@ impl RunArgs {
                 .with_context(|| format!("variables of {}", path.display()))?;
             asked.extend(environment::file(path, &text).map_err(anyhow::Error::msg)?);
         }
-        asked.extend(each(&self.envs, |text| environment::variable(text))?);
+        asked.extend(each(&self.envs, environment::variable)?);
         let mut security = LinuxContainerSecurityContext {
             readonly_rootfs: self.read_only,
             ..LinuxContainerSecurityContext::default()
@@ -149,8 +149,8 @@ impl RunArgs {
             directory: self.directory.clone(),
             envs: environment::all(asked, |name| std::env::var(name).ok()),
             mounts: each(&self.volumes, |text| volume::volume(text, here))?,
-            ports: each(&self.ports, |text| port::port(text))?,
-            labels: each(&self.labels, |text| label(text))?,
+            ports: each(&self.ports, port::port)?,
+            labels: each(&self.labels, label)?,
             security,
             memory: self.memory.unwrap_or_default(),
             cpus: self.cpus.unwrap_or_default(),
