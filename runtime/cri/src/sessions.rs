@@ -218,6 +218,10 @@ impl Attached {
         let Ok(target) = site::init(&self.container) else { return std::future::pending().await };
         let input = async {
             let Some(from) = stdin else { return };
+            // Before its start nobody reads the fifo, and what is in it goes when it is closed.
+            if effects::started(&self.pod, &self.container).await.is_err() {
+                return;
+            }
             let bundle = self.pod.site.node.places.bundle(&self.container);
             input(from, &bundle.join("stdin")).await;
             if self.stdin_once

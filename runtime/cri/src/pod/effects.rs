@@ -17,7 +17,7 @@ use super::fact::Rows;
 use super::handle::{Answer, Ask, Pod};
 
 pub(crate) use remove::{remove_directory, remove_files};
-pub(crate) use stop::ended;
+pub(crate) use stop::{ended, started};
 pub(crate) use stop_pod::take_down;
 
 /// Does what was asked for; `killed` tells a stop when its patience ends.

@@ -77,6 +77,17 @@ pub(crate) async fn ended(pod: &Pod, id: &str) -> Result<(), Fault> {
     ended.map(drop).map_err(|_| Fault::Unavailable("cuddyd ends".into()))
 }
 
+/// Waits until a container's process runs, or has ended.
+///
+/// # Errors
+/// That the daemon ends.
+pub(crate) async fn started(pod: &Pod, id: &str) -> Result<(), Fault> {
+    let mut changes = pod.site.node.records.changes();
+    let begun = |row: &crate::row::Container| row.phase() >= ContainerPhase::Running;
+    let started = changes.wait_for(|now| now.containers.get(id).is_none_or(|row| begun(row))).await;
+    started.map(drop).map_err(|_| Fault::Unavailable("cuddyd ends".into()))
+}
+
 /// Waits until the moment has passed, which may be brought forward meanwhile.
 async fn passed(moment: &mut watch::Receiver<Instant>) {
     loop {
