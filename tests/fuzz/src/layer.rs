@@ -307,7 +307,11 @@ pub fn run(input: &[u8]) {
         }
         let pieces = usize::from(start.pieces) * 7 + 1;
         let (again, other) = converted(Pieces(&bytes, pieces), &expected, &start);
-        assert_eq!(other, layer);
-        assert!(layer.is_none() || image == again);
+        // Zstandard's library compares a frame with the size that it says only when it gets the whole
+        // of it at once. What such a frame holds is the diff_id's to decide.
+        if start.damage.is_none() || layer.is_some() && other.is_some() {
+            assert_eq!(other, layer);
+            assert!(layer.is_none() || image == again);
+        }
     });
 }
