@@ -1,9 +1,21 @@
-//! Sizes, ages and numbers of CPUs as people write and read them (pure).
+//! Sizes, ages, states and numbers of CPUs as people write and read them (pure).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use protocol::cri::ContainerState;
+
 /// Units of sizes, each 1024 times the one before.
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/// A container's state as `--json` has it.
+pub(crate) fn state_word(state: ContainerState) -> &'static str {
+    match state {
+        ContainerState::ContainerCreated => "created",
+        ContainerState::ContainerRunning => "running",
+        ContainerState::ContainerExited => "exited",
+        ContainerState::ContainerUnknown => "unknown",
+    }
+}
 
 /// Bytes with three digits at least, as `1.44MiB`.
 pub(crate) fn size(bytes: u64) -> String {

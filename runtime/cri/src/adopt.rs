@@ -92,7 +92,7 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
 /// A container of a pod whose shim lives.
 async fn container(pod: &Pod, shim: &Shim, row: &row::Container) -> Result<(), Fault> {
     let id = row.id.clone();
-    if !matches!(row.phase(), ContainerPhase::Created | ContainerPhase::Running) {
+    if !row.lives() {
         return Ok(());
     }
     match shim.within(LIMIT).state(&site::init(&id)?).await {
@@ -104,9 +104,7 @@ async fn container(pod: &Pod, shim: &Shim, row: &row::Container) -> Result<(), F
             Ok(())
         }
         Err(Error::NotFound(_)) => {
-            let cause = "its shim knows it no more".to_owned();
-            let code = api::events::Exit::KILLED;
-            let ending = Ending { code, at: clock::now(), out_of_memory: false, cause };
+            let ending = Ending::unseen(clock::now(), "its shim knows it no more");
             pod.tell(Fact::Exited(id, ending)).await
         }
         Err(error) => {

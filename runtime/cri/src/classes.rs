@@ -46,7 +46,8 @@ impl Classes {
     pub(crate) fn find(path: &OsStr, daemon: &Arc<Daemon>) -> Result<Self, Fault> {
         let runtime = Runtime::find(RUNTIME, path, Arc::clone(daemon));
         let runtime = runtime.map_err(|error| {
-            Fault::from(error).while_doing(&format!("finding the shim of handler {OWN:?}"))
+            let text = format!("finding the shim of handler {OWN:?}: {error}");
+            Fault::FailedPrecondition(text)
         })?;
         let own = Class { name: OWN.into(), runtime };
         Ok(Self { all: [(OWN.to_owned(), own)].into() })

@@ -39,26 +39,6 @@ pub(crate) enum Fault {
     Internal(String),
 }
 
-impl Fault {
-    /// The same fault with what was being done before its text.
-    #[must_use]
-    pub(crate) fn while_doing(self, doing: &str) -> Self {
-        let with = |text: String| format!("{doing}: {text}");
-        match self {
-            Self::NotFound(text) => Self::NotFound(with(text)),
-            Self::AlreadyExists(text) => Self::AlreadyExists(with(text)),
-            Self::FailedPrecondition(text) => Self::FailedPrecondition(with(text)),
-            Self::InvalidArgument(text) => Self::InvalidArgument(with(text)),
-            Self::Unimplemented(text) => Self::Unimplemented(with(text)),
-            Self::DeadlineExceeded(text) => Self::DeadlineExceeded(with(text)),
-            Self::Unavailable(text) => Self::Unavailable(with(text)),
-            Self::Cancelled(text) => Self::Cancelled(with(text)),
-            Self::Unknown(text) => Self::Unknown(with(text)),
-            Self::Internal(text) => Self::Internal(with(text)),
-        }
-    }
-}
-
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let code = match &fault {

@@ -49,6 +49,16 @@ impl Images {
         Ok(Arc::clone(self.store.view().find(text)?))
     }
 
+    /// The text of an image's configuration.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`], or what the store said.
+    pub(crate) async fn config(&self, id: &Digest) -> Result<Vec<u8>, Fault> {
+        let (store, id) = (self.store.clone(), id.clone());
+        let bytes = tokio::task::spawn_blocking(move || store.config(&id)).await;
+        Ok(bytes.map_err(|error| Fault::Internal(error.to_string()))??)
+    }
+
     /// Holds the image that a text names for a container, which keeps it until [`Self::release`].
     ///
     /// # Errors
@@ -57,9 +67,7 @@ impl Images {
         let image = self.find(text)?;
         let hold = self.store.hold(&image.id)?;
         let layers = hold.layers();
-        let (store, id) = (self.store.clone(), image.id.clone());
-        let bytes = tokio::task::spawn_blocking(move || store.config(&id)).await;
-        let bytes = bytes.map_err(|error| Fault::Internal(error.to_string()))??;
+        let bytes = self.config(&image.id).await?;
         let config = ImageConfiguration::from_reader(&*bytes).map_err(|error| {
             Fault::Internal(format!("image {}: its configuration: {error}", image.id.as_str()))
         })?;

@@ -168,6 +168,11 @@ impl Container {
         !matches!(self.phase(), ContainerPhase::Creating | ContainerPhase::Removing)
     }
 
+    /// Whether it has a process that has not ended, one that waits for its start or one that runs.
+    pub(crate) fn lives(&self) -> bool {
+        matches!(self.phase(), ContainerPhase::Created | ContainerPhase::Running)
+    }
+
     /// Its state in the interface's words.
     pub(crate) fn state(&self) -> ContainerState {
         match self.phase() {

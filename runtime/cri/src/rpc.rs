@@ -79,3 +79,12 @@ async fn answer<T>(said: impl Future<Output = Result<T, Fault>>) -> Answer<T> {
 fn unimplemented(call: &str) -> tonic::Status {
     tonic::Status::unimplemented(format!("cuddyd does not offer {call} yet"))
 }
+
+/// What a caller wants to be gone, if it is there: what is not there is gone.
+fn there<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Fault::NotFound(_)) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}

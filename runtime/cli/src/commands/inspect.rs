@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use protocol::cri::{
-    ContainerState, ContainerStatus, ImageSpec, ImageStatusRequest, PodSandboxState,
-    PodSandboxStatusRequest,
+    ContainerStatus, ImageSpec, ImageStatusRequest, PodSandboxState, PodSandboxStatusRequest,
 };
 use serde_json::{Value, json};
 
 use crate::client::{Client, ClientError, answer};
+use crate::human::state_word;
 use crate::output;
 
 /// Print all that is known of containers, pods or images.
@@ -96,12 +96,7 @@ async fn pod(client: &Client, pod_sandbox_id: String) -> Result<Value, ClientErr
 
 /// A container in our words (pure).
 fn container(status: &ContainerStatus, info: &Value) -> Value {
-    let state = match status.state() {
-        ContainerState::ContainerCreated => "created",
-        ContainerState::ContainerRunning => "running",
-        ContainerState::ContainerExited => "exited",
-        ContainerState::ContainerUnknown => "unknown",
-    };
+    let state = state_word(status.state());
     let mounts = status.mounts.iter().map(|mount| {
         json!({ "host": mount.host_path, "container": mount.container_path, "readonly": mount.readonly })
     });

@@ -7,7 +7,7 @@ use protocol::cri::{Container, ContainerState, ContainerStatus};
 use serde_json::{Value, json};
 
 use crate::client::{Client, NAME};
-use crate::human::{age, short, since};
+use crate::human::{age, short, since, state_word};
 use crate::output;
 use crate::plan::PORTS;
 
@@ -99,12 +99,7 @@ fn state(status: &ContainerStatus, now: SystemTime) -> String {
 }
 
 fn object(one: &Container, status: &ContainerStatus) -> Value {
-    let state = match status.state() {
-        ContainerState::ContainerCreated => "created",
-        ContainerState::ContainerRunning => "running",
-        ContainerState::ContainerExited => "exited",
-        ContainerState::ContainerUnknown => "unknown",
-    };
+    let state = state_word(status.state());
     json!({
         "id": one.id,
         "name": name(one),

@@ -7,9 +7,6 @@ use super::policy::Job;
 use crate::record::Change;
 use crate::row::{Container, ContainerPhase, Pod, PodPhase};
 
-/// Exit code of a process whose end nobody saw: as of one that was killed.
-pub(crate) const UNSEEN: u32 = api::events::Exit::KILLED;
-
 /// How a container's process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ending {
@@ -21,6 +18,14 @@ pub(crate) struct Ending {
     pub(crate) out_of_memory: bool,
     /// Why the machine or the shim ended that it was in; empty when it ended by itself.
     pub(crate) cause: String,
+}
+
+impl Ending {
+    /// The end of a process that nobody saw, known since this time: as of one that was killed.
+    pub(crate) fn unseen(at: i64, cause: &str) -> Self {
+        let code = api::events::Exit::KILLED;
+        Self { code, at, out_of_memory: false, cause: cause.to_owned() }
+    }
 }
 
 /// Something that happened.
@@ -160,7 +165,7 @@ fn exited(row: &mut Container, ending: &Ending) {
     if row.finished_at != 0 {
         return;
     }
-    if matches!(row.phase(), ContainerPhase::Created | ContainerPhase::Running) {
+    if row.lives() {
         row.set_phase(ContainerPhase::Exited);
     }
     row.finished_at = ending.at.max(row.created_at).max(1);

@@ -135,9 +135,9 @@ impl Situation<'_> {
             return Verdict::After(job);
         }
         let Some(row) = self.row(id) else { return Verdict::Refuse(missing(id)) };
-        match row.phase() {
-            ContainerPhase::Created | ContainerPhase::Running => Verdict::Begin,
-            phase => Verdict::Refuse(unfit(id, "updated", phase)),
+        match row.lives() {
+            true => Verdict::Begin,
+            false => Verdict::Refuse(unfit(id, "updated", row.phase())),
         }
     }
 

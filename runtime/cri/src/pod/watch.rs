@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use shim_client::{Error, Listing, Shim};
 
-use super::fact::{Ending, Fact, UNSEEN};
+use super::fact::{Ending, Fact};
 use super::handle::Pod;
 use super::site;
 use crate::clock;
-use crate::row::ContainerPhase;
 
 /// Pause after an answer that makes no sense.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -95,16 +94,14 @@ async fn gone(pod: &Pod) {
 pub(crate) async fn lost(pod: &Pod, reason: &str) {
     tell(pod, Fact::PodEnded(reason.to_owned())).await;
     let now = pod.site.node.records.now();
-    let lives = [ContainerPhase::Created, ContainerPhase::Running];
     let of_pod = now.containers.values().filter(|row| row.pod == pod.site.id);
-    for row in of_pod.filter(|row| lives.contains(&row.phase())) {
-        let cause = reason.to_owned();
-        let ending = Ending { code: UNSEEN, at: clock::now(), out_of_memory: false, cause };
-        tell(pod, Fact::Exited(row.id.clone(), ending)).await;
+    for row in of_pod.filter(|row| row.lives()) {
+        tell(pod, Fact::Exited(row.id.clone(), Ending::unseen(clock::now(), reason))).await;
     }
 }
 
-async fn tell(pod: &Pod, fact: Fact) {
+/// Tells a pod's owner what happened. That it could not be written is in the log.
+pub(super) async fn tell(pod: &Pod, fact: Fact) {
     if let Err(fault) = pod.tell(fact).await {
         log::error!("pod {}: {fault}", pod.site.id);
     }

@@ -8,6 +8,7 @@ use protocol::cri::{Image, ImageSpec, ImageStatusRequest, ImageStatusResponse, I
 use serde_json::Value;
 use tonic::Request;
 
+use super::there;
 use crate::fault::Fault;
 use crate::pods::Pods;
 
@@ -17,10 +18,8 @@ pub(super) async fn run(
 ) -> Result<ImageStatusResponse, Fault> {
     let ImageStatusRequest { image, verbose } = request.into_inner();
     let text = image.unwrap_or_default().image;
-    let image = match pods.node.images.find(&text) {
-        Ok(image) => image,
-        Err(Fault::NotFound(_)) => return Ok(ImageStatusResponse::default()),
-        Err(fault) => return Err(fault),
+    let Some(image) = there(pods.node.images.find(&text))? else {
+        return Ok(ImageStatusResponse::default());
     };
     let info = if verbose { info(pods, &image).await? } else { HashMap::new() };
     Ok(ImageStatusResponse { image: Some(described(&image)), info })
@@ -47,9 +46,7 @@ pub(super) fn described(image: &store::Image) -> Image {
 
 /// More of it, for people (`crictl inspecti`).
 async fn info(pods: &Pods, image: &store::Image) -> Result<HashMap<String, String>, Fault> {
-    let (store, id) = (pods.node.images.store.clone(), image.id.clone());
-    let bytes = tokio::task::spawn_blocking(move || store.config(&id)).await;
-    let bytes = bytes.map_err(|error| Fault::Internal(error.to_string()))??;
+    let bytes = pods.node.images.config(&image.id).await?;
     let spec: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let info = serde_json::json!({ "imageSpec": spec });
     Ok([("info".to_owned(), info.to_string())].into())

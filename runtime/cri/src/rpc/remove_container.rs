@@ -6,6 +6,7 @@ use std::sync::Arc;
 use protocol::cri::{RemoveContainerRequest, RemoveContainerResponse};
 use tonic::Request;
 
+use super::there;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
 use crate::pods::Pods;
@@ -15,13 +16,8 @@ pub(super) async fn run(
     request: Request<RemoveContainerRequest>,
 ) -> Result<RemoveContainerResponse, Fault> {
     let now = pods.node.records.now();
-    match now.container(&request.get_ref().container_id) {
-        Err(Fault::NotFound(_)) => {}
-        Err(fault) => return Err(fault),
-        Ok(row) => {
-            let pod = pods.get(&row.pod)?;
-            pod.ask(Ask::Remove(row.id.clone())).await?;
-        }
+    if let Some(row) = there(now.container(&request.get_ref().container_id))? {
+        pods.get(&row.pod)?.ask(Ask::Remove(row.id.clone())).await?;
     }
     Ok(RemoveContainerResponse {})
 }

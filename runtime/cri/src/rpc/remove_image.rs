@@ -6,6 +6,7 @@ use std::sync::Arc;
 use protocol::cri::{RemoveImageRequest, RemoveImageResponse};
 use tonic::Request;
 
+use super::there;
 use crate::fault::Fault;
 use crate::pods::Pods;
 
@@ -14,10 +15,8 @@ pub(super) async fn run(
     request: Request<RemoveImageRequest>,
 ) -> Result<RemoveImageResponse, Fault> {
     let text = request.into_inner().image.unwrap_or_default().image;
-    let image = match pods.node.images.find(&text) {
-        Ok(image) => image,
-        Err(Fault::NotFound(_)) => return Ok(RemoveImageResponse {}),
-        Err(fault) => return Err(fault),
+    let Some(image) = there(pods.node.images.find(&text))? else {
+        return Ok(RemoveImageResponse {});
     };
     let (store, id) = (pods.node.images.store.clone(), image.id.clone());
     let removed = tokio::task::spawn_blocking(move || store.remove(&id)).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::cri::{RemovePodSandboxRequest, RemovePodSandboxResponse};
 use tonic::Request;
 
+use super::there;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
 use crate::pods::Pods;
@@ -14,10 +15,8 @@ pub(super) async fn run(
     request: Request<RemovePodSandboxRequest>,
 ) -> Result<RemovePodSandboxResponse, Fault> {
     let now = pods.node.records.now();
-    match now.pod(&request.get_ref().pod_sandbox_id) {
-        Err(Fault::NotFound(_)) => {}
-        Err(fault) => return Err(fault),
-        Ok(row) => pods.get(&row.id)?.ask(Ask::RemovePod).await.map(drop)?,
+    if let Some(row) = there(now.pod(&request.get_ref().pod_sandbox_id))? {
+        pods.get(&row.id)?.ask(Ask::RemovePod).await?;
     }
     Ok(RemovePodSandboxResponse {})
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use protocol::cri::{StopContainerRequest, StopContainerResponse};
 use tonic::Request;
 
+use super::there;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
 use crate::pods::Pods;
@@ -18,13 +19,8 @@ pub(super) async fn run(
     let StopContainerRequest { container_id, timeout } = request.into_inner();
     let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or_default());
     let now = pods.node.records.now();
-    match now.container(&container_id) {
-        Err(Fault::NotFound(_)) => {}
-        Err(fault) => return Err(fault),
-        Ok(row) => {
-            let pod = pods.get(&row.pod)?;
-            pod.ask(Ask::Stop(row.id.clone(), grace)).await?;
-        }
+    if let Some(row) = there(now.container(&container_id))? {
+        pods.get(&row.pod)?.ask(Ask::Stop(row.id.clone(), grace)).await?;
     }
     Ok(StopContainerResponse {})
 }

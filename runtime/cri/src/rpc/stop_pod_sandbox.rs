@@ -6,6 +6,7 @@ use std::sync::Arc;
 use protocol::cri::{StopPodSandboxRequest, StopPodSandboxResponse};
 use tonic::Request;
 
+use super::there;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
 use crate::pods::Pods;
@@ -15,10 +16,8 @@ pub(super) async fn run(
     request: Request<StopPodSandboxRequest>,
 ) -> Result<StopPodSandboxResponse, Fault> {
     let now = pods.node.records.now();
-    match now.pod(&request.get_ref().pod_sandbox_id) {
-        Err(Fault::NotFound(_)) => {}
-        Err(fault) => return Err(fault),
-        Ok(row) => pods.get(&row.id)?.ask(Ask::StopPod).await.map(drop)?,
+    if let Some(row) = there(now.pod(&request.get_ref().pod_sandbox_id))? {
+        pods.get(&row.id)?.ask(Ask::StopPod).await?;
     }
     Ok(StopPodSandboxResponse {})
 }

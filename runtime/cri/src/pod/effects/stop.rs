@@ -28,7 +28,7 @@ pub(super) async fn run(
         let patient = *killed.borrow() > Instant::now();
         if patient {
             let signal = rows.row(id).map_or(0, |row| row.stop_signal);
-            signalled(&shim, &target, signal).await?;
+            signalled(&shim, &target, signal, false).await?;
         }
         tokio::select! {
             ended = ended(pod, id) => return ended.map(|()| id.to_owned()),
@@ -46,10 +46,7 @@ pub(super) async fn run(
 pub(super) async fn kill(pod: &Pod, id: &str) -> Result<(), Fault> {
     let shim = pod.site.shim()?;
     let target = site::init(id)?;
-    match shim.kill(&target, SIGKILL, true).await {
-        Ok(()) | Err(shim_client::Error::NotFound(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
+    signalled(&shim, &target, SIGKILL, true).await?;
     let ended = tokio::time::timeout(KILL_LIMIT, ended(pod, id)).await;
     ended.map_err(|_| {
         let text = format!("container {id} was killed and has not ended for {KILL_LIMIT:?}");
@@ -57,9 +54,9 @@ pub(super) async fn kill(pod: &Pod, id: &str) -> Result<(), Fault> {
     })?
 }
 
-/// Sends the signal that stops it. A process that has ended needs none.
-async fn signalled(shim: &Shim, target: &Target, signal: u32) -> Result<(), Fault> {
-    match shim.kill(target, signal, false).await {
+/// Sends a signal, to all of its container if it is for `all`. A process that has ended needs none.
+async fn signalled(shim: &Shim, target: &Target, signal: u32, all: bool) -> Result<(), Fault> {
+    match shim.kill(target, signal, all).await {
         Ok(()) | Err(shim_client::Error::NotFound(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }

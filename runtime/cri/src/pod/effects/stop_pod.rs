@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::stop;
 use crate::clock;
 use crate::fault::Fault;
-use crate::pod::fact::{Ending, Fact, Rows, UNSEEN};
+use crate::pod::fact::{Ending, Fact, Rows};
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::site::Site;
-use crate::row::{self, ContainerPhase};
+use crate::pod::watch;
+use crate::row;
 
 /// How long a pod may take to stop in order: the guest writes what it has, for a minute at most.
 const PATIENCE: Duration = Duration::from_secs(75);
@@ -48,16 +49,11 @@ async fn end_shim(pod: &Pod) -> Result<(), Fault> {
 /// Waits until the end of each container is on record, and puts there what nobody saw.
 async fn ends_are_on_record(pod: &Pod) {
     let now = pod.site.node.records.now();
-    let lives = |row: &&std::sync::Arc<row::Container>| {
-        row.pod == pod.site.id
-            && matches!(row.phase(), ContainerPhase::Created | ContainerPhase::Running)
-    };
-    for row in now.containers.values().filter(lives) {
+    let of_pod = now.containers.values().filter(|row| row.pod == pod.site.id);
+    for row in of_pod.filter(|row| row.lives()) {
         if tokio::time::timeout(TOLD, stop::ended(pod, &row.id)).await.is_err() {
-            let cause = String::new();
-            let ending = Ending { code: UNSEEN, at: clock::now(), out_of_memory: false, cause };
-            let told = pod.tell(Fact::Exited(row.id.clone(), ending)).await;
-            told.unwrap_or_else(|fault| log::error!("pod {}: {fault}", pod.site.id));
+            let ending = Ending::unseen(clock::now(), "");
+            watch::tell(pod, Fact::Exited(row.id.clone(), ending)).await;
         }
     }
 }

@@ -78,7 +78,9 @@ async fn sources(new: &NewContainer) -> Result<BTreeMap<String, Source>, Fault> 
     let mut paths: Vec<_> = new.config.mounts.iter().map(|mount| mount.host_path.clone()).collect();
     paths.retain(|path| !path.is_empty());
     let looked = tokio::task::spawn_blocking(move || {
-        let found = paths.into_iter().map(|path| Ok((path.clone(), source(&path)?)));
+        // proc_pid_mountinfo(5), once for all of them.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let found = paths.into_iter().map(|path| Ok((path.clone(), source(&path, &mounts)?)));
         found.collect::<Result<BTreeMap<_, _>, Fault>>()
     });
     match tokio::time::timeout(LIMIT, looked).await {
@@ -92,7 +94,7 @@ async fn sources(new: &NewContainer) -> Result<BTreeMap<String, Source>, Fault> 
     }
 }
 
-fn source(path: &str) -> Result<Source, Fault> {
+fn source(path: &str, mounts: &str) -> Result<Source, Fault> {
     let failed =
         |error: std::io::Error| Fault::InvalidArgument(format!("mount of {path}: {error}"));
     let resolved = match std::fs::canonicalize(path) {
@@ -103,15 +105,14 @@ fn source(path: &str) -> Result<Source, Fault> {
         resolved => resolved,
     };
     let path = resolved.map_err(failed)?;
-    let propagation = propagation(&path);
+    let propagation = propagation(&path, mounts);
     Ok(Source { path, propagation })
 }
 
-/// How the mount that a path is in takes part in others (proc_pid_mountinfo(5)).
-fn propagation(path: &Path) -> spec::Propagation {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+/// How the mount that a path is in takes part in others, by the table of mounts (pure).
+fn propagation(path: &Path, mounts: &str) -> spec::Propagation {
     let mut best: (usize, spec::Propagation) = (0, spec::Propagation::Private);
-    for line in table.lines() {
+    for line in mounts.lines() {
         let mut fields = line.split(' ');
         let Some(point) = fields.nth(4).map(PathBuf::from) else { continue };
         let depth = point.components().count();
