@@ -1,6 +1,8 @@
-//! Our own CRI server beside containerd, on the same host in the same run. It tells how long a pod
-//! with one container takes from RunPodSandbox to the answer of StartContainer, alone and among
-//! others, and what the server itself takes: memory without and with pods, and CPU for lists.
+//! Our own CRI server beside containerd, on the same host in the same run.
+//!
+//! - How long a pod with one container takes, from RunPodSandbox to the answer of StartContainer,
+//!   alone and among others.
+//! - What the server itself takes: memory without and with pods, and CPU for lists.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
