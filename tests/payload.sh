@@ -13,4 +13,4 @@ mkdir -p "$payload"/{bin,share/cuddy,tests}
 cp "$release"/{containerd-shim-cuddy-v2,cuddy-vmm,cuddy,cuddyd} "$payload/bin/"
 cp "$(last_line guest-kernel/build)" "$payload/share/cuddy/vmlinux"
 cp "$(last_line rootfs/build)" "$payload/share/cuddy/rootfs.erofs"
-cp tests/demo.sh "$payload/tests/"
+cp tests/demo.sh tests/lab/guest/lab-registry "$payload/tests/"
