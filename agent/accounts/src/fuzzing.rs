@@ -1,5 +1,5 @@
-//! Any user and any two files, for a fuzzer. An input is a byte of switches, then three texts with a
-//! NUL between them: what was asked for, passwd(5), group(5).
+//! Any user and any two files, for a fuzzer. An input is a byte of switches, then three texts with
+//! a NUL between them: what was asked for, passwd(5), group(5).
 //!
 //! Checked besides panics:
 //! - What was asked for by number alone is always somebody, and that number.
