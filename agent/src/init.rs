@@ -17,6 +17,7 @@ mod detached;
 mod devices;
 mod failure;
 mod hooks;
+mod identity;
 mod keyring;
 mod masks;
 mod mount_options;
@@ -145,7 +146,7 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
             }
             drop(wait);
             let inherited = Inherited { streams: descriptors, confinement, premade };
-            workload::become_workload(channel, &order, inherited)
+            workload::become_workload(channel, order, inherited)
         }
     }
 }

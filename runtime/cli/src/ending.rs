@@ -81,7 +81,7 @@ pub(crate) async fn remove_pod(client: &Client, id: &str) -> Result<(), ClientEr
 }
 
 /// Removes a log and the directory of its own. Members of the group may not; the log stays then.
-fn remove_log(log: &Path) {
+pub(crate) fn remove_log(log: &Path) {
     let _kept = std::fs::remove_file(log);
     if let Some(directory) = log.parent() {
         let _kept = std::fs::remove_dir(directory);

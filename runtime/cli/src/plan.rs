@@ -23,6 +23,12 @@ pub(crate) const OWN: &str = "cuddy.run";
 /// Annotation with a container's ports, for people.
 pub(crate) const PORTS: &str = "cuddy.ports";
 
+/// Annotation of a pod that the daemon ends with the last of its containers.
+const ENDS: &str = "dev.cuddy.ends-with-containers";
+
+/// Annotation by which the daemon knows a terminal's size before the process can look.
+const TERMINAL_SIZE: &str = "dev.cuddy.terminal-size";
+
 /// Name of a container's log in its directory.
 pub(crate) const LOG: &str = "0.log";
 
@@ -81,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) stdin: bool,
     /// Whether it has a terminal.
     pub(crate) tty: bool,
+    /// The terminal's first size, in columns and rows.
+    pub(crate) size: Option<(u16, u16)>,
 }
 
 impl Plan {
@@ -101,6 +109,7 @@ impl Plan {
             log_directory: self.logs.clone(),
             port_mappings: self.ports.clone(),
             labels,
+            annotations: [(ENDS.to_owned(), "true".to_owned())].into(),
             linux: Some(LinuxPodSandboxConfig {
                 security_context: Some(LinuxSandboxSecurityContext {
                     namespace_options: Some(namespaces()),
@@ -124,6 +133,9 @@ impl Plan {
         let mut annotations = HashMap::new();
         if !ports.is_empty() {
             annotations.insert(PORTS.to_owned(), ports.join(", "));
+        }
+        if let Some((columns, rows)) = self.size.filter(|_| self.tty) {
+            annotations.insert(TERMINAL_SIZE.to_owned(), format!("{columns}x{rows}"));
         }
         let (command, args) = match self.entrypoint.as_deref() {
             None => (Vec::new(), self.args.clone()),

@@ -86,6 +86,8 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
     for row in &rows.containers {
         container(pod, &shim, row).await?;
     }
+    let pod = pod.clone();
+    tokio::spawn(async move { watch::idle(&pod).await });
     Ok(())
 }
 

@@ -8,8 +8,8 @@
 
 use prost::Enumeration;
 use protocol::cri::{
-    ContainerConfig, ContainerMetadata, ContainerResources, ContainerState, PodSandboxConfig,
-    PodSandboxMetadata, PodSandboxState,
+    ContainerConfig, ContainerMetadata, ContainerResources, ContainerState, LinuxContainerUser,
+    PodSandboxConfig, PodSandboxMetadata, PodSandboxState,
 };
 
 /// How far a pod's life is.
@@ -126,6 +126,9 @@ pub(crate) struct Container {
     /// Whether a start of its process was begun.
     #[prost(bool, tag = "15")]
     pub(crate) start_begun: bool,
+    /// Who its process is, once it was created.
+    #[prost(message, optional, tag = "16")]
+    pub(crate) user: Option<LinuxContainerUser>,
 }
 
 /// What makes a pod the same as another for who asks for it: namespace, name, uid, attempt.
@@ -137,7 +140,17 @@ pub(crate) fn pod_key(metadata: &PodSandboxMetadata) -> PodKey {
     (namespace, name, uid, attempt)
 }
 
+/// The annotation of a pod that has no reason to be but its containers, as those of `cuddy run`. Once
+/// each has ended, so does the pod; rows and logs stay until somebody removes it.
+const ENDS: &str = "dev.cuddy.ends-with-containers";
+
 impl Pod {
+    /// Whether it ends with the last of its containers.
+    pub(crate) fn ends_with_containers(&self) -> bool {
+        let annotations = self.config.as_ref().map(|config| &config.annotations);
+        annotations.and_then(|all| all.get(ENDS)).is_some_and(|value| value == "true")
+    }
+
     /// Its name as who asked for it gave it.
     pub(crate) fn metadata(&self) -> PodSandboxMetadata {
         self.config.as_ref().and_then(|config| config.metadata.clone()).unwrap_or_default()

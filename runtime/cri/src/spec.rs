@@ -4,7 +4,6 @@
 //! The answers are those of containerd's plug-in for the interface. Where they are not, and why, is
 //! in `docs/decisions/cri-to-oci.md`.
 
-mod accounts;
 mod annotations;
 mod apparmor;
 mod capabilities;
@@ -35,18 +34,18 @@ use protocol::cri::{
     SeLinuxOption,
 };
 
+pub use accounts::{Files as Accounts, GROUPS};
 pub use apparmor::DEFAULT_APPARMOR;
 pub use error::SpecError;
 pub use input::{
-    Accounts, CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImageVolume, Node,
-    PodPaths, Propagation, Runtime, SandboxInput, Source,
+    CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImageVolume, Node, PodPaths,
+    Propagation, Runtime, SandboxInput, Source,
 };
 pub use mounts::volumes_of_image;
 pub use refusal::refusal;
 pub use resources::{apply, status};
 pub use sandbox::sandbox;
 pub use stop_signal::{StopSignal, stop_signal};
-pub use user::GROUPS;
 
 /// Where a bundle has the root file system.
 const ROOT: &str = "rootfs";
@@ -162,6 +161,7 @@ fn process(
     let (held, unknown) = capabilities::capabilities(context, last);
     notes.extend(unknown);
     process.set_capabilities(Some(held)).set_terminal(Some(container.tty));
+    process.set_console_size(process::terminal_size(container));
     process.set_no_new_privileges(Some(context.no_new_privs));
     let profile = apparmor::apparmor(context, input.node, input.handler.runtime)?;
     process.set_apparmor_profile(profile);

@@ -100,7 +100,9 @@ pub(crate) fn listed(container: Container) -> Result<Listed, IdError> {
     let bundle = container.bundle.into();
     let init = ProcessState { bundle, pid: container.pid, status, stdio };
     let out_of_memory = container.out_of_memory;
-    Ok(Listed { id, pod: container.pod, created_at, init, out_of_memory })
+    let user = container.user.into_option();
+    let user = user.map(|user| api::User { uid: user.uid, gid: user.gid, groups: user.groups });
+    Ok(Listed { id, pod: container.pod, created_at, init, out_of_memory, user })
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use api::ContainerId;
 use api::events::Exit;
 use api::request::{Mount, StdioPaths};
+use api::{ContainerId, User};
 
 /// A message of a type that only its two ends know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub struct Listed {
     pub init: ProcessState,
     /// Whether the kernel killed a process of it for want of memory.
     pub out_of_memory: bool,
+    /// Who its init process is. None for the pod itself.
+    pub user: Option<User>,
 }
 
 /// What our own shim has.

@@ -364,7 +364,7 @@ async fn calls_of_a_sandbox_reach_its_service() {
 
 #[tokio::test]
 async fn what_our_own_shim_lists_is_told_in_words() {
-    use protocol::shim::{Container, ListResponse, MetricsResponse, Status as OwnStatus};
+    use protocol::shim::{Container, ListResponse, MetricsResponse, Status as OwnStatus, User};
     let host = Host::new();
     host.note(3);
     let listing = |id: &str| ListResponse {
@@ -376,6 +376,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
             created_at: at(4),
             stdout: "cri-log:///l".into(),
             pod: true,
+            user: Some(User { uid: 33, gid: 34, groups: vec![50], ..User::default() }).into(),
             ..Container::default()
         }],
         ..ListResponse::default()
@@ -395,6 +396,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
     assert_eq!((&listed[0].id, listed[0].pod), (&web(), true));
     assert_eq!(listed[0].init.status, Status::Stopped(exit));
     assert_eq!(listed[0].init.stdio.stdout, "cri-log:///l");
+    assert_eq!(listed[0].user, Some(api::User { uid: 33, gid: 34, groups: vec![50] }));
     assert_eq!(listed[0].created_at, Some(UNIX_EPOCH + Duration::from_secs(4)));
     let nonsense = own.list().await.unwrap_err();
     assert!(matches!(&nonsense, Error::Other(text) if text.contains("../web")), "{nonsense}");

@@ -11,7 +11,7 @@ use protobuf::well_known_types::any::Any;
 use protobuf::{EnumOrUnknown, MessageField};
 use protocol::shim::{
     AttachRequest, AttachResponse, Container, ListRequest, ListResponse, MetricsRequest,
-    MetricsResponse, ReopenLogRequest, ReopenLogResponse, Status as RpcStatus,
+    MetricsResponse, ReopenLogRequest, ReopenLogResponse, Status as RpcStatus, User,
 };
 use protocol::shim_ttrpc::Shim;
 use sandbox::Sandbox;
@@ -91,7 +91,7 @@ fn encoded(of: &str, usage: Result<Usage, Error>) -> Option<Any> {
 
 /// A container as the service tells of it (pure).
 fn container(listed: Listed) -> Container {
-    let Listed { id, pod, init, out_of_memory } = listed;
+    let Listed { id, pod, init, out_of_memory, user } = listed;
     let (status, exit) = match init.status {
         Status::Created => (RpcStatus::STATUS_CREATED, None),
         Status::Running => (RpcStatus::STATUS_RUNNING, None),
@@ -112,6 +112,12 @@ fn container(listed: Listed) -> Container {
         terminal: init.stdio.terminal,
         pod,
         out_of_memory,
+        user: user.map(self::user).into(),
         ..Container::default()
     }
+}
+
+fn user(user: api::User) -> User {
+    let api::User { uid, gid, groups } = user;
+    User { uid, gid, groups, ..User::default() }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use harness::cri::api::{self, ContainerState};
 use harness::cri::{Container, ContainerSpec, Cri, Cuddyd, PodSpec};
 use harness::eventually;
+use tempfile::TempDir;
 
 fn status(cri: &Cri, container: &Container) -> api::ContainerStatus {
     let container_id = container.id.clone();
@@ -62,6 +63,83 @@ fn pods_outlive_the_daemon() {
         status(&cri, &ends).state() == ContainerState::ContainerExited
     });
     assert_eq!(status(&cri, &ends).exit_code, 7);
+    cri.remove_pod(&pod);
+    assert!(daemon.remains().is_empty(), "{:?}", daemon.remains());
+}
+
+/// Users and groups that no image of the lab has.
+struct Accounts(TempDir);
+
+impl Accounts {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\n";
+        std::fs::write(dir.path().join("passwd"), passwd).unwrap();
+        let group = "root:x:0:\nlogs:x:50:web\nweb:x:1001:web\nops:x:60:root\n";
+        std::fs::write(dir.path().join("group"), group).unwrap();
+        Self(dir)
+    }
+
+    /// A container that stays and has them.
+    fn container(&self, name: &str) -> ContainerSpec {
+        let path = |file: &str| self.0.path().join(file);
+        ContainerSpec::idle(name)
+            .mount_read_only(&path("passwd"), "/etc/passwd")
+            .mount_read_only(&path("group"), "/etc/group")
+    }
+}
+
+/// One way to ask for a user, and who that is: uid, gid, all groups.
+struct Asked {
+    name: &'static str,
+    ids: Option<(i64, Option<i64>)>,
+    merge: bool,
+    is: (i64, i64, &'static [i64]),
+}
+
+#[test]
+fn users_are_looked_up_in_the_container_and_told_in_its_status() {
+    let daemon = Cuddyd::new();
+    daemon.pull("busybox");
+    let (cri, accounts) = (daemon.cri(), Accounts::new());
+    let pod = cri.run_pod(PodSpec::new("users"));
+    let asked = [
+        Asked { name: "web", ids: None, merge: true, is: (1000, 1001, &[7, 50, 1001]) },
+        Asked { name: "web", ids: None, merge: false, is: (1000, 1001, &[7, 1001]) },
+        Asked { name: "", ids: Some((1000, None)), merge: true, is: (1000, 1001, &[7, 50, 1001]) },
+        Asked { name: "", ids: Some((1000, Some(9))), merge: true, is: (1000, 9, &[7, 9, 50]) },
+        Asked { name: "", ids: Some((5, Some(9))), merge: false, is: (5, 9, &[7, 9]) },
+        Asked { name: "", ids: None, merge: true, is: (0, 0, &[0, 7, 60]) },
+    ];
+    for (number, Asked { name, ids, merge, is: (uid, gid, groups) }) in
+        asked.into_iter().enumerate()
+    {
+        let mut spec = accounts.container(&format!("c{number}"));
+        let security = spec.security();
+        name.clone_into(&mut security.run_as_username);
+        security.run_as_user = ids.map(|(value, _)| api::Int64Value { value });
+        security.run_as_group = ids.and_then(|(_, gid)| gid).map(|value| api::Int64Value { value });
+        security.supplemental_groups = vec![7];
+        security.set_supplemental_groups_policy(match merge {
+            true => api::SupplementalGroupsPolicy::Merge,
+            false => api::SupplementalGroupsPolicy::Strict,
+        });
+        let container = cri.start_new(&pod, spec);
+        let user = status(&cri, &container).user.unwrap().linux.unwrap();
+        assert_eq!((user.uid, user.gid, user.supplemental_groups.as_slice()), (uid, gid, groups));
+        // Both the container's process and an exec are who the status says.
+        let script = "for p in 1 self; do grep -E '^(Uid|Gid|Groups):' /proc/$p/status | tr -s '\t ' ' '; done";
+        let all: String = groups.iter().map(|group| format!("{group} ")).collect();
+        let one =
+            format!("Uid: {uid} {uid} {uid} {uid}\nGid: {gid} {gid} {gid} {gid}\nGroups: {all}\n");
+        assert_eq!(cri.exec_sync(&container, &["sh", "-c", script]).ok(), one.repeat(2));
+    }
+    for (name, text) in [("ghost", "user \"ghost\": not in /etc/passwd"), ("0:0", "no colon")] {
+        let mut spec = accounts.container("refused");
+        name.clone_into(&mut spec.security().run_as_username);
+        let refused = cri.try_create(&pod, spec).unwrap_err();
+        assert!(refused.message().contains(text), "{refused}");
+    }
     cri.remove_pod(&pod);
     assert!(daemon.remains().is_empty(), "{:?}", daemon.remains());
 }

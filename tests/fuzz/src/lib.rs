@@ -37,6 +37,8 @@ macro_rules! target {
 }
 
 #[cfg(fuzzing)]
+pub mod accounts;
+#[cfg(fuzzing)]
 pub mod agent;
 #[cfg(fuzzing)]
 pub mod archive;

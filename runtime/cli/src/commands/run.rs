@@ -2,6 +2,7 @@
 
 mod options;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -11,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::attach;
 use super::pull::pull;
 use crate::client::{Client, ClientError, NAME, answer};
-use crate::plan::Plan;
+use crate::plan::{LOG, Plan};
 use crate::{ending, output};
 
 pub(crate) use options::{Pull, RunArgs};
@@ -26,7 +27,7 @@ impl RunArgs {
     /// Runs it.
     pub(crate) async fn run(self: Box<Self>, client: &Client) -> anyhow::Result<ExitCode> {
         let plan = self.plan()?;
-        let mut made = Made { client, pod: None };
+        let mut made = Made { client, pod: None, log: Path::new(&plan.logs).join(LOG) };
         let mut interrupts = Interrupts::new()?;
         let created = tokio::select! {
             created = self.create(&plan, &mut made) => Some(created),
@@ -160,6 +161,7 @@ fn without_kvm() -> String {
 struct Made<'a> {
     client: &'a Client,
     pod: Option<String>,
+    log: PathBuf,
 }
 
 impl Made<'_> {
@@ -170,6 +172,8 @@ impl Made<'_> {
         {
             eprintln!("cuddy: removing the container: {error}");
         }
+        // No record names the log of a container that could not be created.
+        ending::remove_log(&self.log);
     }
 }
 

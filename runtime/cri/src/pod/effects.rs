@@ -34,7 +34,7 @@ pub(crate) async fn run(
         Ask::Remove(id) => remove::run(pod, &id).await,
         Ask::Update(id, limits) => update::container(pod, &rows, &id, *limits).await,
         Ask::Resize(limits) => update::pod(pod, *limits).await,
-        Ask::StopPod => stop_pod::run(pod, &rows).await,
+        Ask::StopPod | Ask::StopIdle => stop_pod::run(pod, &rows).await,
         Ask::RemovePod => remove_pod::run(pod, &rows).await,
     }
 }

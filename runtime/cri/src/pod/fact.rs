@@ -1,7 +1,7 @@
 //! What happened to a pod or a container, and what its row is after it (pure). Only a pod's owner
 //! changes its rows, by these.
 
-use protocol::cri::ContainerResources;
+use protocol::cri::{ContainerResources, LinuxContainerUser};
 
 use super::policy::Job;
 use crate::record::Change;
@@ -35,8 +35,8 @@ pub(crate) enum Fact {
     Creating(Box<Container>),
     /// It could not be made, and nothing is left of it.
     NotCreated(String),
-    /// It exists, since then.
-    Created(String, i64),
+    /// It exists, since then, and its process is this user's.
+    Created(String, i64, LinuxContainerUser),
     /// Its process is about to be started.
     StartBegun(String),
     /// Its process runs, since then.
@@ -88,9 +88,9 @@ impl Rows {
                 self.containers.retain(|row| row.id != id);
                 (self.containers.len() < before).then_some(Change::NoContainer(id))
             }
-            Fact::Created(id, at) => self.container(&id, |row| {
+            Fact::Created(id, at, user) => self.container(&id, |row| {
                 row.set_phase(ContainerPhase::Created);
-                row.created_at = at;
+                (row.created_at, row.user) = (at, Some(user));
             }),
             Fact::StartBegun(id) => self.container(&id, |row| row.start_begun = true),
             Fact::Running(id, at) => self.container(&id, |row| running(row, at)),

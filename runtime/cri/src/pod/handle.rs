@@ -59,6 +59,8 @@ pub(crate) enum Ask {
     Resize(Box<PodLimits>),
     /// Stop the pod.
     StopPod,
+    /// Stop the pod if it ends with its containers, and the last one has ended.
+    StopIdle,
     /// Remove the pod.
     RemovePod,
 }
@@ -76,7 +78,7 @@ impl Ask {
             Self::Remove(id) => Job::Remove(id.clone()),
             Self::Update(id, _) => Job::Update(id.clone()),
             Self::Resize(_) => Job::Resize,
-            Self::StopPod => Job::StopPod,
+            Self::StopPod | Self::StopIdle => Job::StopPod,
             Self::RemovePod => Job::RemovePod,
         }
     }
@@ -91,6 +93,7 @@ impl Ask {
             Self::Update(id, _) => now.update(id),
             Self::Resize(_) => now.resize(),
             Self::StopPod => now.stop_pod(),
+            Self::StopIdle => now.stop_idle(),
             Self::RemovePod => now.remove_pod(),
         }
     }

@@ -161,6 +161,18 @@ impl Situation<'_> {
         if nothing_left { Verdict::Done(self.pod.id.clone()) } else { Verdict::Begin }
     }
 
+    /// What to do where the pod may have nothing to do any more. One that does not end with its
+    /// containers, or has yet to run one, goes on.
+    pub(crate) fn stop_idle(&self) -> Verdict {
+        let begun = |job: &Job| matches!(job, Job::Create(..) | Job::Start(_));
+        let needs_it = |row: &Container| row.lives() || row.phase() == ContainerPhase::Creating;
+        let goes_on = !self.pod.ends_with_containers()
+            || self.busy.iter().any(begun)
+            || self.containers.iter().any(needs_it)
+            || self.containers.iter().all(|row| row.finished_at == 0);
+        if goes_on { Verdict::Done(self.pod.id.clone()) } else { self.stop_pod() }
+    }
+
     /// What to do with a request to remove the pod, which stops it first.
     pub(crate) fn remove_pod(&self) -> Verdict {
         if self.busy.contains(&Job::RemovePod) {

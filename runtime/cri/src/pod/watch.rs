@@ -5,7 +5,7 @@ use std::time::Duration;
 use shim_client::{Error, Listing, Shim};
 
 use super::fact::{Ending, Fact};
-use super::handle::Pod;
+use super::handle::{Ask, Pod};
 use super::site;
 use crate::clock;
 
@@ -27,7 +27,8 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
                     let out_of_memory = own.is_some_and(|own| own.out_of_memory);
                     let (code, at) = (exit.status, clock::nanos(exit.at));
                     let ending = Ending { code, at, out_of_memory, cause: told.reason };
-                    return tell(&pod, Fact::Exited(id, ending)).await;
+                    tell(&pod, Fact::Exited(id, ending)).await;
+                    return idle(&pod).await;
                 }
                 // Deleted; or the shim is gone, which the pod's watch tells.
                 Err(Error::NotFound(_) | Error::Disconnected(_) | Error::Gone(_)) => return,
@@ -38,6 +39,14 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
             }
         }
     });
+}
+
+/// Stops a pod that has nothing to do any more, if it is one that ends then. Whoever is attached gets
+/// the rest of the output first: the shim has it.
+pub(crate) async fn idle(pod: &Pod) {
+    pod.site.without_clients().await;
+    // That it failed is in the log, and the next request for a stop tries again.
+    let _stopped = pod.ask(Ask::StopIdle).await;
 }
 
 /// What the shim says of its containers and its machine.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::cri::{
     ContainerResources, ContainerState, ContainerStatus, ContainerStatusRequest,
-    ContainerStatusResponse,
+    ContainerStatusResponse, ContainerUser,
 };
 use serde_json::json;
 use tonic::Request;
@@ -50,7 +50,7 @@ pub(super) fn status(row: &Container) -> ContainerStatus {
         log_path: row.log_path.clone(),
         resources: Some(resources.unwrap_or(ContainerResources { linux: asked, windows: None })),
         image_id: row.image_id.clone(),
-        user: None,
+        user: row.user.clone().map(|linux| ContainerUser { linux: Some(linux) }),
         stop_signal: config.stop_signal,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use accounts::Files as Accounts;
 use glob::Pattern;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::LinuxDeviceType;
@@ -143,15 +144,6 @@ pub struct DeviceNode {
     pub uid: u32,
     /// The group that owns it.
     pub gid: u32,
-}
-
-/// The image's users and groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Accounts {
-    /// What is in `/etc/passwd`; empty if it is missing.
-    pub passwd: Vec<u8>,
-    /// What is in `/etc/group`; empty if it is missing.
-    pub group: Vec<u8>,
 }
 
 /// What the host was asked about for this container.

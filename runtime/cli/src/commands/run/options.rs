@@ -156,6 +156,7 @@ impl RunArgs {
             cpus: self.cpus.unwrap_or_default(),
             stdin: self.interactive,
             tty: self.tty,
+            size: terminal::size(),
         })
     }
 }

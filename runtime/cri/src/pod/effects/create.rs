@@ -1,11 +1,13 @@
 //! Makes a container: its disks, its configuration, and its process, which waits.
 
+mod identity;
 mod input;
 
 use std::io;
 use std::path::Path;
 
 use api::request::{CreateRequest, Mount, StdioPaths};
+use protocol::cri::LinuxContainerUser;
 use shim_client::Shim;
 
 use super::remove_files;
@@ -34,8 +36,8 @@ pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
     let held = pod.site.node.images.hold(&spec.image, &id).await?;
     let made = make(pod, &shim, rows, Making { id: &id, new: &new, held: &held }).await;
     match made {
-        Ok(()) => {
-            pod.tell(Fact::Created(id.clone(), clock::now())).await?;
+        Ok(user) => {
+            pod.tell(Fact::Created(id.clone(), clock::now(), user)).await?;
             watch::container(pod.clone(), shim, id.clone());
             Ok(id)
         }
@@ -53,7 +55,12 @@ struct Making<'a> {
     held: &'a Held,
 }
 
-async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result<(), Fault> {
+async fn make(
+    pod: &Pod,
+    shim: &Shim,
+    rows: &Rows,
+    making: Making<'_>,
+) -> Result<LinuxContainerUser, Fault> {
     let Making { id, new, held } = making;
     let image = held.config.config().clone().unwrap_or_default();
     let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
@@ -88,7 +95,7 @@ async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result
     let rootfs = rootfs(held, &disk);
     let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
     shim.create(&request, None).await?;
-    Ok(())
+    identity::told(shim, id, &spec.spec).await
 }
 
 /// Leaves nothing of it. What can't be undone now is undone with the pod.

@@ -1,4 +1,4 @@
-use protocol::cri::{ContainerConfig, ContainerMetadata};
+use protocol::cri::{ContainerConfig, ContainerMetadata, PodSandboxConfig};
 
 use super::*;
 
@@ -131,4 +131,27 @@ fn removal_of_a_pod_waits_for_its_stop_and_answers_later_stops() {
     assert_eq!(remove(&[Job::StopPod]), Verdict::After(Job::StopPod));
     assert_eq!(remove(&[Job::RemovePod]), Verdict::Join);
     assert_eq!(said(&ready, &[], &[Job::RemovePod], |now| now.stop_pod()), Verdict::Join);
+}
+
+#[test]
+fn pod_that_ends_with_its_containers_waits_for_the_last() {
+    let mut own = pod(PodPhase::Ready);
+    let annotations = [("dev.cuddy.ends-with-containers".to_owned(), "true".to_owned())].into();
+    own.config = Some(PodSandboxConfig { annotations, ..PodSandboxConfig::default() });
+    let ended = Container { finished_at: 9, ..container("a", ContainerPhase::Exited) };
+    let ask = |pod: &Pod, more: &[Container], busy: &[Job]| {
+        let rows = [&[ended.clone()], more].concat();
+        said(pod, &rows, busy, |now| now.stop_idle())
+    };
+    let goes_on = Verdict::Done("p".into());
+    assert_eq!(ask(&own, &[], &[]), Verdict::Begin);
+    assert_eq!(ask(&own, &[], &[Job::StopPod]), Verdict::Join);
+    assert_eq!(ask(&pod(PodPhase::Ready), &[], &[]), goes_on, "a kubelet's");
+    assert_eq!(said(&own, &[], &[], |now| now.stop_idle()), goes_on, "it has had none yet");
+    for phase in [ContainerPhase::Creating, ContainerPhase::Created, ContainerPhase::Running] {
+        assert_eq!(ask(&own, &[container("b", phase)], &[]), goes_on, "{phase:?}");
+    }
+    for job in [Job::Create("b".into(), 0), Job::Start("b".into())] {
+        assert_eq!(ask(&own, &[], &[job]), goes_on);
+    }
 }
