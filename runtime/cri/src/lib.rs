@@ -14,6 +14,7 @@ mod fault;
 mod fifo;
 mod ids;
 mod images;
+mod metrics;
 mod network;
 mod node;
 mod places;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use api::ContainerId;
 use api::events::Exit;
 use api::request::{Mount, StdioPaths};
+use api::usage::Census;
 
 /// A message of a type that only its two ends know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,4 +129,6 @@ pub struct PodMetrics {
     pub pod: Option<Any>,
     /// Each container that could be asked, by its name.
     pub containers: BTreeMap<String, Any>,
+    /// What the messages have no fields for, by the container's name.
+    pub census: BTreeMap<String, Census>,
 }
