@@ -17,6 +17,7 @@ mod images;
 mod metrics;
 mod network;
 mod node;
+mod own;
 mod places;
 mod pod;
 mod pods;
