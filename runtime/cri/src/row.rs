@@ -126,6 +126,9 @@ pub(crate) struct Container {
     /// Whether a start of its process was begun.
     #[prost(bool, tag = "15")]
     pub(crate) start_begun: bool,
+    /// The ids of images that it has as volumes, by what it was asked for.
+    #[prost(map = "string, string", tag = "16")]
+    pub(crate) image_volumes: std::collections::HashMap<String, String>,
 }
 
 /// What makes a pod the same as another for who asks for it: namespace, name, uid, attempt.
