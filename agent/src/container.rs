@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::census;
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::control::Order;
 use crate::error::{Error, Result};
@@ -135,6 +136,12 @@ impl Container {
             return Err(Error::State("container is stopped"));
         }
         Ok(self.cgroup.freeze(paused).await?)
+    }
+
+    /// What no file of its cgroup tells of it. Blocks.
+    pub(crate) fn census(&self) -> String {
+        let init = self.init.pid().filter(|_| self.init.is_alive());
+        census::take(&self.cgroup.processes(), init, &self.spec.root.path)
     }
 
     /// Its cgroup.

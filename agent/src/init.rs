@@ -48,7 +48,7 @@ use apparmor::Confinement;
 use failure::Context;
 use premade::Premade;
 
-pub(crate) use detached::mount_detached;
+pub(crate) use detached::{bind_place, mount_detached};
 pub(crate) use rooted::Rooted;
 pub(crate) use seccomp::compile as compile_seccomp;
 pub(crate) use uts::set_sysctls;

@@ -5,6 +5,7 @@
 pub mod error;
 pub mod events;
 pub mod ids;
+pub mod image_volume;
 pub mod request;
 pub mod text;
 pub mod usage;

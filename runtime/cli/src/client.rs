@@ -14,11 +14,17 @@ mod find;
 )]
 mod generated {
     tonic::include_proto!("runtime.v1");
+
+    /// Our daemon's own service.
+    pub(crate) mod node {
+        tonic::include_proto!("cuddy.node.v1");
+    }
 }
 
 use std::path::{Path, PathBuf};
 
 use generated::image_service_client::ImageServiceClient;
+use generated::node::node_client::NodeClient;
 use generated::runtime_service_client::RuntimeServiceClient;
 use protocol::cri::{
     Container, ContainerStatus, ContainerStatusRequest, Image, ImageSpec, ListContainersRequest,
@@ -121,6 +127,12 @@ impl Client {
     /// The image service.
     pub(crate) fn image_service(&self) -> ImageServiceClient<Channel> {
         let client = ImageServiceClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE)
+    }
+
+    /// Our daemon's own service. Other daemons answer that they don't know it.
+    pub(crate) fn node(&self) -> NodeClient<Channel> {
+        let client = NodeClient::new(self.channel.clone());
         client.max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE)
     }
 

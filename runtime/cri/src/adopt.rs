@@ -25,8 +25,10 @@ pub(crate) async fn adopt(pods: &Arc<Pods>) {
     let node = &pods.node;
     let now = node.records.now();
     for row in now.containers.values() {
-        if let Err(fault) = node.images.hold_again(&row.image_id, &row.id) {
-            log::error!("container {}: its image: {fault}", row.id);
+        for image in [&row.image_id].into_iter().chain(row.image_volumes.values()) {
+            if let Err(fault) = node.images.hold_again(image, &row.id) {
+                log::error!("container {}: image {image}: {fault}", row.id);
+            }
         }
     }
     join_all(now.pods.values().map(|row| pod(pods, row))).await;

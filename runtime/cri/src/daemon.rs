@@ -26,6 +26,8 @@ use crate::facts;
 use crate::images::Images;
 use crate::network::Network;
 use crate::node::Node;
+use crate::own::OwnService;
+use crate::own::generated::node_server::NodeServer;
 use crate::places::Places;
 use crate::pods::Pods;
 use crate::record::Records;
@@ -126,11 +128,13 @@ async fn serve(
     let images = ImageServiceServer::new(services)
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE);
+    let own = NodeServer::new(OwnService::new(pods)).max_decoding_message_size(MESSAGE);
     log::info!("serving on {}", socket.display());
     ready();
     let served = Server::builder()
         .add_service(runtime)
         .add_service(images)
+        .add_service(own)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
         .await;
     let _gone = std::fs::remove_file(socket);

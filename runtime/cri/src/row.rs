@@ -129,6 +129,9 @@ pub(crate) struct Container {
     /// Who its process is, once it was created.
     #[prost(message, optional, tag = "16")]
     pub(crate) user: Option<LinuxContainerUser>,
+    /// The ids of images that it has as volumes, by what it was asked for.
+    #[prost(map = "string, string", tag = "17")]
+    pub(crate) image_volumes: std::collections::HashMap<String, String>,
 }
 
 /// What makes a pod the same as another for who asks for it: namespace, name, uid, attempt.

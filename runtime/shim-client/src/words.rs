@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use api::events::Exit;
 use api::request::{Mount, StdioPaths};
+use api::usage::Census;
 use api::{ContainerId, User};
 
 /// A message of a type that only its two ends know.
@@ -130,4 +131,6 @@ pub struct PodMetrics {
     pub pod: Option<Any>,
     /// Each container that could be asked, by its name.
     pub containers: BTreeMap<String, Any>,
+    /// What the messages have no fields for, by the container's name.
+    pub census: BTreeMap<String, Census>,
 }

@@ -386,7 +386,9 @@ async fn what_our_own_shim_lists_is_told_in_words() {
         "List" => done(&answers.lock().unwrap().pop().unwrap()),
         "Metrics" => {
             let containers = [("web".to_owned(), any("m").unwrap())].into();
-            done(&MetricsResponse { containers, ..MetricsResponse::default() })
+            let census = protocol::shim::Census { sockets: Some(4), ..Default::default() };
+            let census = [("web".to_owned(), census)].into();
+            done(&MetricsResponse { containers, census, ..MetricsResponse::default() })
         }
         _ => Reply::Done(Vec::new()),
     });
@@ -404,6 +406,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
     own.attach(&web(), "/f/out", "").await.unwrap();
     let metrics = own.metrics().await.unwrap();
     assert!(metrics.pod.is_none() && metrics.containers["web"].type_url == "m");
+    assert_eq!((metrics.census["web"].sockets, metrics.census["web"].processes), (Some(4), None));
 }
 
 /// A shim in a version that only others know is not spoken to at all.

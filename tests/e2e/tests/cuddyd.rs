@@ -143,3 +143,85 @@ fn users_are_looked_up_in_the_container_and_told_in_its_status() {
     cri.remove_pod(&pod);
     assert!(daemon.remains().is_empty(), "{:?}", daemon.remains());
 }
+
+fn image_mount(image: &str, container_path: &str, sub_path: &str) -> api::Mount {
+    let image = api::ImageSpec { image: image.to_owned(), ..api::ImageSpec::default() };
+    api::Mount {
+        container_path: container_path.to_owned(),
+        readonly: true,
+        image: Some(image),
+        image_sub_path: sub_path.to_owned(),
+        ..api::Mount::default()
+    }
+}
+
+/// What critest looks for as well (cri-tools, `pkg/validate/image_volume.go`).
+#[test]
+fn image_is_a_volume_that_nothing_can_be_written_to() {
+    let daemon = Cuddyd::new();
+    let cri = daemon.cri();
+    let image = daemon.pull("busybox");
+    let pod = cri.run_pod(PodSpec::new("volumes"));
+    let mut spec = ContainerSpec::idle("main");
+    spec.config.mounts =
+        vec![image_mount(&image, "/whole", ""), image_mount(&image, "/part", "etc")];
+    let container = cri.start_new(&pod, spec);
+    assert_eq!(cri.sh(&container, "/whole/bin/busybox echo runs"), "runs");
+    assert_eq!(cri.sh(&container, "cmp /whole/etc/passwd /part/passwd && echo same"), "same");
+    let written = cri.exec_sync(&container, &["touch", "/whole/new"]);
+    assert!(written.code != 0 && written.stderr.contains("Read-only"), "{written:?}");
+    let told = cri.status(&container).mounts;
+    let refs: Vec<_> = told.iter().filter_map(|mount| mount.image.as_ref()).collect();
+    assert!(refs.len() == 2 && refs.iter().all(|told| told.image_ref == image), "{refs:?}");
+    let refused = |mount: api::Mount| {
+        let mut spec = ContainerSpec::idle("refused");
+        spec.config.mounts = vec![mount];
+        cri.try_create(&pod, spec).unwrap_err().message().to_owned()
+    };
+    let writable = api::Mount { readonly: false, ..image_mount(&image, "/data", "") };
+    for mount in [
+        image_mount(&image, "/data", "not-existing"),
+        image_mount(&image, "/data", "etc/passwd"),
+        image_mount(&image, "/data", "../etc"),
+        image_mount("registry.test/nowhere:1", "/data", ""),
+        writable,
+    ] {
+        let text = refused(mount.clone());
+        assert!(text.starts_with("ImageVolumeMountFailed"), "{mount:?}: {text}");
+    }
+    cri.remove_pod(&pod);
+    assert!(daemon.remains().is_empty(), "{:?}", daemon.remains());
+}
+
+/// What critest looks for as well (cri-tools, `pkg/validate/pod.go`).
+#[test]
+fn metrics_of_a_pod_are_those_that_are_announced() {
+    let daemon = Cuddyd::new();
+    let cri = daemon.cri();
+    daemon.pull("busybox");
+    let pod = cri.run_pod(PodSpec::new("measured"));
+    let container = cri.start_new(&pod, ContainerSpec::idle("main"));
+    cri.sh(&container, "for i in 1 2 3; do echo hi > /var/file$i; done; sync");
+    let mut runtime = cri.runtime_service();
+    let announced = cri.wait(runtime.list_metric_descriptors(api::ListMetricDescriptorsRequest {}));
+    let announced = announced.unwrap().descriptors;
+    let told = cri.wait(runtime.list_pod_sandbox_metrics(api::ListPodSandboxMetricsRequest {}));
+    let told = told.unwrap().pod_metrics.remove(0);
+    let all: Vec<_> =
+        told.container_metrics.iter().flat_map(|one| &one.metrics).chain(&told.metrics).collect();
+    for metric in &all {
+        let known = announced.iter().find(|known| known.name == metric.name);
+        let labels = known.map(|known| known.label_keys.len());
+        assert_eq!(labels, Some(metric.label_values.len()), "{metric:?}");
+    }
+    let value = |name: &str| {
+        let metric = all.iter().find(|metric| metric.name == name);
+        metric.and_then(|metric| metric.value).unwrap_or_else(|| panic!("no {name}")).value
+    };
+    assert!(value("container_memory_usage_bytes") > 0);
+    assert!(value("container_processes") >= 1 && value("container_file_descriptors") >= 1);
+    assert!(value("container_fs_inodes_free") < value("container_fs_inodes_total"));
+    assert!(value("container_fs_usage_bytes") > 0 && value("container_start_time_seconds") > 0);
+    assert!(value("container_network_receive_packets_total") < u64::MAX);
+    cri.remove_pod(&pod);
+}

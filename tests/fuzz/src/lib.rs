@@ -45,6 +45,8 @@ pub mod archive;
 #[cfg(fuzzing)]
 pub mod blk;
 #[cfg(fuzzing)]
+pub mod cli;
+#[cfg(fuzzing)]
 pub mod cni;
 #[cfg(fuzzing)]
 pub mod device;

@@ -122,8 +122,18 @@ pub struct ImageVolume {
     pub image: String,
     /// The part of it, as `Mount.image_sub_path` has it.
     pub sub_path: String,
-    /// Where it is on the host, or why it is not there.
-    pub path: Result<PathBuf, String>,
+    /// Where it is, or why it is not there.
+    pub place: Result<ImagePlace, String>,
+}
+
+/// Where an image is that is mounted as a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePlace {
+    /// Mounted on the host.
+    Host(PathBuf),
+    /// In the files of its layers, the lowest one first. A machine gets them as disks, and the
+    /// guest finds the sub-path.
+    Layers(Vec<PathBuf>),
 }
 
 /// A device of the host.

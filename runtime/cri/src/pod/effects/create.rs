@@ -2,6 +2,7 @@
 
 mod identity;
 mod input;
+mod volumes;
 
 use std::io;
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::pod::handle::{Answer, Pod};
 use crate::pod::{site, watch};
 use crate::row::{Container, ContainerPhase};
 use crate::spec;
+use volumes::Volumes;
 
 /// Most bytes of a line in a container's log; what is longer goes on in another.
 const LINE: usize = 16_384;
@@ -34,7 +36,9 @@ pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
     let shim = pod.site.shim()?;
     let spec = new.config.image.clone().unwrap_or_default();
     let held = pod.site.node.images.hold(&spec.image, &id).await?;
-    let made = make(pod, &shim, rows, Making { id: &id, new: &new, held: &held }).await;
+    let volumes = volumes::hold(&pod.site.node.images, &new.config, &id);
+    let making = Making { id: &id, new: &new, held: &held, volumes: &volumes };
+    let made = make(pod, &shim, rows, making).await;
     match made {
         Ok(user) => {
             pod.tell(Fact::Created(id.clone(), clock::now(), user)).await?;
@@ -53,6 +57,7 @@ struct Making<'a> {
     id: &'a str,
     new: &'a NewContainer,
     held: &'a Held,
+    volumes: &'a Volumes,
 }
 
 async fn make(
@@ -61,10 +66,10 @@ async fn make(
     rows: &Rows,
     making: Making<'_>,
 ) -> Result<LinuxContainerUser, Fault> {
-    let Making { id, new, held } = making;
+    let Making { id, new, held, volumes } = making;
     let image = held.config.config().clone().unwrap_or_default();
     let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
-    let spec = input::spec(pod, &rows.pod, id, new, held).await?;
+    let spec = input::spec(pod, &rows.pod, &making).await?;
     for note in note.iter().chain(&spec.notes) {
         log::info!("container {id}: {note}");
     }
@@ -77,6 +82,7 @@ async fn make(
         image_id: held.id.clone(),
         log_path: log_path.clone(),
         stop_signal: u32::try_from(signal.number()).unwrap_or(15),
+        image_volumes: volumes.ids.clone(),
         ..Container::default()
     };
     pod.tell(Fact::Creating(Box::new(row))).await?;
@@ -94,7 +100,7 @@ async fn make(
     let stdio = stdio(new, &bundle, &log_path)?;
     let rootfs = rootfs(held, &disk);
     let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
-    shim.create(&request, None).await?;
+    shim.create(&request, None).await.map_err(|error| volumes::fault(Fault::from(error)))?;
     identity::told(shim, id, &spec.spec).await
 }
 

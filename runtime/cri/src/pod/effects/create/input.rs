@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Making;
 use crate::fault::Fault;
-use crate::images::Held;
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::Pod;
 use crate::pod::site::Site;
@@ -26,11 +26,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) async fn spec(
     pod: &Pod,
     row: &row::Pod,
-    id: &str,
-    new: &NewContainer,
-    held: &Held,
+    making: &Making<'_>,
 ) -> Result<ContainerSpec, Fault> {
-    let found = found(&pod.site, id, new, held).await?;
+    let Making { id, new, held, .. } = *making;
+    let found = found(&pod.site, making).await?;
     let config = row.config.clone().unwrap_or_default();
     let input = ContainerInput {
         pod: &config,
@@ -48,7 +47,8 @@ pub(super) async fn spec(
     spec::container(&input).map_err(super::refused)
 }
 
-async fn found(site: &Site, id: &str, new: &NewContainer, held: &Held) -> Result<Found, Fault> {
+async fn found(site: &Site, making: &Making<'_>) -> Result<Found, Fault> {
+    let Making { id, new, held, volumes: images } = *making;
     let image = held.config.config().clone().unwrap_or_default();
     let mut volumes = BTreeMap::new();
     for volume in spec::volumes_of_image(&image, &new.config) {
@@ -57,7 +57,8 @@ async fn found(site: &Site, id: &str, new: &NewContainer, held: &Held) -> Result
     }
     let sources = sources(new).await?;
     let seccomp_profile = profile(new).await?;
-    Ok(Found { sources, volumes, seccomp_profile, ..Found::default() })
+    let image_volumes = images.found.clone();
+    Ok(Found { sources, volumes, image_volumes, seccomp_profile, ..Found::default() })
 }
 
 /// The seccomp profile that the container names.
