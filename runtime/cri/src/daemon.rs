@@ -79,8 +79,11 @@ pub async fn run(
     let path = std::env::var_os("PATH").unwrap_or_default();
     let classes = Classes::find(&path, &daemon)?;
     let plugins = Plugins::new(settings.cni_bin_dirs.clone(), PLUGIN);
+    let cni = NodeNetwork::open(settings.cni_conf_dir.clone(), plugins);
+    let now = records.now();
+    let attachments = now.pods.values().map(|row| row.attachment.as_slice());
     let node = Arc::new(Node {
-        network: Network::new(NodeNetwork::open(settings.cni_conf_dir.clone(), plugins)),
+        network: Network::new(cni, &settings, attachments),
         disks: Disks::new(settings.root.clone()),
         facts: facts::ask(&settings),
         images: Images::new(store, Hosts::new(&settings.registry_config)),
