@@ -12,7 +12,7 @@ use protocol::cri::{
 
 use crate::client::NAME;
 use crate::human::PERIOD;
-use crate::options::port;
+use crate::options::{port, restart};
 
 /// Namespace of the pods, in the interface's sense.
 pub(crate) const NAMESPACE: &str = "cuddy";
@@ -23,8 +23,8 @@ pub(crate) const OWN: &str = "cuddy.run";
 /// Annotation with a container's ports, for people.
 pub(crate) const PORTS: &str = "cuddy.ports";
 
-/// Name of a container's log in its directory.
-pub(crate) const LOG: &str = "0.log";
+/// Name of a container's log in the directory of its own pod.
+const LOG: &str = "0.log";
 
 /// Files of the kernel that a container does not see, as Kubernetes has them.
 const MASKED: [&str; 10] = [
@@ -77,6 +77,10 @@ pub(crate) struct Plan {
     pub(crate) memory: i64,
     /// Most microseconds of CPU time in each [`PERIOD`]; 0: no limit.
     pub(crate) cpus: i64,
+    /// When the daemon starts it again, as the daemon reads it; none: never.
+    pub(crate) restart: Option<String>,
+    /// Whether it goes into the pod of another container.
+    pub(crate) joins: bool,
     /// Whether it reads.
     pub(crate) stdin: bool,
     /// Whether it has a terminal.
@@ -125,6 +129,14 @@ impl Plan {
         if !ports.is_empty() {
             annotations.insert(PORTS.to_owned(), ports.join(", "));
         }
+        if let Some(policy) = &self.restart {
+            annotations.insert(restart::ANNOTATION.to_owned(), policy.clone());
+        }
+        // The directory is the pod's, which is another one's.
+        let log_path = match self.joins {
+            true => format!("{}-{}.log", self.name, self.nonce),
+            false => LOG.to_owned(),
+        };
         let (command, args) = match self.entrypoint.as_deref() {
             None => (Vec::new(), self.args.clone()),
             // The image's entrypoint is taken away.
@@ -141,7 +153,7 @@ impl Plan {
             mounts: self.mounts.clone(),
             labels: self.labels(),
             annotations,
-            log_path: LOG.to_owned(),
+            log_path,
             stdin: self.stdin,
             stdin_once: self.stdin,
             tty: self.tty,

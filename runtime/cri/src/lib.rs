@@ -20,6 +20,7 @@ mod places;
 mod pod;
 mod pods;
 mod record;
+mod restart;
 mod row;
 mod rpc;
 mod sessions;
