@@ -3,6 +3,7 @@
 
 mod adopt;
 mod caller;
+mod check;
 mod classes;
 mod clock;
 mod daemon;
@@ -14,8 +15,10 @@ mod fault;
 mod fifo;
 mod ids;
 mod images;
+mod listen;
 mod network;
 mod node;
+mod notify;
 mod places;
 mod pod;
 mod pods;
@@ -30,5 +33,7 @@ pub mod spec;
 mod stats;
 mod sweep;
 
+pub use check::problems;
 pub use daemon::run;
+pub use notify::{State, notify};
 pub use settings::{FILE as SETTINGS, Settings, SettingsError};

@@ -101,18 +101,34 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// Its text makes no sense.
-    #[error("{path}: {text}")]
+    #[error("{path}:{line}: {text}")]
     Text {
         /// The file.
         path: PathBuf,
-        /// Why, with the line.
+        /// The line, from 1 on.
+        line: usize,
+        /// Why.
         text: String,
     },
+    /// A key is none.
+    #[error("{path}:{line}: there is no setting {key:?}: did you mean {nearest:?}?")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// The key.
+        key: String,
+        /// The key that looks most like it.
+        nearest: &'static str,
+    },
     /// A value can't be.
-    #[error("{path}: {key}: {problem}")]
+    #[error("{path}:{line}: {key}: {problem}")]
     Value {
         /// The file.
         path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
         /// The key.
         key: String,
         /// Why.
@@ -136,14 +152,13 @@ impl Settings {
     /// Reads its text (pure).
     ///
     /// # Errors
-    /// [`SettingsError::Text`], [`SettingsError::Value`].
+    /// [`SettingsError::Text`], [`SettingsError::Key`], [`SettingsError::Value`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
-        let settings: Self = toml::from_str(text).map_err(|error| {
-            let text = error.to_string().trim_end().to_owned();
-            SettingsError::Text { path: path.into(), text }
-        })?;
+        let settings: Self =
+            toml::from_str(text).map_err(|error| unreadable(text, path, &error))?;
         let wrong = |key: &str, problem: &str| SettingsError::Value {
             path: path.into(),
+            line: line_of(text, key),
             key: key.to_owned(),
             problem: problem.to_owned(),
         };
@@ -179,6 +194,48 @@ impl Settings {
     }
 }
 
+/// All keys.
+const KEYS: [&str; 13] = [
+    "state",
+    "root",
+    "socket",
+    "group",
+    "cni_conf_dir",
+    "cni_bin_dirs",
+    "bridge",
+    "bridge_name",
+    "bridge_ipv4",
+    "bridge_ipv6",
+    "registry_config",
+    "container_disk",
+    "cgroup_driver",
+];
+
+/// Where and why a text makes no sense, and which key may be meant.
+fn unreadable(text: &str, path: &Path, error: &toml::de::Error) -> SettingsError {
+    let span = error.span().unwrap_or_default();
+    let line = 1 + text.get(..span.start).unwrap_or_default().matches('\n').count();
+    let (path, problem) = (path.into(), error.message().replace('\n', " "));
+    let key = text.get(span).unwrap_or_default().trim_matches(['"', '\'']);
+    if !problem.starts_with("unknown field") {
+        return SettingsError::Text { path, line, text: problem };
+    }
+    let likeness = |known: &&&str| strsim::jaro_winkler(known, key);
+    let best = KEYS.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    SettingsError::Key {
+        path,
+        line,
+        key: key.to_owned(),
+        nearest: best.copied().unwrap_or(KEYS[0]),
+    }
+}
+
+/// The line that a key's value is set in.
+fn line_of(text: &str, key: &str) -> usize {
+    let sets = |line: &str| line.split('=').next().is_some_and(|word| word.trim() == key);
+    1 + text.lines().position(sets).unwrap_or_default()
+}
+
 /// As `dev_valid_name` of the kernel, and nothing that a pod's cable may be called.
 fn is_interface(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -202,11 +259,34 @@ mod tests {
     }
 
     #[test]
-    fn wrong_key_is_told_with_those_that_there_are() {
-        let error = parse("sockett = \"/x\"\n").unwrap_err();
-        assert!(error.contains("sockett") && error.contains("`socket`"), "{error}");
-        let error = parse("socket = \"cri.sock\"\n").unwrap_err();
-        assert!(error.contains("socket: not a whole path"), "{error}");
+    fn wrong_key_is_told_with_its_line_and_the_nearest_that_there_is() {
+        for (text, expected) in [
+            (
+                "group = \"a\"\nsockett = \"/x\"\n",
+                "/x.toml:2: there is no setting \"sockett\": did you mean \"socket\"?",
+            ),
+            (
+                "\"cni_confdir\" = 1\n",
+                "/x.toml:1: there is no setting \"cni_confdir\": did you mean \"cni_conf_dir\"?",
+            ),
+            (
+                "\n\ncgroup-driver = \"auto\"\n",
+                "/x.toml:3: there is no setting \"cgroup-driver\": did you mean \"cgroup_driver\"?",
+            ),
+            ("# a\nsocket = \"cri.sock\"\n", "/x.toml:2: socket: not a whole path"),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), expected);
+        }
+        let error = parse("\ncontainer_disk = \"x\"\n").unwrap_err();
+        assert!(error.starts_with("/x.toml:2: invalid type"), "{error}");
+        assert!(parse("a = [\n").unwrap_err().starts_with("/x.toml:"));
+    }
+
+    #[test]
+    fn keys_are_all_that_there_are() {
+        let error = toml::from_str::<Settings>("x = 1\n").unwrap_err();
+        let known = error.message().split('`').skip(3).step_by(2).collect::<Vec<_>>();
+        assert_eq!(known, KEYS);
     }
 
     #[test]
