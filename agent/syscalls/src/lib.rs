@@ -10,5 +10,6 @@
 pub mod bpf;
 pub mod escapes;
 pub mod mount;
+pub mod peer;
 pub mod tap;
 pub mod user_namespace;

@@ -12,7 +12,7 @@ use protocol::cri::{
 
 use crate::client::NAME;
 use crate::human::PERIOD;
-use crate::options::port;
+use crate::options::{port, restart};
 
 /// Namespace of the pods, in the interface's sense.
 pub(crate) const NAMESPACE: &str = "cuddy";
@@ -29,7 +29,7 @@ const ENDS: &str = "dev.cuddy.ends-with-containers";
 /// Annotation by which the daemon knows a terminal's size before the process can look.
 const TERMINAL_SIZE: &str = "dev.cuddy.terminal-size";
 
-/// Name of a container's log in its directory.
+/// Name of a container's log in the directory of its own pod.
 pub(crate) const LOG: &str = "0.log";
 
 /// Files of the kernel that a container does not see, as Kubernetes has them.
@@ -83,6 +83,10 @@ pub(crate) struct Plan {
     pub(crate) memory: i64,
     /// Most microseconds of CPU time in each [`PERIOD`]; 0: no limit.
     pub(crate) cpus: i64,
+    /// When the daemon starts it again, as the daemon reads it; none: never.
+    pub(crate) restart: Option<String>,
+    /// Whether it goes into the pod of another container.
+    pub(crate) joins: bool,
     /// Whether it reads.
     pub(crate) stdin: bool,
     /// Whether it has a terminal.
@@ -137,6 +141,14 @@ impl Plan {
         if let Some((columns, rows)) = self.size.filter(|_| self.tty) {
             annotations.insert(TERMINAL_SIZE.to_owned(), format!("{columns}x{rows}"));
         }
+        if let Some(policy) = &self.restart {
+            annotations.insert(restart::ANNOTATION.to_owned(), policy.clone());
+        }
+        // The directory is the pod's, which is another one's.
+        let log_path = match self.joins {
+            true => format!("{}-{}.log", self.name, self.nonce),
+            false => LOG.to_owned(),
+        };
         let (command, args) = match self.entrypoint.as_deref() {
             None => (Vec::new(), self.args.clone()),
             // The image's entrypoint is taken away.
@@ -153,7 +165,7 @@ impl Plan {
             mounts: self.mounts.clone(),
             labels: self.labels(),
             annotations,
-            log_path: LOG.to_owned(),
+            log_path,
             stdin: self.stdin,
             stdin_once: self.stdin,
             tty: self.tty,

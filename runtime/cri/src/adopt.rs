@@ -97,6 +97,12 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
 async fn container(pod: &Pod, shim: &Shim, row: &row::Container) -> Result<(), Fault> {
     let id = row.id.clone();
     if !row.lives() {
+        let pod = pod.clone();
+        // It does nothing unless the container was to be started again.
+        tokio::spawn(async move {
+            watch::again(&pod, &id).await;
+            watch::idle(&pod).await;
+        });
         return Ok(());
     }
     match shim.within(LIMIT).state(&site::init(&id)?).await {

@@ -104,6 +104,13 @@ impl Images {
         Ok(())
     }
 
+    /// The layers' files of an image that a container has, the lowest one first.
+    pub(crate) fn layers(&self, id: &str, container: &str) -> Option<Vec<PathBuf>> {
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = holds.get(container)?.iter().find(|hold| hold.image().id.as_str() == id);
+        hold.map(Hold::layers)
+    }
+
     fn keep(&self, container: &str, hold: Hold) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         holds.entry(container.to_owned()).or_default().push(hold);

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod caller;
+mod check;
 mod classes;
 mod clock;
 mod daemon;
@@ -14,14 +15,17 @@ mod fault;
 mod fifo;
 mod ids;
 mod images;
+mod listen;
 mod metrics;
 mod network;
 mod node;
+mod notify;
 mod own;
 mod places;
 mod pod;
 mod pods;
 mod record;
+mod restart;
 mod row;
 mod rpc;
 mod sessions;
@@ -31,5 +35,7 @@ pub mod spec;
 mod stats;
 mod sweep;
 
+pub use check::problems;
 pub use daemon::run;
+pub use notify::{State, notify};
 pub use settings::{FILE as SETTINGS, Settings, SettingsError};

@@ -4,6 +4,7 @@
 //! ```text
 //!   pod:        Starting ──► Ready ──► Stopped ──► Removing ──► (no row)
 //!   container:  Creating ──► Created ──► Running ──► Exited ──► Removing ──► (no row)
+//!                                           ▲───────────┘ by its policy, see `restart`
 //! ```
 
 use prost::Enumeration;
@@ -132,6 +133,15 @@ pub(crate) struct Container {
     /// The ids of images that it has as volumes, by what it was asked for.
     #[prost(map = "string, string", tag = "17")]
     pub(crate) image_volumes: std::collections::HashMap<String, String>,
+    /// How many times its process was started again.
+    #[prost(uint32, tag = "18")]
+    pub(crate) restarts: u32,
+    /// How many delays before such a start there were in a row.
+    #[prost(uint32, tag = "19")]
+    pub(crate) delays: u32,
+    /// Whether somebody asked for its end: its process is not started again.
+    #[prost(bool, tag = "20")]
+    pub(crate) stopped: bool,
 }
 
 /// What makes a pod the same as another for who asks for it: namespace, name, uid, attempt.

@@ -8,6 +8,7 @@ use super::fact::{Ending, Fact};
 use super::handle::{Ask, Pod};
 use super::site;
 use crate::clock;
+use crate::restart;
 
 /// Pause after an answer that makes no sense.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -27,7 +28,8 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
                     let out_of_memory = own.is_some_and(|own| own.out_of_memory);
                     let (code, at) = (exit.status, clock::nanos(exit.at));
                     let ending = Ending { code, at, out_of_memory, cause: told.reason };
-                    tell(&pod, Fact::Exited(id, ending)).await;
+                    tell(&pod, Fact::Exited(id.clone(), ending)).await;
+                    again(&pod, &id).await;
                     return idle(&pod).await;
                 }
                 // Deleted; or the shim is gone, which the pod's watch tells.
@@ -47,6 +49,26 @@ pub(crate) async fn idle(pod: &Pod) {
     pod.site.without_clients().await;
     // That it failed is in the log, and the next request for a stop tries again.
     let _stopped = pod.ask(Ask::StopIdle).await;
+}
+
+/// Starts a container's process again when it is due, for as long as that fails.
+pub(crate) async fn again(pod: &Pod, id: &str) {
+    let mut last = 0;
+    while let Some(due) = due(pod, id) {
+        let delay = u64::try_from(due.saturating_sub(clock::now())).unwrap_or_default();
+        // One that was refused, and not tried, is due since then.
+        let pause = if due == last { PAUSE } else { Duration::from_nanos(delay) };
+        tokio::time::sleep(pause).await;
+        match pod.ask(Ask::Restart(id.to_owned())).await {
+            Ok(_) => return,
+            Err(_) => last = due,
+        }
+    }
+}
+
+fn due(pod: &Pod, id: &str) -> Option<i64> {
+    let now = pod.site.node.records.now();
+    restart::due(now.pods.get(&pod.site.id)?, now.containers.get(id)?)
 }
 
 /// What the shim says of its containers and its machine.

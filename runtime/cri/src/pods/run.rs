@@ -58,7 +58,7 @@ impl Starting {
         let (node, site) = (Arc::clone(&self.site.node), Arc::clone(&self.site));
         interest.check()?;
         node.network.make_namespace(&self.row.netns).await?;
-        self.row.attachment = node.network.plan(&self.row)?;
+        self.row.attachment = node.network.plan(&self.row).await?;
         self.row.has_shim = true;
         self.write().await?;
         let row = self.row.clone();

@@ -12,6 +12,7 @@ use tonic::Request;
 
 use crate::fault::Fault;
 use crate::pods::Pods;
+use crate::restart;
 use crate::row::Container;
 
 pub(super) async fn run(
@@ -71,7 +72,10 @@ fn info(pods: &Pods, row: &Container) -> HashMap<String, String> {
     let spec = std::fs::read_to_string(bundle.join("config.json")).ok();
     let spec: serde_json::Value =
         spec.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let info = json!({ "sandboxID": row.pod, "bundle": bundle, "runtimeSpec": spec });
+    let now = pods.node.records.now();
+    let due = now.pods.get(&row.pod).and_then(|pod| restart::due(pod, row));
+    let info = json!({ "sandboxID": row.pod, "bundle": bundle, "runtimeSpec": spec,
+        "restarts": row.restarts, "restartAt": due });
     [("info".to_owned(), info.to_string())].into()
 }
 

@@ -5,10 +5,10 @@ mod input;
 mod volumes;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api::request::{CreateRequest, Mount, StdioPaths};
-use protocol::cri::LinuxContainerUser;
+use protocol::cri::{ContainerConfig, LinuxContainerUser};
 use shim_client::Shim;
 
 use super::remove_files;
@@ -20,7 +20,9 @@ use crate::images::Held;
 use crate::pod::fact::{Fact, Rows};
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::{Answer, Pod};
-use crate::pod::{site, watch};
+use crate::pod::site::Site;
+use crate::pod::watch;
+use crate::restart;
 use crate::row::{Container, ContainerPhase};
 use crate::spec;
 use volumes::Volumes;
@@ -67,6 +69,7 @@ async fn make(
     making: Making<'_>,
 ) -> Result<LinuxContainerUser, Fault> {
     let Making { id, new, held, volumes } = making;
+    restart::Policy::of(&new.config)?;
     let image = held.config.config().clone().unwrap_or_default();
     let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
     let spec = input::spec(pod, &rows.pod, &making).await?;
@@ -97,16 +100,35 @@ async fn make(
     tokio::fs::write(&path, text).await.map_err(|error| failed("writing", &path, &error))?;
     let disk = directory.join(DISK);
     pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?;
-    let stdio = stdio(new, &bundle, &log_path)?;
-    let rootfs = rootfs(held, &disk);
+    let stdio = stdio(&new.config, &bundle, &log_path);
+    if !stdio.stdin.is_empty() {
+        let fifo = Path::new(&stdio.stdin);
+        fifo::make(fifo).map_err(|error| failed("making", fifo, &error))?;
+    }
+    let rootfs = rootfs(&held.layers, &disk);
     let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
     shim.create(&request, None).await.map_err(|error| volumes::fault(Fault::from(error)))?;
     identity::told(shim, id, &spec.spec).await
 }
 
+/// What the shim is asked for when a container's process is to be started again: its files are
+/// there.
+///
+/// # Errors
+/// [`Fault::NotFound`] when its image is gone.
+pub(super) fn request_again(site: &Site, rows: &Rows, id: &str) -> Result<CreateRequest, Fault> {
+    let missing = || Fault::NotFound(format!("container {id} or its image is gone"));
+    let row = rows.row(id).ok_or_else(missing)?;
+    let layers = site.node.images.layers(&row.image_id, id).ok_or_else(missing)?;
+    let (bundle, disk) = (site.node.places.bundle(id), site.node.places.container(id).join(DISK));
+    let stdio = stdio(&row.config.clone().unwrap_or_default(), &bundle, &row.log_path);
+    let rootfs = rootfs(&layers, &disk);
+    Ok(CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio })
+}
+
 /// Leaves nothing of it. What can't be undone now is undone with the pod.
 async fn undo(pod: &Pod, shim: &Shim, id: &str) {
-    if let Ok(target) = site::init(id) {
+    if let Ok(target) = crate::pod::site::init(id) {
         // It mostly does not exist.
         let _gone = shim.delete(&target).await;
     }
@@ -144,26 +166,23 @@ fn log_path(new: &NewContainer) -> String {
 }
 
 /// Where the streams go: to the log, which the shim writes.
-fn stdio(new: &NewContainer, bundle: &Path, log_path: &str) -> Result<StdioPaths, Fault> {
+fn stdio(config: &ContainerConfig, bundle: &Path, log_path: &str) -> StdioPaths {
     let output = match log_path.is_empty() {
         true => "discard://".to_owned(),
         false => format!("cri-log://{log_path}?max={LINE}"),
     };
     let stdin = bundle.join("stdin");
-    if new.config.stdin {
-        fifo::make(&stdin).map_err(|error| failed("making", &stdin, &error))?;
-    }
-    Ok(StdioPaths {
-        stdin: if new.config.stdin { stdin.display().to_string() } else { String::new() },
-        stderr: if new.config.tty { String::new() } else { output.clone() },
+    StdioPaths {
+        stdin: if config.stdin { stdin.display().to_string() } else { String::new() },
+        stderr: if config.tty { String::new() } else { output.clone() },
         stdout: output,
-        terminal: new.config.tty,
-    })
+        terminal: config.tty,
+    }
 }
 
 /// The root file system, as containerd names disks: the one to write to first, then the layers from
 /// the top, and how they lie over each other (pure).
-fn rootfs(held: &Held, disk: &Path) -> Vec<Mount> {
+fn rootfs(layers: &[PathBuf], disk: &Path) -> Vec<Mount> {
     let mount = |fstype: &str, source: String, options: &[&str]| Mount {
         fstype: fstype.to_owned(),
         source,
@@ -172,9 +191,10 @@ fn rootfs(held: &Held, disk: &Path) -> Vec<Mount> {
     };
     let mut mounts =
         vec![mount("ext4", disk.display().to_string(), &["rw", "noinit_itable", "discard"])];
-    let layers = held.layers.iter().rev();
-    mounts.extend(layers.map(|layer| mount("erofs", layer.display().to_string(), &["ro"])));
-    let lower = format!("lowerdir={{{{ overlay 1 {} }}}}", held.layers.len());
+    mounts.extend(
+        layers.iter().rev().map(|layer| mount("erofs", layer.display().to_string(), &["ro"])),
+    );
+    let lower = format!("lowerdir={{{{ overlay 1 {} }}}}", layers.len());
     let options = ["upperdir={{ mount 0 }}/upper", "workdir={{ mount 0 }}/work", &lower];
     mounts.push(mount("format/mkdir/overlay", "overlay".to_owned(), &options));
     mounts
@@ -186,9 +206,7 @@ mod tests {
 
     #[test]
     fn layers_lie_over_each_other_with_the_disk_on_top() {
-        let layers = vec!["/l/1".into(), "/l/2".into()];
-        let held = Held { id: String::new(), config: Default::default(), layers };
-        let mounts = rootfs(&held, Path::new("/c/upper.ext4"));
+        let mounts = rootfs(&["/l/1".into(), "/l/2".into()], Path::new("/c/upper.ext4"));
         let sources: Vec<_> = mounts.iter().map(|mount| mount.source.as_str()).collect();
         assert_eq!(sources, ["/c/upper.ext4", "/l/2", "/l/1", "overlay"]);
         assert_eq!(mounts[3].options[2], "lowerdir={{ overlay 1 2 }}");

@@ -155,3 +155,33 @@ fn pod_that_ends_with_its_containers_waits_for_the_last() {
         assert_eq!(ask(&own, &[], &[job]), goes_on);
     }
 }
+
+#[test]
+fn container_that_is_due_runs_again_unless_it_is_stopped_meanwhile() {
+    let ready = pod(PodPhase::Ready);
+    let mut due = container("a", ContainerPhase::Exited);
+    due.started_at = 1;
+    let config = due.config.get_or_insert_default();
+    config.annotations.insert(restart::ANNOTATION.into(), "always".into());
+    let ask = |row: &Container, busy: &[Job]| {
+        said(&ready, std::slice::from_ref(row), busy, |now| now.restart("a"))
+    };
+    let own = Job::Restart("a".into());
+    assert_eq!(ask(&due, &[]), Verdict::Begin);
+    assert_eq!(ask(&due, std::slice::from_ref(&own)), Verdict::Join);
+    for job in [Job::Stop("a".into()), Job::Remove("a".into())] {
+        assert_eq!(ask(&due, std::slice::from_ref(&job)), Verdict::After(job));
+    }
+    assert!(refused(&ask(&due, &[Job::StopPod]), "is being stopped"));
+    let stop = |row: &Container, busy: &[Job]| {
+        said(&ready, std::slice::from_ref(row), busy, |now| now.stop("a"))
+    };
+    assert_eq!(stop(&due, &[]), Verdict::Begin, "so that it is on record");
+    assert_eq!(stop(&due, std::slice::from_ref(&own)), Verdict::After(own.clone()));
+    let remove =
+        said(&ready, std::slice::from_ref(&due), std::slice::from_ref(&own), |now| now.remove("a"));
+    assert_eq!(remove, Verdict::After(own));
+    due.stopped = true;
+    assert_eq!(ask(&due, &[]), Verdict::Done("a".into()));
+    assert_eq!(stop(&due, &[]), Verdict::Done("a".into()));
+}
