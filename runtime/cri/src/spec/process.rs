@@ -1,7 +1,7 @@
 //! What is run: arguments, environment and directory.
 
 use oci_spec::image::Config;
-use oci_spec::runtime::Box as Size;
+use oci_spec::runtime::{Box as Size, BoxBuilder as SizeBuilder};
 use protocol::cri::{ContainerConfig, KeyValue};
 
 use super::SpecError;
@@ -47,9 +47,7 @@ pub(super) fn terminal_size(container: &ContainerConfig) -> Option<Size> {
     let text = container.annotations.get(TERMINAL_SIZE).filter(|_| container.tty)?;
     let (columns, rows) = text.split_once('x')?;
     let number = |text: &str| text.parse::<u16>().ok().map(u64::from);
-    let mut size = Size::default();
-    size.set_width(number(columns)?).set_height(number(rows)?);
-    Some(size)
+    SizeBuilder::default().width(number(columns)?).height(number(rows)?).build().ok()
 }
 
 /// The directory that the process starts in.
