@@ -7,12 +7,8 @@
 //! ends are held here. Each output fifo is also open for reading. The input fifo is also open for
 //! writing, until the caller says that no more input comes.
 
-pub mod attached;
 pub mod copy;
-pub mod cri_log;
-mod files;
 pub mod logger;
-pub mod records;
 pub mod target;
 
 use std::io;
@@ -29,10 +25,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use attached::Attached;
+use logs::attached::Attached;
 use copy::{Flow, Sink};
-use cri_log::{Log, LogSink};
-use records::Stream;
+use logs::records::Stream;
+use logs::{Log, LogSink};
 use target::Output;
 
 /// How long after a process's end its output may stand still before its end is told all the
@@ -288,7 +284,7 @@ impl Outputs {
                 [stdout, stderr].map(|pipe| Some(Sink::Pipe(pipe)))
             }
             Output::File(path) => {
-                let file = files::append(&path).await;
+                let file = logs::disks::append(&path).await;
                 let file = file.map_err(|error| failed(&paths.stdout, error))?;
                 [file.clone(), file].map(|file| Some(Sink::File(file)))
             }

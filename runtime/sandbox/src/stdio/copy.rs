@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use super::attached::Attached;
-use super::cri_log::LogSink;
-use super::files::blocking;
+use logs::attached::Attached;
+use logs::LogSink;
+use logs::disks::blocking;
 
 /// Bytes of one stream's buffer: a quarter of a fifo's capacity.
 const BUFFER: usize = 16 << 10;
@@ -215,7 +215,7 @@ pub async fn input(mut fifo: pipe::Receiver, mut stream: UnixStream) {
 mod tests {
     use std::fs::OpenOptions;
 
-    use super::super::files::append;
+    use logs::disks::append;
     use super::*;
 
     #[tokio::test]
