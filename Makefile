@@ -25,7 +25,7 @@ rootfs: agent ## Build the guest root filesystem (cached)
 binaries: ## Build the host binaries
 	@vmm/packages
 	@tests/progress.sh "building shim, VMM, daemon and command line" "5 minutes" \
-		cargo build --quiet --release -p shim -p vmm -p cli -p cri -p lab
+		cargo build --quiet --release -p shim -p vmm -p cli -p cri -p companion -p lab
 
 images: ## Build the OCI test images from Debian packages (cached)
 	@tests/progress.sh "test images from Debian packages" "1 minute" tests/lab/images.sh

@@ -87,6 +87,12 @@ impl Images {
         Ok(())
     }
 
+    /// The layers' files of the image that a container has; none if it has none.
+    pub(crate) fn layers_of(&self, container: &str) -> Vec<PathBuf> {
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.get(container).map(Hold::layers).unwrap_or_default()
+    }
+
     fn keep(&self, container: &str, hold: Hold) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         holds.insert(container.to_owned(), hold);

@@ -12,6 +12,7 @@ mod exec;
 mod facts;
 mod fault;
 mod fifo;
+mod foreign;
 mod ids;
 mod images;
 mod network;
@@ -30,4 +31,4 @@ mod stats;
 mod sweep;
 
 pub use daemon::run;
-pub use settings::{FILE as SETTINGS, Settings, SettingsError};
+pub use settings::{FILE as SETTINGS, Handler, Handlers, Options, Settings, SettingsError};

@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use crate::exec::{self, Exec};
 use crate::fault::Fault;
 use crate::fifo;
-use crate::ids;
 use crate::pod::effects;
 use crate::pod::handle::Pod;
 use crate::pod::site::{self, Site};
@@ -191,9 +190,8 @@ impl Attached {
             false => String::new(),
         };
         let (to_out, to_err) = (path("stdout", out.is_some()), path("stderr", err.is_some()));
-        let id = ids::of_container(&self.container)?;
         if out.is_some() || err.is_some() {
-            self.shim.own().attach(&id, &to_out, &to_err).await?;
+            site.attach(&self.container, &to_out, &to_err).await?;
         }
         // Both ends are open.
         let removed = effects::remove_directory(&directory).await;

@@ -1,6 +1,8 @@
 //! What the operator decides: `/etc/cuddy/cuddyd.toml`. Every key has a default, and one that does
 //! not exist is told with the nearest that does.
 
+mod handler;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ pub enum Driver {
     /// Nobody.
     Cgroupfs,
 }
+
+pub use handler::{Handler, Handlers, Options};
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,11 @@ pub struct Settings {
     pub container_disk: u64,
     /// Who manages the cgroups.
     pub cgroup_driver: Driver,
+    /// The handler of pods that name none, and need the node's namespaces or its devices; empty:
+    /// such pods are refused.
+    pub host_pods: String,
+    /// Handlers beside our own, by their names.
+    pub handlers: Handlers,
 }
 
 impl Default for Settings {
@@ -58,6 +67,8 @@ impl Default for Settings {
             registry_config: "/etc/cuddy/certs.d".into(),
             container_disk: 16 << 30,
             cgroup_driver: Driver::default(),
+            host_pods: String::new(),
+            handlers: Handlers::new(),
         }
     }
 }
@@ -133,6 +144,8 @@ impl Settings {
         if settings.container_disk < 1 << 20 {
             return Err(wrong("container_disk", "less than a MiB"));
         }
+        handler::check(&settings.handlers, &settings.host_pods)
+            .map_err(|(key, problem)| wrong(&key, &problem))?;
         Ok(settings)
     }
 }

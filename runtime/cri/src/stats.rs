@@ -75,9 +75,8 @@ async fn known(pods: &Arc<Pods>, row: &row::Pod) -> Known {
 }
 
 async fn ask(pod: &Pod, row: &row::Pod) -> Option<Known> {
-    let shim = pod.site.shim().ok()?;
     let at = clock::now();
-    let metrics = shim.own().metrics().await.ok()?;
+    let metrics = pod.site.metrics().await.ok()?;
     let interfaces = interfaces(row.netns.clone()).await;
     Some(Known { at, pod: metrics.pod, containers: metrics.containers, interfaces })
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use api::events::Exit;
 use shim_client::{Error, Listing, Shim};
 
 use super::fact::{Ending, Fact};
 use super::handle::Pod;
 use super::site;
 use crate::clock;
+use crate::foreign::{metrics, outputs};
 
 /// Pause after an answer that makes no sense.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -22,11 +24,7 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
         loop {
             match shim.wait(&target).await {
                 Ok(exit) => {
-                    let told = told(&pod, &shim).await;
-                    let own = told.containers.iter().find(|listed| listed.id.as_str() == id);
-                    let out_of_memory = own.is_some_and(|own| own.out_of_memory);
-                    let (code, at) = (exit.status, clock::nanos(exit.at));
-                    let ending = Ending { code, at, out_of_memory, cause: told.reason };
+                    let ending = ending(&pod, &shim, &id, &exit).await;
                     return tell(&pod, Fact::Exited(id, ending)).await;
                 }
                 // Deleted; or the shim is gone, which the pod's watch tells.
@@ -40,8 +38,29 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
     });
 }
 
-/// What the shim says of its containers and its machine.
+/// How a container's process ended. All that it wrote is in its log when this is known.
+async fn ending(pod: &Pod, shim: &Shim, id: &str, exit: &Exit) -> Ending {
+    let (code, at) = (exit.status, clock::nanos(exit.at));
+    if pod.site.class.is_own() {
+        // Our own shim tells an end when the log is complete.
+        let told = told(pod, shim).await;
+        let own = told.containers.iter().find(|listed| listed.id.as_str() == id);
+        let out_of_memory = own.is_some_and(|own| own.out_of_memory);
+        return Ending { code, at, out_of_memory, cause: told.reason };
+    }
+    let killed = code == Exit::KILLED;
+    let out_of_memory = killed
+        && (metrics::out_of_memory(&shim.within(TELLS), id).await
+            || pod.site.node.news.out_of_memory(id).await);
+    outputs::drain(&pod.site, id).await;
+    Ending { code, at, out_of_memory, cause: String::new() }
+}
+
+/// What the shim says of its containers and its machine. Foreign ones say nothing.
 async fn told(pod: &Pod, shim: &Shim) -> Listing {
+    if !pod.site.class.is_own() {
+        return Listing::default();
+    }
     let listed = shim.within(TELLS).own().list().await;
     listed.inspect_err(|error| log::warn!("pod {}: {error}", pod.site.id)).unwrap_or_default()
 }

@@ -8,16 +8,18 @@ use std::path::Path;
 use api::request::{CreateRequest, Mount, StdioPaths};
 use shim_client::Shim;
 
+use super::remove::from_shim;
 use super::remove_files;
 use crate::clock;
 use crate::fault::Fault;
 use crate::fifo;
+use crate::foreign::outputs;
 use crate::ids;
 use crate::images::Held;
 use crate::pod::fact::{Fact, Rows};
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::{Answer, Pod};
-use crate::pod::{site, watch};
+use crate::pod::watch;
 use crate::row::{Container, ContainerPhase};
 use crate::spec;
 
@@ -40,13 +42,14 @@ pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
             Ok(id)
         }
         Err(fault) => {
-            undo(pod, &shim, &id).await;
+            undo(pod, &id).await;
             Err(fault)
         }
     }
 }
 
 /// A container that comes to be.
+#[derive(Clone, Copy)]
 struct Making<'a> {
     id: &'a str,
     new: &'a NewContainer,
@@ -57,10 +60,6 @@ async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result
     let Making { id, new, held } = making;
     let image = held.config.config().clone().unwrap_or_default();
     let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
-    let spec = input::spec(pod, &rows.pod, id, new, held).await?;
-    for note in note.iter().chain(&spec.notes) {
-        log::info!("container {id}: {note}");
-    }
     let log_path = log_path(new);
     let row = Container {
         id: id.to_owned(),
@@ -72,30 +71,40 @@ async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result
         stop_signal: u32::try_from(signal.number()).unwrap_or(15),
         ..Container::default()
     };
-    pod.tell(Fact::Creating(Box::new(row))).await?;
+    pod.tell(Fact::Creating(Box::new(row.clone()))).await?;
     let places = &pod.site.node.places;
     let (bundle, directory) = (places.bundle(id), places.container(id));
     for path in [&bundle, &directory] {
         tokio::fs::create_dir(path).await.map_err(|error| failed("making", path, &error))?;
     }
+    let own = pod.site.class.is_own();
+    let disk = directory.join(DISK);
+    match own {
+        true => pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?,
+        false => pod.site.node.roots.mount(held, &directory, &bundle.join("rootfs")).await?,
+    }
+    let spec = input::spec(pod, shim, &rows.pod, making).await?;
+    for note in note.iter().chain(&spec.notes) {
+        log::info!("container {id}: {note}");
+    }
     let path = bundle.join("config.json");
     let text = serde_json::to_vec(&spec.spec)
         .map_err(|error| Fault::Internal(format!("writing {}: {error}", path.display())))?;
     tokio::fs::write(&path, text).await.map_err(|error| failed("writing", &path, &error))?;
-    let disk = directory.join(DISK);
-    pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?;
-    let stdio = stdio(new, &bundle, &log_path)?;
-    let rootfs = rootfs(held, &disk);
+    let (stdio, rootfs) = match own {
+        true => (stdio(new, &bundle, &log_path)?, rootfs(held, &disk)),
+        false => (outputs::open(&pod.site, &row).await?, Vec::new()),
+    };
     let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
-    shim.create(&request, None).await?;
+    shim.create(&request, pod.site.class.options.as_ref()).await?;
     Ok(())
 }
 
 /// Leaves nothing of it. What can't be undone now is undone with the pod.
-async fn undo(pod: &Pod, shim: &Shim, id: &str) {
-    if let Ok(target) = site::init(id) {
-        // It mostly does not exist.
-        let _gone = shim.delete(&target).await;
+async fn undo(pod: &Pod, id: &str) {
+    // The shim mostly does not have it.
+    if let Err(fault) = from_shim(&pod.site, id).await {
+        log::warn!("container {id}: {fault}");
     }
     let removed = remove_files(&pod.site, id).await;
     let undone = match removed {
