@@ -95,6 +95,13 @@ impl Companion {
         serde_json::from_str(&line).map_err(io::Error::other)
     }
 
+    /// Waits until it is gone: at once, if nobody listens.
+    pub async fn gone(&self) {
+        let Ok(mut connection) = UnixStream::connect(&self.socket).await else { return };
+        // Nothing is asked, so nothing comes but the end.
+        let _end = connection.read(&mut [0]).await;
+    }
+
     /// Ends it, if it lives, and removes its socket. One that does not answer is left alone.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use logs::records::Stream;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::container::Container;
 use crate::words::{MAX_LINE, Outputs, Reply, Request};
@@ -28,17 +29,20 @@ struct State {
 /// What the kernel answered when no connection can be taken.
 pub async fn serve(listener: UnixListener) -> io::Result<()> {
     let state = Arc::new(State::default());
+    // They end with this.
+    let mut connections = JoinSet::new();
     loop {
         let (connection, _) = tokio::select! {
             accepted = listener.accept() => accepted?,
             () = state.over.notified() => return Ok(()),
         };
         let state = Arc::clone(&state);
-        tokio::spawn(async move {
+        connections.spawn(async move {
             if let Err(error) = answer(&state, connection).await {
                 log::warn!("a request: {error}");
             }
         });
+        while connections.try_join_next().is_some() {}
     }
 }
 

@@ -147,9 +147,13 @@ fn of_container(node: &Node, row: &row::Container, known: &Known) -> ContainerSt
     }
 }
 
-/// What a container's disk takes of the node's.
+/// What a container's disk takes of the node's. None for one that writes to the node's own: to count
+/// a tree of files takes long.
 fn written(node: &Node, container: &str) -> Option<FilesystemUsage> {
     let directory = node.places.container(container);
+    if directory.join(overlay::UPPER).is_dir() {
+        return None;
+    }
     let files = std::fs::read_dir(&directory).ok()?.flatten();
     let blocks = files.filter_map(|file| file.metadata().ok()).map(|facts| facts.blocks());
     let containers = node.places.containers().display().to_string();

@@ -13,13 +13,16 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::Error;
 
+/// Where a container's own files are, in its directory.
+pub const UPPER: &str = "upper";
+
 /// Mounts the overlay of `layers`, the lowest one first and at least one, at `root`, which is made.
 /// What is written goes to `upper` in `directory`, which exists; `work` beside it is the kernel's.
 ///
 /// # Errors
 /// [`Error`] with the path.
 pub fn mount_root(layers: &[PathBuf], directory: &Path, root: &Path) -> Result<(), Error> {
-    let (upper, work) = (directory.join("upper"), directory.join("work"));
+    let (upper, work) = (directory.join(UPPER), directory.join("work"));
     for path in [&upper, &work, root] {
         std::fs::create_dir_all(path).map_err(|error| Error::new("making", path, error))?;
     }

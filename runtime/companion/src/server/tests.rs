@@ -137,10 +137,14 @@ async fn another_companion_goes_on_where_one_was_killed() {
 }
 
 #[tokio::test]
-async fn end_of_a_companion_leaves_no_socket() {
+async fn end_of_a_companion_is_seen_and_leaves_no_socket() {
     let here = Here::new();
+    let looking = here.companion.clone();
+    let gone = tokio::spawn(async move { looking.gone().await });
     here.companion.end().await.unwrap();
     here.served.await.unwrap().unwrap();
+    gone.await.unwrap();
+    here.companion.gone().await;
     assert!(!here.dir.path().join("socket").exists());
     here.companion.end().await.unwrap();
 }

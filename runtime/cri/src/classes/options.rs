@@ -6,8 +6,8 @@ use shim_client::Any;
 use crate::settings::{Handler, Options};
 use crate::spec::CgroupDriver;
 
-/// The runtimes whose options are runc's.
-const RUNC: &str = "io.containerd.runc.";
+/// How types of runtimes begin whose options are runc's, and names of their binaries.
+const RUNC: [&str; 2] = ["io.containerd.runc.", "containerd-shim-runc-"];
 
 /// `containerd.runc.v1.Options`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -47,7 +47,8 @@ struct OtherOptions {
 pub(super) fn any(handler: &Handler, driver: CgroupDriver) -> Any {
     let options = handler.options.clone();
     let text = Option::unwrap_or_default;
-    if !handler.runtime_type.starts_with(RUNC) {
+    let name = handler.runtime_type.rsplit('/').next().unwrap_or_default();
+    if !RUNC.iter().any(|begin| name.starts_with(begin)) {
         let Options { type_url, config_path, .. } = options;
         let message = OtherOptions { type_url: text(type_url), config_path: text(config_path) };
         return of("runtimeoptions.v1.Options", &message);
@@ -88,6 +89,13 @@ mod tests {
         assert_eq!(any.type_url, "containerd.runc.v1.Options");
         // Fields 6 and 9, by the wire format.
         assert_eq!(any.value, [0x32, 4, b'c', b'r', b'u', b'n', 0x48, 1]);
+    }
+
+    #[test]
+    fn shim_of_runc_is_known_by_its_path_as_well() {
+        let by_path = handler("/opt/bin/containerd-shim-runc-v2", Options::default());
+        let told = any(&by_path, CgroupDriver::Cgroupfs);
+        assert_eq!((told.type_url.as_str(), told.value.len()), ("containerd.runc.v1.Options", 0));
     }
 
     #[test]

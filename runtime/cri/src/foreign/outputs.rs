@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use api::request::StdioPaths;
 use companion::{Companion, Error, Outputs, Request};
@@ -10,6 +11,9 @@ use crate::fault::Fault;
 use crate::fifo;
 use crate::pod::site::Site;
 use crate::row::{Container, ContainerPhase};
+
+/// Pause after a companion that can't be started.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Most bytes of a line in a container's log; what is longer goes on in another.
 const LINE: usize = 16_384;
@@ -44,6 +48,22 @@ pub(crate) async fn ensure(site: &Site) -> Result<Companion, Fault> {
         }
     }
     Ok(companion)
+}
+
+/// Starts another companion whenever one is gone, as long as the pod has its shim: containers stand
+/// still when nobody takes their output.
+pub(crate) async fn keep(site: &Site) {
+    loop {
+        companion(site).gone().await;
+        if site.is_ending() || site.shim().is_err() {
+            return;
+        }
+        log::warn!("pod {}: its companion is gone", site.id);
+        if let Err(fault) = ensure(site).await {
+            log::error!("pod {}: {fault}", site.id);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
 }
 
 /// Makes the fifos of a container that comes to be, and hands them to the companion. Where the

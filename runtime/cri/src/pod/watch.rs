@@ -1,5 +1,6 @@
 //! Watches that tell a pod's owner what ends by itself: a container, the machine, the shim.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::events::Exit;
@@ -67,6 +68,10 @@ async fn told(pod: &Pod, shim: &Shim) -> Listing {
 
 /// Watches a pod until its shim is gone.
 pub(crate) fn pod(pod: Pod, shim: Shim) {
+    if !pod.site.class.is_own() {
+        let site = Arc::clone(&pod.site);
+        tokio::spawn(async move { outputs::keep(&site).await });
+    }
     tokio::spawn(async move {
         tokio::select! {
             () = ended(&pod, &shim) => {
