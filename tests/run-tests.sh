@@ -39,7 +39,7 @@ lint() {
 unit() {
     tests/debian-packages.sh erofs erofs-utils &&
         tests/debian-packages.sh cni containernetworking-plugins iptables nftables || { status=1; return; }
-    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs image api host cni bridge machine protocol shim-client streaming sandbox shim cri cli lab harness perf)
+    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs image api host cni bridge machine protocol shim-client streaming sandbox shim cri cli lab harness perf companion logs overlay)
     level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
     level "unit, agent" cargo test --quiet -p agent --bins
     level "house rules" cargo test --quiet -p repo

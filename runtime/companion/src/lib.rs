@@ -7,8 +7,8 @@
 //!                                         └─fifo─► client that is attached
 //! ```
 //!
-//! A shim holds both ends of its fifos. So nothing is lost but what the companion has in its hands
-//! when it is killed, and another one that opens the same outputs goes on.
+//! A shim holds both ends of its fifos. Who kills the companion loses what it has in its hands, and
+//! nothing else. Another one that opens the same outputs goes on.
 //!
 //! [`Companion`] is the daemon's side. A connection carries one request and its answer, a line of
 //! JSON each.

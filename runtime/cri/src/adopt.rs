@@ -9,9 +9,9 @@ use shim_client::{Error, Shim, Status};
 
 use crate::clock;
 use crate::fault::Fault;
-use crate::foreign::outputs;
 use crate::node::Node;
 use crate::pod::fact::{Ending, Fact, Rows};
+use crate::pod::foreign::outputs;
 use crate::pod::handle::Pod;
 use crate::pod::site::{self, Site};
 use crate::pod::{effects, owner, watch};

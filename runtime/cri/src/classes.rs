@@ -17,11 +17,8 @@ use shim_client::{Any, Daemon, Runtime, SandboxRequest, Shim};
 use crate::fault::Fault;
 use crate::ids;
 use crate::row;
-use crate::settings::{Handler, Settings};
+use crate::settings::{OWN, Settings, ShimSettings};
 use crate::spec::{self, CgroupDriver, HandlerConfig};
-
-/// The name of our own class.
-pub(crate) const OWN: &str = "cuddy";
 
 /// The type of our own shim.
 const RUNTIME: &str = "io.containerd.cuddy.v2";
@@ -125,7 +122,7 @@ impl Classes {
 }
 
 /// A class that the operator made.
-fn foreign(name: &str, handler: &Handler, runtime: Runtime, driver: CgroupDriver) -> Class {
+fn foreign(name: &str, handler: &ShimSettings, runtime: Runtime, driver: CgroupDriver) -> Class {
     let patterns = |texts: &[String]| -> Vec<Pattern> {
         texts.iter().filter_map(|text| Pattern::new(text).ok()).collect()
     };
@@ -194,3 +191,6 @@ impl Class {
         self.runtime.delete(bundle, &id).await.map(drop).map_err(Fault::from)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,4 +31,4 @@ mod stats;
 mod sweep;
 
 pub use daemon::run;
-pub use settings::{FILE as SETTINGS, Handler, Handlers, Options, Settings, SettingsError};
+pub use settings::{FILE as SETTINGS, Settings, SettingsError, ShimOptions, ShimSettings, Shims};

@@ -1,11 +1,14 @@
 //! What the operator decides: `/etc/cuddy/cuddyd.toml`. Every key has a default, and one that does
 //! not exist is told with the nearest that does.
 
-mod handler;
+mod shim;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+/// The name of our own handler.
+pub(crate) const OWN: &str = "cuddy";
 
 /// Where the file is, unless the command line says otherwise.
 pub const FILE: &str = "/etc/cuddy/cuddyd.toml";
@@ -23,7 +26,7 @@ pub enum Driver {
     Cgroupfs,
 }
 
-pub use handler::{Handler, Handlers, Options};
+pub use shim::{ShimOptions, ShimSettings, Shims};
 
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +55,7 @@ pub struct Settings {
     /// such pods are refused.
     pub host_pods: String,
     /// Handlers beside our own, by their names.
-    pub handlers: Handlers,
+    pub handlers: Shims,
 }
 
 impl Default for Settings {
@@ -68,7 +71,7 @@ impl Default for Settings {
             container_disk: 16 << 30,
             cgroup_driver: Driver::default(),
             host_pods: String::new(),
-            handlers: Handlers::new(),
+            handlers: Shims::new(),
         }
     }
 }
@@ -144,7 +147,7 @@ impl Settings {
         if settings.container_disk < 1 << 20 {
             return Err(wrong("container_disk", "less than a MiB"));
         }
-        handler::check(&settings.handlers, &settings.host_pods)
+        shim::check(&settings.handlers, &settings.host_pods)
             .map_err(|(key, problem)| wrong(&key, &problem))?;
         Ok(settings)
     }

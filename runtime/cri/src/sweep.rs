@@ -8,8 +8,9 @@ use std::path::Path;
 
 use companion::Companion;
 
-use crate::foreign;
+use crate::foreign::files::unmount;
 use crate::node::Node;
+use crate::pod::foreign::collect;
 use crate::snapshot::Snapshot;
 
 /// Removes it. What can't be removed is told, and stays.
@@ -19,13 +20,13 @@ pub(crate) async fn sweep(node: &Node) {
     if let Ok(entries) = std::fs::read_dir(node.places.bundle("")) {
         for entry in entries.flatten().filter(|entry| !is_known(&now, &entry.file_name())) {
             // Behind a mount is nothing that may be removed.
-            if let Err(fault) = foreign::unmount(&entry.path()).await {
+            if let Err(fault) = unmount(&entry.path()).await {
                 return log::error!("{fault}");
             }
         }
     }
     files(node);
-    node.roots.collect(node, None).await;
+    collect(node, None).await;
 }
 
 fn is_known(now: &Snapshot, name: &OsStr) -> bool {

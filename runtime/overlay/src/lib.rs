@@ -1,5 +1,5 @@
-//! Root file systems of containers that run in the node's own kernel: each layer's EROFS file is
-//! mounted once, and an overlay of them for each container.
+//! Root file systems of containers that run in the node's own kernel. Each layer's EROFS file is
+//! mounted once. Each container has an overlay of them.
 //!
 //! ```text
 //!   images/…/A.erofs ──► layers/A ──┐
@@ -11,8 +11,8 @@
 //! caller's to know. All calls can be repeated. They block, so they want a thread that may.
 //!
 //! The files were written by our own writer of EROFS, never by a registry: the kernel reads no
-//! stranger's metadata. What the tree of an image says is the stranger's, so that a path below a
-//! root is looked up with the root as its bound ([`read_below`]).
+//! stranger's metadata. The tree of an image is a stranger's. A path in it is looked up with the
+//! root as its bound ([`read_below`]).
 #![forbid(unsafe_code)]
 
 mod layers;

@@ -3,7 +3,7 @@
 use prost::Message;
 use shim_client::Any;
 
-use crate::settings::{Handler, Options};
+use crate::settings::{ShimOptions, ShimSettings};
 use crate::spec::CgroupDriver;
 
 /// How types of runtimes begin whose options are runc's, and names of their binaries.
@@ -44,12 +44,12 @@ struct OtherOptions {
 }
 
 /// The message for a handler whose cgroups `driver` makes (pure).
-pub(super) fn any(handler: &Handler, driver: CgroupDriver) -> Any {
+pub(super) fn any(handler: &ShimSettings, driver: CgroupDriver) -> Any {
     let options = handler.options.clone();
     let text = Option::unwrap_or_default;
     let name = handler.runtime_type.rsplit('/').next().unwrap_or_default();
     if !RUNC.iter().any(|begin| name.starts_with(begin)) {
-        let Options { type_url, config_path, .. } = options;
+        let ShimOptions { type_url, config_path, .. } = options;
         let message = OtherOptions { type_url: text(type_url), config_path: text(config_path) };
         return of("runtimeoptions.v1.Options", &message);
     }
@@ -76,15 +76,15 @@ fn of(kind: &str, message: &impl Message) -> Any {
 mod tests {
     use super::*;
 
-    fn handler(runtime_type: &str, options: Options) -> Handler {
+    fn handler(runtime_type: &str, options: ShimOptions) -> ShimSettings {
         let (pod_annotations, container_annotations) = Default::default();
         let runtime_type = runtime_type.to_owned();
-        Handler { runtime_type, options, pod_annotations, container_annotations }
+        ShimSettings { runtime_type, options, pod_annotations, container_annotations }
     }
 
     #[test]
     fn runc_is_told_who_makes_cgroups() {
-        let own = Options { binary_name: Some("crun".into()), ..Options::default() };
+        let own = ShimOptions { binary_name: Some("crun".into()), ..ShimOptions::default() };
         let any = any(&handler("io.containerd.runc.v2", own), CgroupDriver::Systemd);
         assert_eq!(any.type_url, "containerd.runc.v1.Options");
         // Fields 6 and 9, by the wire format.
@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn shim_of_runc_is_known_by_its_path_as_well() {
-        let by_path = handler("/opt/bin/containerd-shim-runc-v2", Options::default());
+        let by_path = handler("/opt/bin/containerd-shim-runc-v2", ShimOptions::default());
         let told = any(&by_path, CgroupDriver::Cgroupfs);
         assert_eq!((told.type_url.as_str(), told.value.len()), ("containerd.runc.v1.Options", 0));
     }
 
     #[test]
     fn others_are_told_their_file() {
-        let own = Options { config_path: Some("/k".into()), ..Options::default() };
+        let own = ShimOptions { config_path: Some("/k".into()), ..ShimOptions::default() };
         let any = any(&handler("io.containerd.kata.v2", own), CgroupDriver::Systemd);
         assert_eq!(any.type_url, "runtimeoptions.v1.Options");
         assert_eq!(any.value, [0x12, 2, b'/', b'k']);

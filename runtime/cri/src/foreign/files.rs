@@ -20,7 +20,7 @@ const MOUNTS: [&str; 2] = ["rootfs", "shm"];
 const SHM: &std::ffi::CStr = c"mode=1777,size=64m";
 
 /// The paths in a pod's bundle (pure).
-pub(super) fn paths(bundle: &Path) -> PodPaths {
+pub(crate) fn paths(bundle: &Path) -> PodPaths {
     let at = |name: &str| Some(bundle.join(name));
     PodPaths {
         hostname: at("hostname"),
@@ -34,7 +34,7 @@ pub(super) fn paths(bundle: &Path) -> PodPaths {
 ///
 /// # Errors
 /// [`Fault::Internal`] with the bundle.
-pub(super) async fn make(
+pub(crate) async fn make(
     bundle: &Path,
     pod: &PodSandboxConfig,
     node: &str,

@@ -8,9 +8,6 @@ use tokio::sync::Mutex;
 
 use super::blocking;
 use crate::fault::Fault;
-use crate::images::Held;
-use crate::node::Node;
-use crate::row::ContainerPhase;
 
 /// The root file systems; cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,19 +23,19 @@ impl Roots {
         Self { layers: Layers::new(directory), one: Arc::default() }
     }
 
-    /// Mounts an image for a container, whose row is on record. What it writes goes below
-    /// `directory`.
+    /// Mounts the files of an image's layers, the lowest one first, for a container whose row is on
+    /// record. What it writes goes below `directory`.
     ///
     /// # Errors
     /// [`Fault::Internal`] with the path.
     pub(crate) async fn mount(
         &self,
-        held: &Held,
+        files: &[PathBuf],
         directory: &Path,
         root: &Path,
     ) -> Result<(), Fault> {
         let _one = self.one.lock().await;
-        let (layers, files) = (self.layers.clone(), held.layers.clone());
+        let (layers, files) = (self.layers.clone(), files.to_vec());
         let (directory, root) = (directory.to_owned(), root.to_owned());
         let mounted = blocking("mounting a root file system", move || {
             let mut lower =
@@ -51,11 +48,10 @@ impl Roots {
         mounted.await?.map_err(|error| Fault::Internal(error.to_string()))
     }
 
-    /// Unmounts the layers that no container needs but for `gone`, if one is named.
-    pub(crate) async fn collect(&self, node: &Node, gone: Option<&str>) {
+    /// Unmounts all layers but those of the files that are needed then.
+    pub(crate) async fn collect(&self, needed: impl FnOnce() -> Vec<PathBuf>) {
         let _one = self.one.lock().await;
-        let needed = needed(node, gone);
-        let layers = self.layers.clone();
+        let (layers, needed) = (self.layers.clone(), needed());
         let kept = blocking("unmounting layers", move || layers.keep(&needed)).await;
         let told = match kept {
             Ok(Ok(())) => return,
@@ -65,17 +61,4 @@ impl Roots {
         // The next collection tries again.
         log::warn!("layers that nobody needs: {told}");
     }
-}
-
-/// The files of layers of all foreign containers that are not being removed.
-fn needed(node: &Node, gone: Option<&str>) -> Vec<PathBuf> {
-    let now = node.records.now();
-    let foreign = |pod: &str| {
-        let class = now.pods.get(pod).and_then(|pod| node.classes.of(pod).ok());
-        class.is_some_and(|class| !class.is_own())
-    };
-    let rows = now.containers.values().filter(|row| foreign(&row.pod));
-    let rows = rows.filter(|row| row.phase() != ContainerPhase::Removing);
-    let rows = rows.filter(|row| Some(&*row.id) != gone);
-    rows.flat_map(|row| node.images.layers_of(&row.id)).collect()
 }

@@ -7,10 +7,10 @@ use api::events::Exit;
 use shim_client::{Error, Listing, Shim};
 
 use super::fact::{Ending, Fact};
+use super::foreign::{metrics, outputs};
 use super::handle::Pod;
 use super::site;
 use crate::clock;
-use crate::foreign::{metrics, outputs};
 
 /// Pause after an answer that makes no sense.
 const PAUSE: Duration = Duration::from_secs(1);

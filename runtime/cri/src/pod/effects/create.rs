@@ -13,10 +13,10 @@ use super::remove_files;
 use crate::clock;
 use crate::fault::Fault;
 use crate::fifo;
-use crate::foreign::outputs;
 use crate::ids;
 use crate::images::Held;
 use crate::pod::fact::{Fact, Rows};
+use crate::pod::foreign::outputs;
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::watch;
@@ -81,7 +81,9 @@ async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result
     let disk = directory.join(DISK);
     match own {
         true => pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?,
-        false => pod.site.node.roots.mount(held, &directory, &bundle.join("rootfs")).await?,
+        false => {
+            pod.site.node.roots.mount(&held.layers, &directory, &bundle.join("rootfs")).await?
+        }
     }
     let spec = input::spec(pod, shim, &rows.pod, making).await?;
     for note in note.iter().chain(&spec.notes) {

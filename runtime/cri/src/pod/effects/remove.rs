@@ -7,8 +7,9 @@ use shim_client::Error;
 
 use super::stop;
 use crate::fault::Fault;
-use crate::foreign::{outputs, unmount};
+use crate::foreign::files::unmount;
 use crate::pod::fact::Fact;
+use crate::pod::foreign::{collect, outputs};
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::site::{self, Site};
 use crate::row::ContainerPhase;
@@ -68,7 +69,7 @@ pub(crate) async fn remove_files(site: &Site, id: &str) -> Result<(), Fault> {
     remove_bundle(&places.bundle(id)).await?;
     remove_directory(&places.container(id)).await?;
     if foreign {
-        site.node.roots.collect(&site.node, Some(id)).await;
+        collect(&site.node, Some(id)).await;
     }
     site.node.images.release(id).await
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 use shim_client::Any;
 
 use crate::fault::Fault;
-use crate::foreign::input;
 use crate::ids;
 use crate::pod::fact::{Fact, Rows};
+use crate::pod::foreign::input;
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::handle::{NewLimits, PodLimits};
 use crate::spec;

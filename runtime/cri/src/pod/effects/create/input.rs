@@ -8,7 +8,7 @@ use shim_client::Shim;
 
 use super::Making;
 use crate::fault::Fault;
-use crate::foreign::input;
+use crate::pod::foreign::input;
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::Pod;
 use crate::pod::site::Site;

@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
-use crate::classes::OWN;
+/// Shims by the names of their handlers.
+pub type Shims = BTreeMap<String, ShimSettings>;
 
-/// Handlers by their names.
-pub type Handlers = BTreeMap<String, Handler>;
-
-/// A handler.
+/// The shim of a handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Handler {
+pub struct ShimSettings {
     /// The shim: a type as `io.containerd.runc.v2`, or the whole path of its binary.
     pub runtime_type: String,
     /// What the shim is told, in containerd's words.
     #[serde(default)]
-    pub options: Options,
+    pub options: ShimOptions,
     /// Keys of a pod's annotations that its containers' configurations have, too; `*` is anything
     /// but a slash.
     #[serde(default)]
@@ -31,7 +29,7 @@ pub struct Handler {
 /// What a shim is told. The first ten are runc's, the last two those of all others.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "PascalCase")]
-pub struct Options {
+pub struct ShimOptions {
     /// The binary of the runtime; none: `runc` in `PATH`.
     pub binary_name: Option<String>,
     /// Whether systemd makes its cgroups; none: as the node's are made.
@@ -62,10 +60,10 @@ pub struct Options {
 ///
 /// # Errors
 /// A name that is ours, a pattern that is none, or pods that go to a handler that is none.
-pub(super) fn check(handlers: &Handlers, host_pods: &str) -> Result<(), (String, String)> {
+pub(super) fn check(handlers: &Shims, host_pods: &str) -> Result<(), (String, String)> {
     for (name, handler) in handlers {
         let key = format!("handlers.{name}");
-        if name.is_empty() || name == OWN {
+        if name.is_empty() || name == super::OWN {
             return Err((key, "this name is our own handler's".to_owned()));
         }
         let patterns = handler.pod_annotations.iter().chain(&handler.container_annotations);

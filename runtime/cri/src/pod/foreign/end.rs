@@ -18,7 +18,7 @@ const ANSWERS: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What the shim said, or that it does not end. Then [`clean_up`] ends it.
-pub(crate) async fn end(site: &Site, shim: &Shim, patience: Duration) -> Result<(), Fault> {
+pub(in crate::pod) async fn end(site: &Site, shim: &Shim, patience: Duration) -> Result<(), Fault> {
     let ended =
         containers(site).into_iter().map(|id| async move { over(shim, &id, patience).await });
     join_all(ended).await.into_iter().collect::<Result<(), _>>()?;
@@ -62,7 +62,7 @@ fn missing(error: Error) -> Result<(), Error> {
 ///
 /// # Errors
 /// What the runtime said.
-pub(crate) async fn clean_up(site: &Site) -> Result<(), Fault> {
+pub(in crate::pod) async fn clean_up(site: &Site) -> Result<(), Fault> {
     if let Ok(shim) = Shim::reconnect(&site.bundle(), ANSWERS).await {
         kill(site, &shim).await;
     }

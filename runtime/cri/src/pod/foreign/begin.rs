@@ -9,8 +9,9 @@ use oci_spec::runtime::Root;
 use protocol::cri::{LinuxContainerSecurityContext, PodSandboxConfig};
 use shim_client::Shim;
 
-use super::{Programs, files, outputs};
+use super::outputs;
 use crate::fault::Fault;
+use crate::foreign::{Programs, files};
 use crate::ids;
 use crate::node::Node;
 use crate::pod::site::Site;
@@ -25,7 +26,7 @@ const IMAGE: &str = "cuddy-pause";
 ///
 /// # Errors
 /// What of the pod can't be made, or what the shim said.
-pub(crate) async fn begin(site: &Site, pod: &row::Pod) -> Result<Shim, Fault> {
+pub(in crate::pod) async fn begin(site: &Site, pod: &row::Pod) -> Result<Shim, Fault> {
     let (node, bundle) = (&site.node, site.bundle());
     match tokio::fs::create_dir(&bundle).await {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
