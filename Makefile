@@ -1,12 +1,14 @@
 # Entry points. Every target only calls the thing that does the work; see README.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help kernel agent rootfs binaries images lab payload run test unit e2e lint bench fuzz \
+.PHONY: help kernel rootfs binaries images lab payload run test unit e2e lint bench fuzz \
 	lab-run lab-shell clean
 
 export CARGO_TERM_COLOR ?= auto
 release := target/x86_64-unknown-linux-gnu/release
 payload := target/payload
+# One choice of packages for all builds: with another, cargo builds what they share once more.
+products := -p agent -p shim -p vmm -p cli -p cri -p companion -p lab
 lab_run = $(release)/lab run --payload $(payload) --seed "$$(tests/lab/seed.sh | tail -n 1)" \
 	$(if $(SHARE),--share '$(SHARE)')
 
@@ -16,16 +18,13 @@ help: ## Show this list
 kernel: ## Build the guest kernel (cached)
 	@guest-kernel/build
 
-agent:
-	@tests/progress.sh "building the guest agent" "2 minutes" cargo build --quiet --release -p agent
-
-rootfs: agent ## Build the guest root filesystem (cached)
+rootfs: binaries ## Build the guest root filesystem (cached)
 	@rootfs/build
 
-binaries: ## Build the host binaries
+binaries: ## Build the agent and the host binaries
 	@vmm/packages
-	@tests/progress.sh "building shim, VMM, daemon and command line" "5 minutes" \
-		cargo build --quiet --release -p shim -p vmm -p cli -p cri -p companion -p lab
+	@tests/progress.sh "building agent, shim, VMM, daemon and command line" "7 minutes" \
+		cargo build --quiet --release $(products)
 
 images: ## Build the OCI test images from Debian packages (cached)
 	@tests/progress.sh "test images from Debian packages" "1 minute" tests/lab/images.sh
@@ -58,7 +57,7 @@ lint: ## Formatting and lints
 	@tests/run-tests.sh lint
 
 bench: payload ## Numbers beside peers, as a table and as JSON
-	@tests/progress.sh "building the benchmarks" "2 minutes" cargo build --quiet --release -p perf
+	@tests/progress.sh "building the benchmarks" "2 minutes" cargo build --quiet --release $(products) -p perf
 	@cp $(release)/perf $(payload)/bin/
 	@tests/run-bench.sh $(payload)
 

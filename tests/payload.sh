@@ -14,4 +14,4 @@ cp "$release"/{containerd-shim-cuddy-v2,cuddy-vmm,cuddy,cuddyd,cuddy-streams,cud
     "$payload/bin/"
 cp "$(last_line guest-kernel/build)" "$payload/share/cuddy/vmlinux"
 cp "$(last_line rootfs/build)" "$payload/share/cuddy/rootfs.erofs"
-cp tests/demo.sh "$payload/tests/"
+cp tests/demo.sh tests/lab/guest/lab-registry "$payload/tests/"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # run-bench.sh PAYLOAD: runs the benchmarks in the lab and keeps tables, JSON and pictures in
-# target/bench. Start, timeline and overhead count instructions, which repeats whatever else the
+# target/bench. Start, timeline, overhead and node count instructions, which repeats whatever else the
 # machine does; the others take the wall clock, so leave the machine alone meanwhile. PARTS
 # names those to run, PODS the number of pods for the density.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all='start timeline overhead disk share network density'
+all='start timeline overhead node disk share network density'
 parts=
 for name in ${PARTS:-$all}; do
     if [[ " $all " != *" $name "* ]]; then
@@ -53,6 +53,7 @@ part() {
 part start 400 "${counted[@]}" -- --runs 3
 part timeline 400 "${counted[@]}" -- --pods 3
 part overhead 400 "${counted[@]}" --
+part node 1500 "${counted[@]}" -- --pods 5
 # Counting instructions gave no result in three tries: the emulation hung.
 for name in disk share network; do
     part "$name" 1500 --smp 2 --memory 3072 -- --rounds 3

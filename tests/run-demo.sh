@@ -7,45 +7,23 @@ payload=$(realpath "$1")
 image=${2:-}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# leave FOLDER CONTAINERD: ends what run_directly started. Nothing in it changes the exit code.
-leave() {
-    kill "$2" || true
-    wait "$2" || true
-    umount --recursive --quiet "$1/state" || true
-    rm -rf "$1"
-}
-
-# A containerd of our own, beside any that this machine has, in a folder that goes with it.
-run_directly() {
-    command -v containerd >/dev/null || tests/debian-packages.sh cuddy containerd
-    local work
-    work=$(mktemp -d /run/cuddy-demo.XXXXXX)
-    export PATH="$payload/bin:$PATH" CONTAINERD_ADDRESS="$work/containerd.sock"
-    printf 'version = 2\nroot = "%s/root"\nstate = "%s/state"\n[grpc]\naddress = "%s"\n' \
-        "$work" "$work" "$CONTAINERD_ADDRESS" >"$work/config.toml"
-    containerd --config "$work/config.toml" >"$work/log" 2>&1 &
-    local containerd=$!
-    # shellcheck disable=SC2064 # the values of now
-    trap "leave $work $containerd" EXIT
-    timeout 30 sh -c 'until ctr version >/dev/null 2>&1; do kill -0 '$containerd' || exit 1; done' ||
-        { cat "$work/log" >&2; exit 1; }
-    echo "cuddy: importing the Debian image" >&2
-    ctr images import "${image:-$(tests/lab/images.sh | tail -n 1)/debian.tar}" >&2
-    "$payload/tests/demo.sh"
+built_image() {
+    echo "$(tests/progress.sh "test images from Debian packages" "1 minute" tests/lab/images.sh |
+        tail -n 1)/debian.tar"
 }
 
 report=$("$payload/bin/cuddy" check --json || true)
 found=$(sed -n 's/^  "case": "\(.*\)",$/\1/p' <<<"$report")
 if [ "$found" = direct ]; then
     echo "cuddy: this machine's KVM runs stock guest kernels" >&2
-    run_directly
+    command -v docker-registry >/dev/null ||
+        tests/debian-packages.sh cuddy docker-registry iproute2 e2fsprogs
+    PATH=$payload/bin:$payload/tests:$PATH "$payload/tests/demo.sh" "${image:-$(built_image)}"
 else
     sed -n 's/^  "summary": "\(.*\)",$/cuddy: \1/p' <<<"$report" >&2
     echo "cuddy: the lab is a KVM host inside QEMU, 10 to 30 times slower" >&2
     tests/progress.sh "the lab's image" "1 minute" tests/lab/build.sh >/dev/null
-    images=$(tests/progress.sh "test images from Debian packages" "1 minute" tests/lab/images.sh |
-        tail -n 1)
-    # Without the seed of the tests: importing one image takes less time than making that.
-    target/x86_64-unknown-linux-gnu/release/lab run --payload "$payload" --share "$images" \
-        --timeout 300 -- sh -c 'lab-images /share/debian.tar && /opt/cuddy/tests/demo.sh'
+    image=$(built_image)
+    target/x86_64-unknown-linux-gnu/release/lab run --payload "$payload" --share "${image%/*}" \
+        --timeout 300 -- /opt/cuddy/tests/demo.sh /share/debian.tar
 fi

@@ -9,6 +9,12 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 levels=()
 status=0
+# Every build of tests names the same packages. Cargo builds a crate that they share again for
+# another choice, as that wants other features of it.
+crates=(companion logs overlay vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs image api host cni
+    bridge machine protocol shim-client streaming sandbox shim cri cli accounts agent lab
+    harness perf repo)
+packages=("${crates[@]/#/-p}")
 
 step() { echo "=== $*" >&2; }
 
@@ -39,10 +45,7 @@ lint() {
 unit() {
     tests/debian-packages.sh erofs erofs-utils &&
         tests/debian-packages.sh cni containernetworking-plugins iptables nftables || { status=1; return; }
-    local crates=(vmm-api guest-io virtio vmm agent-api netlink syscalls network erofs image api host cni bridge machine protocol shim-client streaming sandbox shim cri cli lab harness perf companion logs overlay)
-    level "unit and component" cargo test --quiet --no-fail-fast "${crates[@]/#/-p}"
-    level "unit, agent" cargo test --quiet -p agent --bins
-    level "house rules" cargo test --quiet -p repo
+    level "unit and component" cargo test --quiet --no-fail-fast "${packages[@]}"
 }
 
 # Each fuzzer for 20 seconds, from its corpus.
@@ -50,15 +53,15 @@ fuzz() {
     level "fuzzers" tests/fuzz/run.sh
 }
 
-# gather_tests PACKAGE: puts a package's integration test programs into the payload, named
-# PACKAGE-FILE.test.
+# Puts the test programs that need a lab into the payload: PACKAGE-FILE.test.
 gather_tests() {
-    cargo test --quiet -p "$1" --tests --no-run || return 1
-    cargo test -p "$1" --tests --no-run 2>&1 |
-        sed -n 's|.*tests/.*(\(.*/deps/\([a-z_]*\)-[0-9a-f]*\))$|\2 \1|p' |
-        while read -r name binary; do
-            strip -o "$payload/tests/$1-$name.test" "$binary" || exit 1
-        done
+    local name binary
+    cargo test --quiet "${packages[@]}" -p e2e --test '*' --no-run || return 1
+    cargo test --quiet "${packages[@]}" -p e2e --test '*' --no-run --message-format json |
+        tests/test-programs.py e2e agent >"$results/programs" || return 1
+    while read -r name binary; do
+        strip -o "$payload/tests/$name.test" "$binary" || return 1
+    done <"$results/programs"
 }
 
 # Checks of what was built, each one a line of output and an exit code.
@@ -73,7 +76,7 @@ images() {
 
 e2e() {
     step "building the product for the lab"
-    make --no-print-directory payload && gather_tests e2e && gather_tests agent ||
+    make --no-print-directory payload && gather_tests ||
         { status=1; return; }
     strip -o "$payload/tests/cuddy-agent" "$(dirname "$release")/debug/cuddy-agent"
     mkdir "$payload/images"

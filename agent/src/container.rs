@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::census;
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::control::Order;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::init;
 use crate::launch::{LaunchError, Place};
 use crate::oci::{self, Spec};
 use crate::pod_users::Making;
-use crate::process::{Process, Workshop};
+use crate::process::{Created, Process, Workshop};
 use crate::reaper::Reaper;
 use crate::stdio::Streams;
 use crate::sys;
@@ -69,7 +70,7 @@ impl Container {
         mut spec: Spec,
         streams: agent_api::types::Streams,
         Means { reaper, connections, users }: Means<'_>,
-    ) -> Result<(Arc<Self>, i32)> {
+    ) -> Result<(Arc<Self>, Created)> {
         let process =
             spec.process.clone().ok_or(Error::Invalid("spec has no process".to_owned()))?;
         for line in spec.left_out().map_err(Error::Invalid)? {
@@ -88,12 +89,16 @@ impl Container {
         };
         let init = Arc::new(Process::new(String::new(), order, streams));
         let workshop = Workshop { reaper, streams: connections, cgroup: &cgroup };
-        let made = match limit(&cgroup, &spec) {
-            Err(error) => Err(error.into()),
-            Ok(()) => init.prepare(workshop, Place::Own(users)).await,
+        let made = async {
+            limit(&cgroup, &spec)?;
+            let created = init.prepare(workshop, Place::Own(users)).await?;
+            // Only now is it known who the process is.
+            let owner = spec.cgroup_owner(created.user.uid());
+            owner.map_or(Ok(()), |uid| cgroup.delegate(uid))?;
+            Ok(created)
         };
-        let pid = match made {
-            Ok(pid) => pid,
+        let created = match made.await {
+            Ok(created) => created,
             Err(error) => {
                 if let Err(left) = cgroup.remove().await {
                     log::warn!("clean up container {id}: {left}");
@@ -111,7 +116,7 @@ impl Container {
             deleted: watch::Sender::new(false),
         });
         tokio::spawn(Arc::clone(&container).end_with_init());
-        Ok((container, pid))
+        Ok((container, created))
     }
 
     /// A container does not outlive its first process, whatever its pid namespace.
@@ -131,6 +136,12 @@ impl Container {
             return Err(Error::State("container is stopped"));
         }
         Ok(self.cgroup.freeze(paused).await?)
+    }
+
+    /// What no file of its cgroup tells of it. Blocks.
+    pub(crate) fn census(&self) -> String {
+        let init = self.init.pid().filter(|_| self.init.is_alive());
+        census::take(&self.cgroup.processes(), init, &self.spec.root.path)
     }
 
     /// Its cgroup.
@@ -271,13 +282,12 @@ impl Container {
     }
 }
 
-/// Sets what a new container's cgroup enforces, and whose it is.
+/// Sets what a new container's cgroup enforces.
 fn limit(cgroup: &Cgroup, spec: &Spec) -> std::result::Result<(), CgroupError> {
     let mut resources = spec.linux.resources.clone().unwrap_or_default();
     // As with runc: no list of devices allows none but those that every container has.
     resources.devices.get_or_insert_default();
-    cgroup.apply(&resources)?;
-    spec.cgroup_owner().map_or(Ok(()), |uid| cgroup.delegate(uid))
+    cgroup.apply(&resources)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!       ◄─ Forked{pid} ────────────────────────────────────  first process, in no container yet
 //!       ── Proceed ───────────────────────────────────────►  pid is registered, in its cgroup
 //!       ◄─ Terminal (+ pty) ───────────────────────────────  only with a terminal
-//!       ◄─ Created ────────────────────────────────────────  the container's process
+//!       ◄─ Created{user} ──────────────────────────────────  the container's process
 //!       ── Start ─────────────────────────────────────────►
 //!       ◄─ end of file ────────────────────────────────────  the workload's program runs
 //! ```
@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use oci_spec::runtime::User;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -71,7 +72,10 @@ pub(crate) enum Report {
     /// The terminal's controlling side comes with this frame.
     Terminal,
     /// Everything is prepared up to the execution of the program.
-    Created,
+    Created {
+        /// Who the process is.
+        user: User,
+    },
     /// It cannot be done; the process ends.
     Failed(Failure),
 }

@@ -17,6 +17,7 @@ mod detached;
 mod devices;
 mod failure;
 mod hooks;
+mod identity;
 mod keyring;
 mod masks;
 mod mount_options;
@@ -47,7 +48,7 @@ use apparmor::Confinement;
 use failure::Context;
 use premade::Premade;
 
-pub(crate) use detached::mount_detached;
+pub(crate) use detached::{bind_place, mount_detached};
 pub(crate) use rooted::Rooted;
 pub(crate) use seccomp::compile as compile_seccomp;
 pub(crate) use uts::set_sysctls;
@@ -145,7 +146,7 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
             }
             drop(wait);
             let inherited = Inherited { streams: descriptors, confinement, premade };
-            workload::become_workload(channel, &order, inherited)
+            workload::become_workload(channel, order, inherited)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
+use oci_spec::runtime::User;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -66,6 +67,8 @@ pub(crate) struct Launched {
     pub(crate) exit: oneshot::Receiver<Exit>,
     /// Controlling side of its terminal, if it has one.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Who it is.
+    pub(crate) user: User,
     /// Lets it go on.
     pub(crate) gate: Gate,
 }
@@ -219,16 +222,16 @@ async fn follow(
     }
     channel.send(&Command::Proceed, &[]).await?;
     let mut terminal = None;
-    loop {
+    let user = loop {
         match channel.next("preparing the container").await? {
             Report::Terminal => terminal = channel.incoming.take_descriptors().pop(),
-            Report::Created => break,
+            Report::Created { user } => break user,
             Report::Forked { .. } | Report::Failed(_) => {
                 return Err(LaunchError::Ended("preparing the container"));
             }
         }
-    }
-    Ok(Launched { pid, pidfd, exit, terminal, gate: Gate(channel) })
+    };
+    Ok(Launched { pid, pidfd, exit, terminal, user, gate: Gate(channel) })
 }
 
 /// Executes this program again. Its standard input is the channel; of its own it says nothing.

@@ -2,6 +2,7 @@
 //! that becomes a container's process.
 
 mod boot;
+mod census;
 mod cgroup;
 mod clock;
 mod container;

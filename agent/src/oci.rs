@@ -43,15 +43,14 @@ pub(crate) struct Spec {
 
 impl Spec {
     /// The guest's user id that shall own the container's cgroup: where a container with a cgroup
-    /// namespace of its own may write to it, that of its process (config-linux.md, "Cgroup
-    /// ownership"); none where root stays the owner.
-    pub(crate) fn cgroup_owner(&self) -> Option<u32> {
+    /// namespace of its own may write to it, that of its process, which is `inside` there
+    /// (config-linux.md, "Cgroup ownership"); none where root stays the owner.
+    pub(crate) fn cgroup_owner(&self, inside: u32) -> Option<u32> {
         let writable = self.mounts.iter().any(|mount| {
             matches!(kind_of(mount), "cgroup" | "cgroup2")
                 && mount.destination() == std::path::Path::new("/sys/fs/cgroup")
                 && !mount.options().iter().flatten().any(|option| option == "ro")
         });
-        let inside = self.process.as_ref()?.user.uid();
         let uid = if self.linux.namespace(NamespaceType::User).is_some() {
             self.linux.uid_mappings.iter().find_map(|range| outside(range, inside))?
         } else {
@@ -139,19 +138,15 @@ mod tests {
         assert_eq!(null.pids.unwrap().limit, None);
     }
 
-    fn owner(json: &str) -> Option<u32> {
-        serde_json::from_str::<Spec>(json).unwrap().cgroup_owner()
-    }
-
     #[test]
     fn cgroup_belongs_to_the_user_where_it_is_writable() {
         let spec = |options: &str, namespaces: &str, uid: u32| {
-            owner(&format!(
-                r#"{{"process":{{"user":{{"uid":{uid}}}}},
-                "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","options":[{options}]}}],
+            let json = format!(
+                r#"{{"mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","options":[{options}]}}],
                 "linux":{{"namespaces":[{namespaces}],
                 "uidMappings":[{{"containerID":0,"hostID":1000,"size":10}}]}}}}"#
-            ))
+            );
+            serde_json::from_str::<Spec>(&json).unwrap().cgroup_owner(uid)
         };
         let (own, user) = (r#"{"type":"cgroup"}"#, r#"{"type":"cgroup"},{"type":"user"}"#);
         assert_eq!(spec(r#""rw""#, own, 5), Some(5));

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use oci_spec::runtime::User;
 use rustix::termios::Winsize;
 use tokio::sync::{Mutex, watch};
 
@@ -41,6 +42,15 @@ enum Phase {
 struct Wish {
     order: Order,
     streams: agent_api::types::Streams,
+}
+
+/// A process that waits to execute its program.
+#[derive(Debug)]
+pub(crate) struct Created {
+    /// Its id in the guest's first pid namespace.
+    pub(crate) pid: i32,
+    /// Who it is.
+    pub(crate) user: User,
 }
 
 /// The kernel's side of a process.
@@ -136,7 +146,7 @@ impl Process {
         self: &Arc<Self>,
         workshop: Workshop<'_>,
         place: Place<'_>,
-    ) -> Result<i32> {
+    ) -> Result<Created> {
         let mut phase = self.phase.lock().await;
         let wish = match std::mem::replace(&mut *phase, Phase::Failed) {
             Phase::Added(wish) => wish,
@@ -146,9 +156,9 @@ impl Process {
             }
         };
         match self.make(workshop, &wish, place).await {
-            Ok((pid, gate)) => {
+            Ok((created, gate)) => {
                 *phase = Phase::Created(gate);
-                Ok(pid)
+                Ok(created)
             }
             Err(error) => {
                 // Who waits for it must not wait for ever.
@@ -164,7 +174,7 @@ impl Process {
         workshop: Workshop<'_>,
         wish: &Wish,
         place: Place<'_>,
-    ) -> Result<(i32, Gate)> {
+    ) -> Result<(Created, Gate)> {
         let Workshop { reaper, streams, cgroup } = workshop;
         let connections = Connections::claim(streams, &wish.streams).await?;
         let order = &wish.order;
@@ -191,7 +201,7 @@ impl Process {
                 process.exit.send_replace(Some(exit));
             }
         });
-        Ok((launched.pid, launched.gate))
+        Ok((Created { pid: launched.pid, user: launched.user }, launched.gate))
     }
 
     /// Executes the program of a created process.

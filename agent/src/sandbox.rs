@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::oci::Spec;
 use crate::pod_pids::PodPids;
 use crate::pod_users::PodUsers;
+use crate::process::Created;
 use crate::reaper::Reaper;
 use crate::stdio::Streams;
 
@@ -89,7 +90,7 @@ impl Sandbox {
         id: String,
         spec: Spec,
         streams: agent_api::types::Streams,
-    ) -> Result<i32> {
+    ) -> Result<Created> {
         check_id(&id)?;
         match self.containers().entry(id.clone()) {
             Entry::Occupied(_) => return Err(Error::Exists(id)),
@@ -109,7 +110,7 @@ impl Sandbox {
         id: &str,
         mut spec: Spec,
         streams: agent_api::types::Streams,
-    ) -> Result<(Arc<Container>, i32)> {
+    ) -> Result<(Arc<Container>, Created)> {
         self.resolve_namespaces(&mut spec).await?;
         let users = self.pod_users.resolve(&mut spec).await;
         let users = users.map_err(|error| Error::Invalid(error.to_string()))?;
@@ -125,7 +126,7 @@ impl Sandbox {
     }
 
     /// Ends the making of a container: it is there, or its id is free.
-    async fn settle(&self, id: &str, made: Result<(Arc<Container>, i32)>) -> Result<i32> {
+    async fn settle(&self, id: &str, made: Result<(Arc<Container>, Created)>) -> Result<Created> {
         let outcome = match made {
             Ok((container, _)) if self.is_unwanted(id) => {
                 if let Err(left) = container.delete().await {
@@ -135,16 +136,16 @@ impl Sandbox {
             }
             other => other,
         };
-        let pid = {
+        let created = {
             let mut containers = self.containers();
             containers.remove(id);
-            outcome.map(|(container, pid)| {
+            outcome.map(|(container, created)| {
                 containers.insert(id.to_owned(), Slot::Present(container));
-                pid
+                created
             })
         };
         self.settled.send_replace(());
-        pid
+        created
     }
 
     /// Puts real paths in the place of those by which agent-api names shared namespaces.

@@ -8,7 +8,7 @@ mod generate;
 const OF_SHIMS: [&str; 3] = ["bootstrap", "shim", "update"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let cri = protox::compile(["proto/cri.proto"], ["proto"])?;
-    prost_build::compile_fds(cri)?;
+    let messages = protox::compile(["proto/cri.proto", "proto/node.proto"], ["proto"])?;
+    prost_build::compile_fds(messages)?;
     generate::services(&OF_SHIMS)
 }

@@ -87,6 +87,14 @@ pub(super) fn attach(detached: &OwnedFd, place: &OwnedFd) -> rustix::io::Result<
     move_mount(detached, "", place, "", flags)
 }
 
+/// Mounts what is at a place once more.
+pub(crate) fn bind_place(place: &OwnedFd, target: &str) -> rustix::io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let detached = open_tree(place, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
+    let target = rustix::fs::open(target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    attach(&detached, &target)
+}
+
 /// Mounts a disk of the guest itself, with options as in a configuration.
 pub(crate) fn mount_detached(
     kind: &str,

@@ -1,10 +1,8 @@
 //! `process.cwd`, `args` and `env`: where and what to execute. Messages are those of runc, which
 //! people and tests search for.
 
-use std::ffi::CString;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::ffi::{CStr, CString};
+use std::os::unix::fs::PermissionsExt;
 
 use rustix::io::Errno;
 
@@ -110,8 +108,9 @@ fn check(path: &str) -> Result<Program, &'static str> {
 }
 
 impl Program {
-    /// Executes the program. Returns only on failure.
-    pub(super) fn execute(&self, process: &Process) -> Failure {
+    /// Executes the program, whose environment gets `home` (`HOME=…`) if it states none. Returns only
+    /// on failure.
+    pub(super) fn execute(&self, process: &Process, home: &CStr) -> Failure {
         let strings = |list: &[String]| -> Result<Vec<CString>, Failure> {
             let strings = list.iter().map(|text| CString::new(text.as_str()));
             strings
@@ -123,7 +122,7 @@ impl Program {
             (Err(failure), _) | (_, Err(failure)) => return failure,
         };
         if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
-            environment.push(home(process.user.uid()));
+            environment.push(home.to_owned());
         }
         let error = sys::process::execve(&self.path, &arguments, &environment);
         Failure::program(format_args!("exec {}: {}", self.path.to_string_lossy(), text(&error)))
@@ -140,28 +139,9 @@ fn text(error: &std::io::Error) -> String {
     }
 }
 
-/// HOME of a user id by the container's /etc/passwd, else `/`.
-fn home(uid: u32) -> CString {
-    // The file is the image's: it can be anything, a pipe too.
-    let passwd = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd");
-    let home = passwd.ok().and_then(|passwd| home_of(BufReader::new(passwd), uid));
-    let variable = [b"HOME=", home.as_deref().unwrap_or(b"/")].concat();
-    CString::new(variable).unwrap_or_else(|_| c"HOME=/".to_owned())
-}
-
-/// The home directory of a user id in passwd(5) lines, whose other fields may be in any encoding.
-fn home_of(passwd: impl BufRead, uid: u32) -> Option<Vec<u8>> {
-    let uid = uid.to_string();
-    passwd.split(b'\n').map_while(Result::ok).find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b':');
-        let found = fields.nth(2)? == uid.as_bytes();
-        fields.nth(2).filter(|home| found && !home.is_empty()).map(<[u8]>::to_vec)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Process, check, find, home_of};
+    use super::{Process, check, find};
     use crate::control::FailureKind;
 
     fn process(program: &str, path: &str) -> Process {
@@ -190,16 +170,5 @@ mod tests {
         assert_eq!(check("/etc/passwd").unwrap_err(), "permission denied");
         assert!(find(&process("sh", "/nowhere:/bin")).is_ok());
         assert!(find(&process("/bin/sh", "")).is_ok());
-    }
-
-    #[test]
-    fn home_is_the_sixth_field() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nx:x:5:5:Jos\xe9:/h\xff:/bin/sh\n\xfe:\n\
-                       web:x:33:33::/var/www:/bin/false\nbad\nlast:x:7:7::/last";
-        let home = |uid| home_of(&passwd[..], uid);
-        assert_eq!(home(33).unwrap(), b"/var/www");
-        assert_eq!(home(7).unwrap(), b"/last");
-        assert_eq!(home(5).unwrap(), b"/h\xff");
-        assert_eq!(home(34), None);
     }
 }

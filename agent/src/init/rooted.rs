@@ -44,6 +44,12 @@ impl Rooted {
         }
     }
 
+    /// The directory at a path, as an `O_PATH` descriptor.
+    pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        let place = self.find(path)?;
+        if is_directory(&place)? { Ok(place) } else { Err(Errno::NOTDIR) }
+    }
+
     /// The place of a path, made with its parents where nothing is.
     pub(super) fn find_or_create(&self, path: &Path, create: Create) -> Result<OwnedFd> {
         self.create_below(path, create, MAX_LINKS)

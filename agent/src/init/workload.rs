@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use super::failure::Context;
 use super::premade::Premade;
 use super::{
-    Channel, Inherited, capabilities, credentials, devices, hooks, keyring, masks, mounts,
-    namespaces, program, rlimits, root, scheduling, seccomp, stdio, terminal, uts,
+    Channel, Inherited, capabilities, credentials, devices, hooks, identity, keyring, masks,
+    mounts, namespaces, program, rlimits, root, scheduling, seccomp, stdio, terminal, uts,
 };
 use crate::control::{Command, Failure, Order, Report};
 use crate::oci::Process;
@@ -15,10 +15,36 @@ use crate::sys;
 /// Prepares this process as ordered and executes the workload's program. Returns only on failure.
 pub(super) fn become_workload(
     channel: &mut Channel,
-    order: &Order,
+    mut order: Order,
     inherited: Inherited,
 ) -> Result<(), Failure> {
     let Inherited { streams, confinement, mut premade } = inherited;
+    prepare_place(&order, &mut premade)?;
+    // From here on, the container's files are the only ones.
+    let identity = identity::look_up(&order)?;
+    order.process.user = identity.user.clone();
+    let (order, process) = (&order, &order.process);
+    attach_streams(channel, order, streams)?;
+    rlimits::apply(&process.rlimits)?;
+    scheduling::apply_scheduler(process)?;
+    if let Some(confinement) = confinement {
+        confinement.confine()?;
+    }
+    let searched = finish_identity(order)?;
+    channel.report(&Report::Created { user: identity.user })?;
+    channel.expect(Command::Start)?;
+    if !order.join {
+        hooks::run_start_container(order)?;
+    }
+    sys::signal::reset_all();
+    if let Some(filter) = order.filter.as_ref().filter(|_| process.no_new_privileges) {
+        seccomp::install(filter)?;
+    }
+    Err(searched.execute(process, &identity.home))
+}
+
+/// What belongs to the process's session and, unless it joins one, its container.
+fn prepare_place(order: &Order, premade: &mut Premade) -> Result<(), Failure> {
     let process = &order.process;
     if !process.selinux_label.is_empty() {
         return Err(Failure::configuration("selinuxLabel: the guest has no SELinux policy"));
@@ -28,25 +54,9 @@ pub(super) fn become_workload(
     keyring::join(order)?;
     if !order.join {
         namespaces::enter_new_cgroup(&order.spec.linux)?;
-        build_container(order, &mut premade)?;
+        build_container(order, premade)?;
     }
-    attach_streams(channel, order, streams)?;
-    rlimits::apply(&process.rlimits)?;
-    scheduling::apply_scheduler(process)?;
-    if let Some(confinement) = confinement {
-        confinement.confine()?;
-    }
-    let searched = finish_identity(order)?;
-    channel.report(&Report::Created)?;
-    channel.expect(Command::Start)?;
-    if !order.join {
-        hooks::run_start_container(order)?;
-    }
-    sys::signal::reset_all();
-    if let Some(filter) = order.filter.as_ref().filter(|_| process.no_new_privileges) {
-        seccomp::install(filter)?;
-    }
-    Err(searched.execute(process))
+    Ok(())
 }
 
 /// Mounts, devices and root of a container to be made.

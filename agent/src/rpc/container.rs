@@ -56,7 +56,7 @@ impl Container for ContainerService {
     }
 
     async fn stats(&self, _: &TtrpcContext, request: ContainerId) -> ttrpc::Result<StatsResponse> {
-        stats::run(&self.0, &request).map_err(status::of)
+        stats::run(&self.0, &request).await.map_err(status::of)
     }
 
     async fn wait_oom(

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, Result};
-use crate::init::{Rooted, mount_detached};
+use crate::init::{Rooted, bind_place, mount_detached};
 
 /// What to mount, and where.
 #[derive(Debug)]
@@ -46,9 +46,25 @@ pub(crate) fn mount(filesystem: &Filesystem) -> Result<()> {
     }
     std::fs::create_dir_all(point).map_err(Error::io(doing()))?;
     if !is_mounted(point).map_err(Error::io(doing()))? {
-        mount_detached(fstype, fstype, options, point).map_err(Error::io(doing()))?;
+        match fstype.as_str() {
+            "bind" => mount_part(options, point)?,
+            _ => mount_detached(fstype, fstype, options, point).map_err(Error::io(doing()))?,
+        }
     }
     make_directories(point, directories)
+}
+
+/// Mounts a directory of another mount once more. Its path is found as if that mount were the root.
+/// The attack: an image whose links lead to what the guest itself has.
+fn mount_part(options: &[String], point: &str) -> Result<()> {
+    let option = |name: &str| options.iter().find_map(|option| option.strip_prefix(name));
+    let (Some(source), Some(path)) = (option("source="), option("path=")) else {
+        return Err(Error::Invalid(format!("mount a part at {point}: of what is not said")));
+    };
+    let doing = || format!("mount directory {path:?} of {source} at {point}");
+    let part = Rooted::open(Path::new(source)).and_then(|root| root.directory(Path::new(path)));
+    let part = part.map_err(Error::io(doing()))?;
+    bind_place(&part, point).map_err(Error::io(doing()))
 }
 
 /// Unmounts what is at `point`; nothing there is fine.
@@ -135,6 +151,34 @@ mod tests {
             unmount(place.to_str().unwrap()).unwrap();
         }
         assert!(!point.join("sub").exists() && !root.join("a").exists());
+    }
+
+    /// Mounting needs root, which the agent always is.
+    #[test]
+    fn part_of_a_mount_is_found_inside_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        std::fs::create_dir_all(image.join("etc/deep")).unwrap();
+        std::fs::write(image.join("etc/passwd"), "inside").unwrap();
+        for (link, target) in [("out", "/etc"), ("up", "../../../etc"), ("gone", "/nowhere")] {
+            std::os::unix::fs::symlink(target, image.join(link)).unwrap();
+        }
+        let point = dir.path().join("part");
+        let part = |path: &str| {
+            let options = [format!("source={}", image.display()), format!("path={path}")];
+            let filesystem = filesystem(&point, "bind", &options.each_ref().map(String::as_str));
+            mount(&Filesystem { directories: Vec::new(), ..filesystem })
+        };
+        for path in ["etc", "/etc/", "out", "up", "../etc"] {
+            part(path).unwrap();
+            assert_eq!(std::fs::read(point.join("passwd")).unwrap(), b"inside", "{path}");
+            unmount(point.to_str().unwrap()).unwrap();
+        }
+        for path in ["gone", "nothing", "etc/passwd"] {
+            let error = format!("{:?}", part(path).unwrap_err());
+            assert!(error.contains(path), "{error}");
+            assert!(std::fs::read_dir(&point).unwrap().next().is_none());
+        }
     }
 
     #[test]

@@ -11,5 +11,6 @@ pub mod bpf;
 pub mod escapes;
 pub mod loop_device;
 pub mod mount;
+pub mod peer;
 pub mod tap;
 pub mod user_namespace;

@@ -122,6 +122,45 @@ pub struct DiskUse {
     pub wios: u64,
 }
 
+/// What the agent counts itself, `cuddy.census` among the files. What it could not count is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Processes.
+    pub processes: Option<u64>,
+    /// Their open files.
+    pub file_descriptors: Option<u64>,
+    /// Sockets among those.
+    pub sockets: Option<u64>,
+    /// How many files the first process may open, by its soft limit.
+    pub open_files_limit: Option<u64>,
+    /// Bytes that the root file system has for files.
+    pub root_bytes: Option<u64>,
+    /// Files that it has room for.
+    pub root_inodes: Option<u64>,
+    /// Files that may still be made.
+    pub root_inodes_free: Option<u64>,
+}
+
+impl Census {
+    fn parse(text: &str) -> Self {
+        let mut census = Self::default();
+        for (key, value) in text.lines().take(MAX_LINES).filter_map(|line| line.split_once(' ')) {
+            let field = match key {
+                "processes" => &mut census.processes,
+                "file_descriptors" => &mut census.file_descriptors,
+                "sockets" => &mut census.sockets,
+                "open_files_limit" => &mut census.open_files_limit,
+                "root_bytes" => &mut census.root_bytes,
+                "root_inodes" => &mut census.root_inodes,
+                "root_inodes_free" => &mut census.root_inodes_free,
+                _ => continue,
+            };
+            *field = value.trim().parse().ok();
+        }
+        census
+    }
+}
+
 /// What a container uses.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
@@ -147,6 +186,8 @@ pub struct Usage {
     pub disks: Vec<DiskUse>,
     /// Waiting for disks.
     pub io_pressure: Pressure,
+    /// What the agent counts itself.
+    pub census: Census,
 }
 
 impl From<&Files> for Usage {
@@ -164,6 +205,7 @@ impl From<&Files> for Usage {
             huge_pages: huge_pages(files),
             disks: disks(text("io.stat")),
             io_pressure: pressure(text("io.pressure")),
+            census: Census::parse(text("cuddy.census")),
         }
     }
 }
@@ -282,6 +324,14 @@ mod tests {
         assert_eq!(huge.collect::<Vec<_>>(), [("1GB", 0), ("2MB", 4 << 20)]);
         assert_eq!((usage.huge_pages[1].level.max, usage.huge_pages[1].events.max), (u64::MAX, 3));
         assert_eq!(usage.memory_events.oom_kill, 1);
+    }
+
+    #[test]
+    fn what_was_not_counted_is_none() {
+        let census =
+            usage(&[("cuddy.census", "processes 2\nsockets many\nroot_inodes 9\n")]).census;
+        assert_eq!((census.processes, census.root_inodes), (Some(2), Some(9)));
+        assert_eq!((census.sockets, census.file_descriptors), (None, None));
     }
 
     #[test]

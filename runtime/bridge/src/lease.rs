@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn subnets() -> Subnets {
-        Subnets::choose(&[], Some([1, 2, 3, 4, 5])).unwrap()
+        Subnets::choose(&crate::Wanted::default(), &[], Some([1, 2, 3, 4, 5])).unwrap()
     }
 
     fn port(host_port: u16, protocol: Protocol, host_ip: Option<&str>) -> PortMapping {

@@ -22,4 +22,4 @@ pub use error::Error;
 pub use lease::Lease;
 pub use node::NodeBridge;
 pub use resolv::{host_dns, parse_dns};
-pub use subnets::Subnets;
+pub use subnets::{Subnets, Wanted};

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use cni::{PortMapping, Protocol};
 use ipnet::IpNet;
-use netlink::Socket;
+use netlink::{Link, Socket};
 use network::{Netns, is_pinned};
 
 use crate::error::Error;
 use crate::lease::{Lease, taken_by};
 use crate::links;
 use crate::rules;
-use crate::subnets::Subnets;
+use crate::subnets::{Subnets, Wanted};
 
 /// The pod's interface.
 const INTERFACE: &str = "eth0";
@@ -29,32 +29,32 @@ pub struct NodeBridge {
 
 impl NodeBridge {
     /// Makes the bridge `name` (`cuddy0`) or takes the one that is there, and has the node forward
-    /// packets. The subnets are those of a lease, else of the bridge, else new ones.
+    /// packets. The subnets are those of a lease, else the `wanted` ones, else those of the bridge,
+    /// else new ones.
     ///
     /// # Errors
     /// [`Error::NoSubnet`], or [`Error::Io`] with what the kernel answered.
-    pub fn open(name: &str, known: &[Lease]) -> Result<Self, Error> {
+    pub fn open(name: &str, wanted: &Wanted, known: &[Lease]) -> Result<Self, Error> {
         let failed = |error| Error::io(format!("making the bridge {name}"), error);
         let mut socket = Socket::open().map_err(failed)?;
         let random = random().map_err(failed)?;
-        let there = links::find(&mut socket, name).map_err(failed)?;
-        let link = match there {
-            Some(link) => link,
-            None => {
-                let [a, b, c, d, e] = random;
-                links::make_bridge(&mut socket, name, [2, a, b, c, d, e]).map_err(failed)?;
-                let made = links::find(&mut socket, name).map_err(failed)?;
-                made.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?
-            }
-        };
-        let has_v6 = Path::new("/proc/sys/net/ipv6").exists();
+        let link = find_or_make(&mut socket, name, random).map_err(failed)?;
         let own = links::networks(&mut socket, link.index).map_err(failed)?;
-        let subnets = match (known.first(), of_bridge(&own)) {
-            (Some(lease), _) => lease.subnets(),
-            (None, Some(subnets)) => subnets,
-            (None, None) => {
+        let (link, subnets) = match (known.first(), of_bridge(&own)) {
+            (Some(lease), _) => (link, lease.subnets()),
+            (None, Some(subnets)) if wanted.fits(&subnets) => (link, subnets),
+            (None, there) => {
+                let mut link = link;
+                if there.is_some() {
+                    // Nobody is on it, and its own addresses are in the way.
+                    links::delete(&mut socket, link.index).map_err(failed)?;
+                    link = find_or_make(&mut socket, name, random).map_err(failed)?;
+                }
                 let routes = links::destinations(&mut socket).map_err(failed)?;
-                Subnets::choose(&routes, has_v6.then_some(random))?
+                // An administrator may have switched it off.
+                let has_v6 =
+                    value(&format!("ipv6/conf/{name}/disable_ipv6")).as_deref() == Some("0");
+                (link, Subnets::choose(wanted, &routes, has_v6.then_some(random))?)
             }
         };
         for gateway in subnets.gateways() {
@@ -65,6 +65,16 @@ impl NodeBridge {
         let bridge = Self { name: name.to_owned(), subnets, index: link.index };
         bridge.publish(known)?;
         Ok(bridge)
+    }
+
+    /// Whether there is an interface of this name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with what the kernel answered.
+    pub fn exists(name: &str) -> Result<bool, Error> {
+        let found = Socket::open().and_then(|mut socket| links::find(&mut socket, name));
+        let found = found.map_err(|error| Error::io(format!("looking for {name}"), error))?;
+        Ok(found.is_some())
     }
 
     /// The subnets of its pods.
@@ -170,6 +180,15 @@ impl NodeBridge {
         rules::replace(&self.name, &self.subnets, known)
             .map_err(|error| Error::io("replacing the table cuddy of nftables", error))
     }
+}
+
+fn find_or_make(socket: &mut Socket, name: &str, random: [u8; 5]) -> io::Result<Link> {
+    if let Some(link) = links::find(socket, name)? {
+        return Ok(link);
+    }
+    let [a, b, c, d, e] = random;
+    links::make_bridge(socket, name, [2, a, b, c, d, e])?;
+    links::find(socket, name)?.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// In the pod: addresses, and routes by the bridge.

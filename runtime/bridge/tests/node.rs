@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bridge::{Lease, NodeBridge};
+use bridge::{Lease, NodeBridge, Wanted};
 use cni::{PortMapping, Protocol};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -93,7 +93,7 @@ fn attach(
 #[test]
 fn published_port_is_reached_from_everywhere_and_pods_reach_the_world() {
     on_a_node(|place| {
-        let bridge = NodeBridge::open("cuddy0", &[]).unwrap();
+        let bridge = NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap();
         let mut known = Vec::new();
         let ports = [port(8080, Protocol::Tcp, None), port(5353, Protocol::Udp, None)];
         let pod = attach(&bridge, &mut known, place, &ports);
@@ -133,7 +133,7 @@ fn published_port_is_reached_from_everywhere_and_pods_reach_the_world() {
 #[test]
 fn nothing_is_left_of_a_pod_and_of_the_bridge() {
     on_a_node(|place| {
-        let bridge = NodeBridge::open("cuddy0", &[]).unwrap();
+        let bridge = NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap();
         let mut known = Vec::new();
         let pod = attach(&bridge, &mut known, place, &[port(8080, Protocol::Tcp, None)]);
         bridge.attach(&known[0], &known).unwrap();
@@ -145,9 +145,12 @@ fn nothing_is_left_of_a_pod_and_of_the_bridge() {
         assert!(!run("nft list table inet cuddy").contains("8080"), "undone");
         run(&format!("nsenter --net={netns} ip link del eth0"));
         bridge.attach(&known[0], &known).unwrap();
-        let again = NodeBridge::open("cuddy0", &known).unwrap();
+        let again = NodeBridge::open("cuddy0", &Wanted::default(), &known).unwrap();
         assert_eq!(again.subnets(), bridge.subnets());
-        assert_eq!(NodeBridge::open("cuddy0", &[]).unwrap().subnets(), bridge.subnets());
+        assert_eq!(
+            NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap().subnets(),
+            bridge.subnets()
+        );
         network::unpin(&pod).unwrap();
         assert_eq!(bridge.collect(&known).unwrap().len(), 1, "its namespace is gone");
         bridge.detach(&known[0], &[]).unwrap();
@@ -165,7 +168,7 @@ fn nothing_is_left_of_a_pod_and_of_the_bridge() {
 fn host_address_binds_and_a_port_in_use_is_refused() {
     on_a_node(|place| {
         run("ip addr add 192.0.2.3/24 dev up0");
-        let bridge = NodeBridge::open("cuddy0", &[]).unwrap();
+        let bridge = NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap();
         let mut known = Vec::new();
         let pod = attach(&bridge, &mut known, place, &[port(90, Protocol::Tcp, Some("192.0.2.3"))]);
         let world = place.join("world");
@@ -183,7 +186,7 @@ fn host_address_binds_and_a_port_in_use_is_refused() {
 #[test]
 fn packets_of_pods_for_loopback_are_dropped_before_anything_else() {
     on_a_node(|_| {
-        let _bridge = NodeBridge::open("cuddy0", &[]).unwrap();
+        let _bridge = NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap();
         let guard = run("nft list chain inet cuddy guard");
         assert!(guard.contains("hook prerouting priority raw"), "{guard}");
         assert!(guard.contains(r#"iifname "cuddy0" ip daddr 127.0.0.0/8 drop"#), "{guard}");
@@ -194,8 +197,29 @@ fn packets_of_pods_for_loopback_are_dropped_before_anything_else() {
 fn routes_of_the_node_are_avoided() {
     on_a_node(|_| {
         run("ip route add 10.88.0.0/15 via 192.0.2.1");
-        let bridge = NodeBridge::open("cuddy0", &[]).unwrap();
+        let bridge = NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap();
         assert_eq!(bridge.subnets().v4.to_string(), "10.90.0.0/16");
         assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
+    });
+}
+
+#[test]
+fn wanted_subnet_counts_from_when_nobody_is_on_the_bridge() {
+    on_a_node(|place| {
+        let bridge = NodeBridge::open("cuddy0", &Wanted::default(), &[]).unwrap();
+        let mut known = Vec::new();
+        let pod = attach(&bridge, &mut known, place, &[]);
+        let wanted = Wanted { v4: Some("172.20.0.0/16".parse().unwrap()), v6: None };
+        let same = NodeBridge::open("cuddy0", &wanted, &known).unwrap();
+        assert_eq!(same.subnets(), bridge.subnets(), "a pod is on it");
+        network::unpin(&pod).unwrap();
+        same.detach(&known[0], &[]).unwrap();
+        let other = NodeBridge::open("cuddy0", &wanted, &[]).unwrap();
+        assert_eq!(other.subnets().v4, wanted.v4.unwrap());
+        let addresses = run("ip -o -4 addr show dev cuddy0");
+        assert!(
+            addresses.contains("172.20.0.1/16") && !addresses.contains("10.88."),
+            "{addresses}"
+        );
     });
 }

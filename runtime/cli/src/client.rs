@@ -14,11 +14,17 @@ mod find;
 )]
 mod generated {
     tonic::include_proto!("runtime.v1");
+
+    /// Our daemon's own service.
+    pub(crate) mod node {
+        tonic::include_proto!("cuddy.node.v1");
+    }
 }
 
 use std::path::{Path, PathBuf};
 
 use generated::image_service_client::ImageServiceClient;
+use generated::node::node_client::NodeClient;
 use generated::runtime_service_client::RuntimeServiceClient;
 use protocol::cri::{
     Container, ContainerStatus, ContainerStatusRequest, Image, ImageSpec, ListContainersRequest,
@@ -42,7 +48,7 @@ const MESSAGE: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// Nobody serves on the socket.
-    #[error("no daemon serves on {address}: {reason}; start it: systemctl start cuddyd")]
+    #[error("no daemon serves on {address}: {reason}{}", advice(Path::new("/")))]
     NoDaemon {
         /// The socket.
         address: PathBuf,
@@ -79,6 +85,21 @@ pub(crate) enum ClientError {
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         Self::Refused { code: status.code(), text: status.message().to_owned() }
+    }
+}
+
+/// How the daemon is started, below `root`: by systemd where it knows it.
+fn advice(root: &Path) -> &'static str {
+    const UNITS: [&str; 4] = [
+        "etc/systemd/system",
+        "run/systemd/system",
+        "usr/lib/systemd/system",
+        "lib/systemd/system",
+    ];
+    let is_installed = UNITS.iter().any(|units| root.join(units).join("cuddyd.service").exists());
+    match is_installed {
+        true => "; start it: systemctl start cuddyd",
+        false => "; start cuddyd",
     }
 }
 
@@ -121,6 +142,12 @@ impl Client {
     /// The image service.
     pub(crate) fn image_service(&self) -> ImageServiceClient<Channel> {
         let client = ImageServiceClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE)
+    }
+
+    /// Our daemon's own service. Other daemons answer that they don't know it.
+    pub(crate) fn node(&self) -> NodeClient<Channel> {
+        let client = NodeClient::new(self.channel.clone());
         client.max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE)
     }
 
@@ -183,5 +210,20 @@ impl Client {
             info.get("config").and_then(|text| serde_json::from_str(text).ok());
         let state = config.as_ref().and_then(|config| config["state"].as_str());
         Ok(state.map(|state| Path::new(state).join("stream.sock")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_is_named_where_it_knows_the_daemon() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!advice(root.path()).contains("systemctl"));
+        let units = root.path().join("etc/systemd/system");
+        std::fs::create_dir_all(&units).unwrap();
+        std::fs::write(units.join("cuddyd.service"), "").unwrap();
+        assert!(advice(root.path()).contains("systemctl start cuddyd"));
     }
 }

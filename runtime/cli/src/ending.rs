@@ -1,4 +1,4 @@
-//! Ends of containers. A pod that `cuddy run` made for a container ends with it.
+//! Ends of containers. A pod that `cuddy run` made ends with the last of its containers.
 
 use std::path::Path;
 
@@ -7,17 +7,32 @@ use protocol::cri::{
     StopContainerRequest, StopPodSandboxRequest,
 };
 
-use crate::client::{Client, ClientError, NAME, answer};
+use crate::client::{Client, ClientError, answer};
 use crate::plan::OWN;
 
-/// Whether a pod exists for this container's sake.
-async fn has_own_pod(client: &Client, container: &Container) -> Result<bool, ClientError> {
+/// The other containers of a pod that `cuddy run` made; none if the pod is somebody else's.
+async fn beside(
+    client: &Client,
+    container: &Container,
+) -> Result<Option<Vec<Container>>, ClientError> {
     let pods = client.pods().await?;
     let pod = pods.iter().find(|pod| pod.id == container.pod_sandbox_id);
-    let name = container.labels.get(NAME);
-    Ok(pod.is_some_and(|pod| {
-        pod.labels.contains_key(OWN) && name.is_some() && pod.labels.get(NAME) == name
-    }))
+    if !pod.is_some_and(|pod| pod.labels.contains_key(OWN)) {
+        return Ok(None);
+    }
+    let mut others = client.containers().await?;
+    others.retain(|other| {
+        other.pod_sandbox_id == container.pod_sandbox_id && other.id != container.id
+    });
+    Ok(Some(others))
+}
+
+/// Whether a container runs, or will: it waits for its start, or for another one by its policy.
+async fn needs_its_pod(client: &Client, container: &Container) -> Result<bool, ClientError> {
+    if container.state() != ContainerState::ContainerExited {
+        return Ok(true);
+    }
+    Ok(client.status(&container.id).await?.1["restartAt"].is_number())
 }
 
 /// Ends a container's process, by its signal first and by force after `seconds`.
@@ -33,7 +48,7 @@ pub(crate) async fn stop_process(
     answer(client.runtime().stop_container(request).await).map(drop)
 }
 
-/// Ends a container, and the pod of its own, whose machine has nothing to do any more.
+/// Ends a container, and the pod that `cuddy run` made if its machine has nothing to do any more.
 ///
 /// # Errors
 /// [`ClientError::Refused`].
@@ -43,23 +58,37 @@ pub(crate) async fn stop(
     seconds: u32,
 ) -> Result<(), ClientError> {
     stop_process(client, &container.id, seconds).await?;
-    if has_own_pod(client, container).await? {
-        let pod_sandbox_id = container.pod_sandbox_id.clone();
-        answer(client.runtime().stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id }).await)?;
+    let Some(others) = beside(client, container).await? else { return Ok(()) };
+    for other in &others {
+        if needs_its_pod(client, other).await? {
+            return Ok(());
+        }
     }
-    Ok(())
+    let pod_sandbox_id = container.pod_sandbox_id.clone();
+    let request = StopPodSandboxRequest { pod_sandbox_id };
+    answer(client.runtime().stop_pod_sandbox(request).await).map(drop)
 }
 
-/// Removes a container, with the pod of its own and its log.
+/// Removes a container with its log, and with the last one the pod that `cuddy run` made.
 ///
 /// # Errors
 /// [`ClientError::Refused`].
 pub(crate) async fn remove(client: &Client, container: &Container) -> Result<(), ClientError> {
-    if !has_own_pod(client, container).await? {
-        let request = RemoveContainerRequest { container_id: container.id.clone() };
-        return answer(client.runtime().remove_container(request).await).map(drop);
+    let others = beside(client, container).await?;
+    if others.as_ref().is_some_and(Vec::is_empty) {
+        return remove_pod(client, &container.pod_sandbox_id).await;
     }
-    remove_pod(client, &container.pod_sandbox_id).await
+    // A log of somebody else's stays.
+    let log = match others {
+        Some(_) => client.status(&container.id).await?.0.log_path,
+        None => String::new(),
+    };
+    let request = RemoveContainerRequest { container_id: container.id.clone() };
+    answer(client.runtime().remove_container(request).await)?;
+    if !log.is_empty() {
+        remove_log(Path::new(&log));
+    }
+    Ok(())
 }
 
 /// Removes a pod with all that is in it, and the logs of its containers.
@@ -81,7 +110,7 @@ pub(crate) async fn remove_pod(client: &Client, id: &str) -> Result<(), ClientEr
 }
 
 /// Removes a log and the directory of its own. Members of the group may not; the log stays then.
-fn remove_log(log: &Path) {
+pub(crate) fn remove_log(log: &Path) {
     let _kept = std::fs::remove_file(log);
     if let Some(directory) = log.parent() {
         let _kept = std::fs::remove_dir(directory);

@@ -1,5 +1,6 @@
 //! `cuddy`, the command line of the runtime. One verb per file under `commands/`.
 
+mod bars;
 mod check;
 mod client;
 mod commands;
@@ -40,9 +41,11 @@ enum Verb {
     Completions(commands::completions::CompletionsArgs),
     Cp(commands::cp::CpArgs),
     Exec(commands::exec::ExecArgs),
+    Gc(commands::gc::GcArgs),
     Images(commands::images::ImagesArgs),
     Inspect(commands::inspect::InspectArgs),
     Kill(commands::kill::KillArgs),
+    Load(commands::load::LoadArgs),
     Logs(commands::logs::LogsArgs),
     #[command(hide = true)]
     Man(commands::man::ManArgs),
@@ -52,6 +55,7 @@ enum Verb {
     Rm(commands::rm::RmArgs),
     Rmi(commands::rmi::RmiArgs),
     Run(Box<commands::run::RunArgs>),
+    Save(commands::save::SaveArgs),
     Start(commands::start::StartArgs),
     Stats(commands::stats::StatsArgs),
     Stop(commands::stop::StopArgs),
@@ -94,9 +98,11 @@ async fn speak(client: &client::Client, verb: Verb) -> anyhow::Result<ExitCode> 
         Verb::Attach(args) => args.run(client).await,
         Verb::Cp(args) => args.run(client).await,
         Verb::Exec(args) => args.run(client).await,
+        Verb::Gc(args) => args.run(client).await,
         Verb::Images(args) => args.run(client).await,
         Verb::Inspect(args) => args.run(client).await,
         Verb::Kill(args) => args.run(client).await,
+        Verb::Load(args) => args.run(client).await,
         Verb::Logs(args) => args.run(client).await,
         Verb::Pods(args) => args.run(client).await,
         Verb::Ps(args) => args.run(client).await,
@@ -104,6 +110,7 @@ async fn speak(client: &client::Client, verb: Verb) -> anyhow::Result<ExitCode> 
         Verb::Rm(args) => args.run(client).await,
         Verb::Rmi(args) => args.run(client).await,
         Verb::Run(args) => args.run(client).await,
+        Verb::Save(args) => args.run(client).await,
         Verb::Start(args) => args.run(client).await,
         Verb::Stats(args) => args.run(client).await,
         Verb::Stop(args) => args.run(client).await,

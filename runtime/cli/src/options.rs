@@ -2,5 +2,6 @@
 
 pub(crate) mod environment;
 pub(crate) mod port;
+pub(crate) mod restart;
 pub(crate) mod user;
 pub(crate) mod volume;

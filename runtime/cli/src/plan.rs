@@ -12,7 +12,7 @@ use protocol::cri::{
 
 use crate::client::NAME;
 use crate::human::PERIOD;
-use crate::options::port;
+use crate::options::{port, restart};
 
 /// Namespace of the pods, in the interface's sense.
 pub(crate) const NAMESPACE: &str = "cuddy";
@@ -23,7 +23,13 @@ pub(crate) const OWN: &str = "cuddy.run";
 /// Annotation with a container's ports, for people.
 pub(crate) const PORTS: &str = "cuddy.ports";
 
-/// Name of a container's log in its directory.
+/// Annotation of a pod that the daemon ends with the last of its containers.
+const ENDS: &str = "dev.cuddy.ends-with-containers";
+
+/// Annotation by which the daemon knows a terminal's size before the process can look.
+const TERMINAL_SIZE: &str = "dev.cuddy.terminal-size";
+
+/// Name of a container's log in the directory of its own pod.
 pub(crate) const LOG: &str = "0.log";
 
 /// Files of the kernel that a container does not see, as Kubernetes has them.
@@ -77,10 +83,16 @@ pub(crate) struct Plan {
     pub(crate) memory: i64,
     /// Most microseconds of CPU time in each [`PERIOD`]; 0: no limit.
     pub(crate) cpus: i64,
+    /// When the daemon starts it again, as the daemon reads it; none: never.
+    pub(crate) restart: Option<String>,
+    /// Whether it goes into the pod of another container.
+    pub(crate) joins: bool,
     /// Whether it reads.
     pub(crate) stdin: bool,
     /// Whether it has a terminal.
     pub(crate) tty: bool,
+    /// The terminal's first size, in columns and rows.
+    pub(crate) size: Option<(u16, u16)>,
 }
 
 impl Plan {
@@ -101,6 +113,7 @@ impl Plan {
             log_directory: self.logs.clone(),
             port_mappings: self.ports.clone(),
             labels,
+            annotations: [(ENDS.to_owned(), "true".to_owned())].into(),
             linux: Some(LinuxPodSandboxConfig {
                 security_context: Some(LinuxSandboxSecurityContext {
                     namespace_options: Some(namespaces()),
@@ -125,6 +138,17 @@ impl Plan {
         if !ports.is_empty() {
             annotations.insert(PORTS.to_owned(), ports.join(", "));
         }
+        if let Some((columns, rows)) = self.size.filter(|_| self.tty) {
+            annotations.insert(TERMINAL_SIZE.to_owned(), format!("{columns}x{rows}"));
+        }
+        if let Some(policy) = &self.restart {
+            annotations.insert(restart::ANNOTATION.to_owned(), policy.clone());
+        }
+        // The directory is the pod's, which is another one's.
+        let log_path = match self.joins {
+            true => format!("{}-{}.log", self.name, self.nonce),
+            false => LOG.to_owned(),
+        };
         let (command, args) = match self.entrypoint.as_deref() {
             None => (Vec::new(), self.args.clone()),
             // The image's entrypoint is taken away.
@@ -141,7 +165,7 @@ impl Plan {
             mounts: self.mounts.clone(),
             labels: self.labels(),
             annotations,
-            log_path: LOG.to_owned(),
+            log_path,
             stdin: self.stdin,
             stdin_once: self.stdin,
             tty: self.tty,

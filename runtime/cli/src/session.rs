@@ -12,6 +12,7 @@ pub(crate) use input::Input;
 pub(crate) use outcome::Outcome;
 
 use std::io;
+use std::time::Duration;
 
 use anyhow::Context;
 use futures::stream::{SplitSink, SplitStream};
@@ -19,6 +20,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -35,6 +37,9 @@ const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
+
+/// How long the daemon may take to answer the end of a connection. Nothing depends on it.
+const CLOSING: Duration = Duration::from_secs(1);
 
 type Socket = WebSocketStream<Either<UnixStream, TcpStream>>;
 
@@ -104,11 +109,14 @@ impl Session {
     {
         let Ends { input, output, errors, tty } = ends;
         let (sink, stream) = self.socket.split();
+        let received = receive(stream, output, errors);
+        tokio::pin!(received);
         // Each in its time: a process that waits for its output to be read reads no input.
         tokio::select! {
-            told = receive(stream, output, errors) => Ok(End::Told(told?)),
+            told = &mut received => Ok(End::Told(told?)),
             sent = send(sink, input, tty) => {
                 sent?;
+                let _closed = timeout(CLOSING, received).await;
                 Ok(End::Detached)
             }
         }
@@ -125,7 +133,11 @@ async fn receive(
     while let Some(message) = stream.next().await {
         let bytes = match message {
             Ok(Message::Binary(bytes)) => bytes,
-            Ok(Message::Close(_)) => break,
+            Ok(Message::Close(_)) => {
+                // The library's answer goes out with the next look, which finds the end.
+                let _closed = timeout(CLOSING, stream.next()).await;
+                break;
+            }
             Ok(_) => continue,
             Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => break,
             Err(error) => return Err(error).context("the daemon's stream"),
@@ -164,7 +176,7 @@ async fn send(
                     let (content, leaves) = keys.take(&piece);
                     sink.send(message(STDIN, &content)).await?;
                     if leaves {
-                        return Ok(());
+                        return Ok(sink.send(Message::Close(None)).await?);
                     }
                 }
                 Some(piece) => sink.send(message(STDIN, &piece)).await?,
@@ -193,4 +205,61 @@ fn size() -> Message {
     let (columns, rows) = terminal::size().unwrap_or((80, 24));
     let size = serde_json::json!({ "Width": columns, "Height": rows });
     message(RESIZE, size.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    type Daemon = WebSocketStream<UnixStream>;
+
+    async fn session() -> (Session, Daemon) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = WebSocketStream::from_raw_socket(Either::Left(ours), Role::Client, None).await;
+        (Session { socket }, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await)
+    }
+
+    fn ends(input: Option<Input>, tty: bool) -> Ends<Vec<u8>, Vec<u8>> {
+        Ends { input, output: Vec::new(), errors: Vec::new(), tty }
+    }
+
+    /// What comes until the client closes, which it has to do in order.
+    async fn until_closed(daemon: &mut Daemon) -> Vec<Vec<u8>> {
+        let mut seen = Vec::new();
+        while let Some(message) = daemon.next().await {
+            match message.expect("no end without a closing handshake") {
+                Message::Binary(bytes) => seen.push(bytes.to_vec()),
+                Message::Close(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn connection_is_closed_in_order_when_the_process_ends() {
+        let (session, mut daemon) = session().await;
+        let status = br#"{"metadata":{},"status":"Success"}"#;
+        let serve = async {
+            daemon.send(message(ERROR, status)).await.unwrap();
+            daemon.send(Message::Close(None)).await.unwrap();
+            until_closed(&mut daemon).await
+        };
+        let (end, seen) = tokio::join!(session.carry(ends(None, false)), serve);
+        assert_eq!(end.unwrap(), End::Told(Outcome::Exited(0)));
+        assert!(seen.is_empty());
+    }
+
+    #[tokio::test]
+    async fn user_who_leaves_closes_the_connection_in_order() {
+        let (session, mut daemon) = session().await;
+        let input = Input::of(&b"ls\n\x10\x11"[..]);
+        let (end, seen) =
+            tokio::join!(session.carry(ends(Some(input), true)), until_closed(&mut daemon));
+        assert_eq!(end.unwrap(), End::Detached);
+        assert!(seen[0].starts_with(&[RESIZE]), "the size comes first");
+        assert_eq!(seen[1], b"\0ls\n");
+    }
 }

@@ -151,3 +151,33 @@ fn examples_are_whole_and_run_in_machines() {
         }
     }
 }
+
+/// `systemd-analyze verify` of Debian 12 and later, where it is installed: what of the unit systemd
+/// does not know. Its program need not be installed here.
+#[test]
+fn unit_is_what_systemd_reads() {
+    let text = read(&deploy().join("systemd/cuddyd.service"));
+    let section = |name: &str| text.lines().any(|line| line == format!("[{name}]"));
+    assert!(section("Unit") && section("Service") && section("Install"));
+    for line in [
+        "Type=notify",
+        "KillMode=process",
+        "Delegate=yes",
+        "OOMScoreAdjust=-999",
+        "ExecStart=/opt/cuddy/bin/cuddyd",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("cuddyd.service");
+    std::fs::write(&unit, text.replace("/opt/cuddy/bin/cuddyd", "/bin/true")).unwrap();
+    let mut analyze = std::process::Command::new("systemd-analyze");
+    match analyze.args(["verify", "--man=no"]).arg(&unit).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        output => {
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        }
+    }
+}

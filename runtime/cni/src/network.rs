@@ -41,6 +41,8 @@ struct Loaded {
     conf: Option<Arc<Conf>>,
     /// Why it is not another one, or why there is none.
     problem: Option<String>,
+    /// Whether there is no file, not even one that can't be read.
+    is_empty: bool,
 }
 
 /// What plugins of a configuration said about their readiness, and when.
@@ -89,6 +91,12 @@ impl NodeNetwork {
         let loaded = self.loaded.borrow();
         let missing = || Error::NotInitialized(loaded.problem.clone().unwrap_or_default());
         loaded.conf.clone().ok_or_else(missing)
+    }
+
+    /// Whether the directory has no configuration, not even one that can't be read: nobody wants a
+    /// network by CNI here, or not yet.
+    pub fn is_empty(&self) -> bool {
+        self.loaded.borrow().is_empty
     }
 
     /// Whether pods can be attached now. Plugins are asked at most once a second.
@@ -157,6 +165,7 @@ impl NodeNetwork {
             }
             let same_conf = next.conf == loaded.conf;
             let is_news = !same_conf || next.problem != loaded.problem;
+            loaded.is_empty = next.is_empty;
             // An equal one is kept: what its plugins said stays known.
             loaded.problem = next.problem;
             if !same_conf {
@@ -175,7 +184,10 @@ fn choose(
     found: Result<Vec<Candidate>, Error>,
     used: Option<&Arc<Conf>>,
 ) -> Loaded {
-    let kept = |error: &Error| Loaded { conf: used.cloned(), problem: Some(error.whole()) };
+    let kept = |error: &Error| {
+        let problem = Some(error.whole());
+        Loaded { conf: used.cloned(), problem, is_empty: false }
+    };
     let found = match found {
         Ok(found) => found,
         Err(error) => return kept(&error),
@@ -185,7 +197,7 @@ fn choose(
         let error = match candidate.conf {
             Ok(conf) => {
                 let problem = first_error.as_ref().map(Error::whole);
-                return Loaded { conf: Some(Arc::new(conf)), problem };
+                return Loaded { conf: Some(Arc::new(conf)), problem, is_empty: false };
             }
             Err(error) => error,
         };
@@ -198,7 +210,7 @@ fn choose(
         Some(error) => kept(&error),
         None => {
             let problem = format!("no network configuration in {}", directory.display());
-            Loaded { conf: None, problem: Some(problem) }
+            Loaded { conf: None, problem: Some(problem), is_empty: true }
         }
     }
 }

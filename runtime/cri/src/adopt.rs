@@ -26,8 +26,10 @@ pub(crate) async fn adopt(pods: &Arc<Pods>) {
     let node = &pods.node;
     let now = node.records.now();
     for row in now.containers.values() {
-        if let Err(fault) = node.images.hold_again(&row.image_id, &row.id) {
-            log::error!("container {}: its image: {fault}", row.id);
+        for image in [&row.image_id].into_iter().chain(row.image_volumes.values()) {
+            if let Err(fault) = node.images.hold_again(image, &row.id) {
+                log::error!("container {}: image {image}: {fault}", row.id);
+            }
         }
     }
     join_all(now.pods.values().map(|row| pod(pods, row))).await;
@@ -93,6 +95,8 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
     for row in &rows.containers {
         container(pod, &shim, row).await?;
     }
+    let pod = pod.clone();
+    tokio::spawn(async move { watch::idle(&pod).await });
     Ok(())
 }
 
@@ -100,6 +104,12 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
 async fn container(pod: &Pod, shim: &Shim, row: &row::Container) -> Result<(), Fault> {
     let id = row.id.clone();
     if !row.lives() {
+        let pod = pod.clone();
+        // It does nothing unless the container was to be started again.
+        tokio::spawn(async move {
+            watch::again(&pod, &id).await;
+            watch::idle(&pod).await;
+        });
         return Ok(());
     }
     match shim.within(LIMIT).state(&site::init(&id)?).await {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use glob::Pattern;
 use prost::Message;
-use protocol::cri::PodSandboxConfig;
+use protocol::cri::{DnsConfig, PodSandboxConfig};
 use shim_client::{Any, Daemon, Runtime, SandboxRequest, Shim};
 
 use crate::fault::Fault;
@@ -165,7 +165,8 @@ impl Class {
             _ => {}
         }
         let shim = self.runtime.start(bundle, &ids::of_container(&pod.id)?, None).await?;
-        let config = pod.config.clone().unwrap_or_default();
+        let mut config = pod.config.clone().unwrap_or_default();
+        config.dns_config = Some(dns(config.dns_config, bridge::host_dns));
         let annotations = config.annotations.clone().into_iter().collect();
         let options = Any { type_url: CONFIG.to_owned(), value: config.encode_to_vec() };
         let request = SandboxRequest {
@@ -190,6 +191,15 @@ impl Class {
         let id = ids::of_container(id)?;
         self.runtime.delete(bundle, &id).await.map(drop).map_err(Fault::from)
     }
+}
+
+/// How a pod looks up names: as it was asked for, else as the node does. A server on the node's
+/// loopback is none for a pod.
+fn dns(asked: Option<DnsConfig>, of_node: impl FnOnce(&Path) -> cni::Dns) -> DnsConfig {
+    asked.filter(|dns| *dns != DnsConfig::default()).unwrap_or_else(|| {
+        let cni::Dns { nameservers, search, options, .. } = of_node(Path::new("/"));
+        DnsConfig { servers: nameservers, searches: search, options }
+    })
 }
 
 #[cfg(test)]

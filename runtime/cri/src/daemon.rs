@@ -2,21 +2,19 @@
 //! is served. Pods go on when it ends.
 
 use std::fs::Permissions;
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use api::Namespace;
 use cni::{NodeNetwork, Plugins};
 use image::hosts::Hosts;
 use image::store::Store;
 use shim_client::Daemon as OfShims;
 use streaming::{Limits, Listeners};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{TcpListener, UnixListener};
+use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 
 use crate::adopt::adopt;
@@ -25,8 +23,11 @@ use crate::disk::Disks;
 use crate::facts;
 use crate::foreign::{News, Programs, Roots};
 use crate::images::Images;
+use crate::listen::{self, Group};
 use crate::network::Network;
 use crate::node::Node;
+use crate::own::OwnService;
+use crate::own::generated::node_server::NodeServer;
 use crate::places::Places;
 use crate::pods::Pods;
 use crate::record::Records;
@@ -87,15 +88,18 @@ pub async fn run(
         false => (Programs::find(&path, &places.pause())?, News::serve(&places.events()).await?),
     };
     let plugins = Plugins::new(settings.cni_bin_dirs.clone(), PLUGIN);
+    let cni = NodeNetwork::open(settings.cni_conf_dir.clone(), plugins);
+    let now = records.now();
+    let attachments = now.pods.values().map(|row| row.attachment.as_slice());
     let node = Arc::new(Node {
-        network: Network::new(NodeNetwork::open(settings.cni_conf_dir.clone(), plugins)),
+        network: Network::new(cni, &settings, attachments),
         disks: Disks::new(settings.root.clone()),
         facts,
         roots: Roots::new(places.layers()),
         programs,
         news,
         images: Images::new(store, Hosts::new(&settings.registry_config)),
-        streams: streams(&places).await?,
+        streams: streams(&places, &Group::find(&settings.group)).await?,
         settings,
         places,
         records,
@@ -110,14 +114,13 @@ pub async fn run(
 }
 
 /// The streaming server: for the kubelet on the node's loopback, for our own command on a socket.
-async fn streams(places: &Places) -> anyhow::Result<streaming::Server> {
+async fn streams(places: &Places, group: &Group) -> anyhow::Result<streaming::Server> {
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listening for streams")?;
     let socket = places.streams();
     let _dead = std::fs::remove_file(&socket);
     let unix = UnixListener::bind(&socket)
         .with_context(|| format!("listening on {}", socket.display()))?;
-    std::fs::set_permissions(&socket, Permissions::from_mode(0o600))
-        .with_context(|| format!("protecting {}", socket.display()))?;
+    group.give(&socket).with_context(|| format!("protecting {}", socket.display()))?;
     let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
     Ok(streaming::Server::start(listeners, Limits::default())?)
 }
@@ -129,7 +132,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let node = &pods.node;
     let socket = &node.settings.socket;
-    let listener = listen(socket, &node.settings.group).await?;
+    let group = Group::find(&node.settings.group);
+    let listener = listen::listen(socket, &group).await?;
     let services = Services::new(pods);
     let runtime = RuntimeServiceServer::new(services.clone())
         .max_decoding_message_size(MESSAGE)
@@ -137,54 +141,16 @@ async fn serve(
     let images = ImageServiceServer::new(services)
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE);
+    let own = NodeServer::new(OwnService::new(pods)).max_decoding_message_size(MESSAGE);
     log::info!("serving on {}", socket.display());
     ready();
     let served = Server::builder()
+        .layer(InterceptorLayer::new(listen::check))
         .add_service(runtime)
         .add_service(images)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
+        .add_service(own)
+        .serve_with_incoming_shutdown(group.connections(listener), end)
         .await;
     let _gone = std::fs::remove_file(socket);
     served.with_context(|| format!("serving on {}", socket.display()))
-}
-
-/// Listens for root and the members of `group`. A dead daemon's socket is replaced.
-async fn listen(socket: &Path, group: &str) -> anyhow::Result<UnixListener> {
-    let path = socket.display();
-    if UnixStream::connect(socket).await.is_ok() {
-        bail!("somebody serves on {path}: stop that, or name another `socket`");
-    }
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("removing {path}"));
-        }
-        _ => {}
-    }
-    if let Some(directory) = socket.parent() {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("making {}", directory.display()))?;
-    }
-    let listener = UnixListener::bind(socket).with_context(|| format!("listening on {path}"))?;
-    let mode = match group_id(group) {
-        Some(id) => {
-            chown(socket, None, Some(id)).with_context(|| format!("giving {path} to {group}"))?;
-            0o660
-        }
-        None => {
-            log::info!("no group {group:?}: only root can use {path}");
-            0o600
-        }
-    };
-    std::fs::set_permissions(socket, Permissions::from_mode(mode))
-        .with_context(|| format!("protecting {path}"))?;
-    Ok(listener)
-}
-
-/// The number of a group of the node (group(5)).
-fn group_id(name: &str) -> Option<u32> {
-    let table = std::fs::read_to_string("/etc/group").ok()?;
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    })
 }

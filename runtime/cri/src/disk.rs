@@ -4,17 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::fs::{SeekFrom, copy_file_range, seek};
 use tokio::sync::Mutex;
 
 use crate::fault::Fault;
-
-/// How long the formatting of a file may take.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Formatted files, by size; cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,23 +48,7 @@ impl Disks {
         let failed = |reason: &dyn std::fmt::Display| Fault::Internal(format!("{doing}: {reason}"));
         let new = path.with_extension("new");
         sparse(&new, bytes).map_err(|error| failed(&error))?;
-        let mut command = tokio::process::Command::new("mkfs.ext4");
-        // Without a journal: what a crash leaves of a container is never used again.
-        command.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]);
-        command.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(&new);
-        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = match tokio::time::timeout(LIMIT, output).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(failed(&"there is no mkfs.ext4: install e2fsprogs"));
-            }
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(_) => return Err(failed(&format!("mkfs.ext4 takes more than {LIMIT:?}"))),
-        };
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(failed(&format!("mkfs.ext4 said {:?}", text.trim())));
-        }
+        host::ext4::format(&new).await.map_err(|error| Fault::Internal(error.to_string()))?;
         tokio::fs::rename(&new, &path).await.map_err(|error| failed(&error))?;
         Ok(path)
     }

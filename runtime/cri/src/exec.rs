@@ -28,6 +28,8 @@ pub(crate) struct Streams {
     pub(crate) stderr: bool,
     /// It has a terminal.
     pub(crate) terminal: bool,
+    /// The terminal's first size, in columns and rows.
+    pub(crate) size: Option<(u32, u32)>,
 }
 
 /// A process that was created and not started.
@@ -192,8 +194,9 @@ async fn process(
     }
     process["args"] = json!(args);
     process["terminal"] = json!(streams.terminal);
-    if let Value::Object(fields) = &mut process {
-        fields.remove("consoleSize");
-    }
+    // The container's own is another terminal's.
+    process["consoleSize"] = streams
+        .size
+        .map_or(Value::Null, |(columns, rows)| json!({"width": columns, "height": rows}));
     Ok(process)
 }

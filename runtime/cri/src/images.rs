@@ -20,7 +20,8 @@ pub(crate) struct Images {
     pub(crate) store: Store,
     /// How more come.
     pub(crate) puller: Puller,
-    holds: Mutex<HashMap<String, Hold>>,
+    /// By the container: its image, and those that are its volumes.
+    holds: Mutex<HashMap<String, Vec<Hold>>>,
 }
 
 /// An image that a container is to have.
@@ -75,6 +76,22 @@ impl Images {
         Ok(Held { id: image.id.as_str().to_owned(), config, layers })
     }
 
+    /// Holds the image that a text names as a volume of a container, until [`Self::release`]. Its id,
+    /// and its layers' files, the lowest one first.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`].
+    pub(crate) fn hold_volume(
+        &self,
+        text: &str,
+        container: &str,
+    ) -> Result<(String, Vec<PathBuf>), Fault> {
+        let hold = self.store.hold(&self.find(text)?.id)?;
+        let held = (hold.image().id.to_string(), hold.layers());
+        self.keep(container, hold);
+        Ok(held)
+    }
+
     /// Holds an image for a container that an earlier run of the daemon made.
     ///
     /// # Errors
@@ -87,25 +104,27 @@ impl Images {
         Ok(())
     }
 
-    /// The layers' files of the image that a container has; none if it has none.
-    pub(crate) fn layers_of(&self, container: &str) -> Vec<PathBuf> {
+    /// The layers' files of an image that a container has, the lowest one first.
+    pub(crate) fn layers(&self, id: &str, container: &str) -> Option<Vec<PathBuf>> {
         let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.get(container).map(Hold::layers).unwrap_or_default()
+        let hold = holds.get(container)?.iter().find(|hold| hold.image().id.as_str() == id);
+        hold.map(Hold::layers)
     }
 
     fn keep(&self, container: &str, hold: Hold) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.insert(container.to_owned(), hold);
+        holds.entry(container.to_owned()).or_default().push(hold);
     }
 
-    /// A container has no image any more. What was removed while it had it is freed now.
+    /// A container has no images any more. What was removed while it had them is freed now.
     ///
     /// # Errors
     /// What the store said; the next removal tries again.
     pub(crate) async fn release(&self, container: &str) -> Result<(), Fault> {
-        let hold = self.holds.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
-        let Some(hold) = hold else { return Ok(()) };
-        let ended = tokio::task::spawn_blocking(move || hold.end()).await;
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        let Some(holds) = holds else { return Ok(()) };
+        let end = move || holds.into_iter().fold(Ok(()), |ended, hold| ended.and(hold.end()));
+        let ended = tokio::task::spawn_blocking(end).await;
         ended.map_err(|error| Fault::Internal(error.to_string()))?.map_err(Fault::from)
     }
 }

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod caller;
+mod check;
 mod classes;
 mod clock;
 mod daemon;
@@ -15,12 +16,17 @@ mod fifo;
 mod foreign;
 mod ids;
 mod images;
+mod listen;
+mod metrics;
 mod network;
 mod node;
+mod notify;
+mod own;
 mod places;
 mod pod;
 mod pods;
 mod record;
+mod restart;
 mod row;
 mod rpc;
 mod sessions;
@@ -30,5 +36,7 @@ pub mod spec;
 mod stats;
 mod sweep;
 
+pub use check::problems;
 pub use daemon::run;
+pub use notify::{State, notify};
 pub use settings::{FILE as SETTINGS, Settings, SettingsError, ShimOptions, ShimSettings, Shims};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use cri::{Settings, run};
+use cri::{Settings, State, notify, problems, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a node's pods, each in a machine of its own, for a kubelet or another client of the
@@ -16,7 +16,8 @@ struct Arguments {
     /// File with the settings.
     #[arg(long, value_name = "FILE", default_value = cri::SETTINGS)]
     config: PathBuf,
-    /// Reads the settings, says what is in force, and ends.
+    /// Says which settings are in force and what is wrong with them on this node, and ends: with 1 if
+    /// something is.
     #[arg(long)]
     check: bool,
 }
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         .format_timestamp_millis()
         .init();
     match start(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             log::error!("{error:#}");
             ExitCode::FAILURE
@@ -35,11 +36,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: &Arguments) -> anyhow::Result<()> {
+fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(&arguments.config)?;
     if arguments.check {
-        print!("{}", toml::to_string(&settings)?);
-        return Ok(());
+        return check(&settings);
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().context("starting threads")?;
@@ -52,7 +52,18 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
                 _ = interrupted.recv() => {}
             }
             log::info!("ending; pods go on");
+            notify(State::Stopping);
         };
-        run(settings, || {}, end).await
-    })
+        run(settings, || notify(State::Ready), end).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(settings: &Settings) -> anyhow::Result<ExitCode> {
+    print!("{}", toml::to_string(settings)?);
+    let problems = problems(settings, &std::env::var_os("PATH").unwrap_or_default());
+    for problem in &problems {
+        eprintln!("wrong: {problem}");
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,22 +1,47 @@
-//! The pods' network: namespaces, and what CNI's plugins make in them.
+//! The pods' network: namespaces, and what is made in them: by CNI's plugins where they have a
+//! configuration, else by the node's own bridge. A pod keeps the network that it was made with,
+//! whatever comes later: its row says which.
+
+mod own;
+mod ports;
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use cni::{Attachment, Capabilities, NodeNetwork, Pod, PortMapping, Protocol, Readiness};
+use bridge::Lease;
+use cni::{Attachment, Capabilities, NodeNetwork, Pod, PortMapping, Readiness};
 use protocol::cri::PodSandboxConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::row;
+use crate::settings::{Bridge, Settings};
+use own::OwnBridge;
 
 /// The interface by which a pod is reached, everywhere.
 const INTERFACE: &str = "eth0";
+
+/// Label that a kubelet gives to each of its pods.
+const OF_KUBELET: &str = "io.kubernetes.pod.uid";
 
 /// The network; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     cni: Arc<NodeNetwork>,
+    own: OwnBridge,
+    /// Whose pods go on the node's own bridge.
+    bridge: Bridge,
+}
+
+/// A pod's place in a network, as its row keeps it: all that is needed to take it out again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    /// In that of a configuration of CNI.
+    Cni(Box<Attachment>),
+    /// On the node's own bridge.
+    Bridge(Lease),
 }
 
 /// A pod that is in the network.
@@ -29,19 +54,39 @@ pub(crate) struct Attached {
 }
 
 impl Network {
-    /// A network by CNI, whose configuration is followed from now on.
-    pub(crate) fn new(cni: NodeNetwork) -> Self {
+    /// The network of a node with these settings, whose configuration of CNI is followed from now
+    /// on. `attachments` are those of all pods on record.
+    pub(crate) fn new<'a>(
+        cni: NodeNetwork,
+        settings: &Settings,
+        attachments: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
         let cni = Arc::new(cni);
         let followed = Arc::clone(&cni);
         tokio::spawn(async move { followed.follow().await });
-        Self { cni }
+        let leases = attachments.filter_map(|bytes| match read(bytes) {
+            Ok(Place::Bridge(lease)) => Some(lease),
+            _ => None,
+        });
+        let own = OwnBridge::new(&settings.bridge_name, settings.wanted(), leases);
+        Self { cni, own, bridge: settings.bridge }
     }
 
-    /// Whether pods can be attached.
+    /// Whether pods of a kubelet can be attached.
     pub(crate) async fn readiness(&self) -> Readiness {
-        self.cni.readiness().await
+        let mut readiness = self.cni.readiness().await;
+        match self.bridge {
+            Bridge::Always if self.cni.is_empty() => match self.own.open().await {
+                Ok(()) => Readiness { is_ready: true, reason: "", message: String::new() },
+                Err(fault) => Readiness { message: fault.to_string(), ..readiness },
+            },
+            Bridge::Auto if self.cni.is_empty() => {
+                readiness.message.push_str(": a kubelet's pods wait for one");
+                readiness
+            }
+            _ => readiness,
+        }
     }
-
     /// Makes a pod's namespace.
     ///
     /// # Errors
@@ -66,30 +111,40 @@ impl Network {
     /// What is about to be made for a pod, to be on record before.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] when the node has no network.
-    pub(crate) fn plan(&self, pod: &row::Pod) -> Result<Vec<u8>, Fault> {
-        let conf = self.cni.conf().map_err(|error| Fault::Unavailable(error.whole()))?;
+    /// [`Fault::Unavailable`] when the node has no network for it, [`Fault::InvalidArgument`] and
+    /// [`Fault::FailedPrecondition`] for ports that can't be published.
+    pub(crate) async fn plan(&self, pod: &row::Pod) -> Result<Vec<u8>, Fault> {
         let config = pod.config.clone().unwrap_or_default();
-        let metadata = pod.metadata();
-        let asked = Pod {
-            id: pod.id.clone(),
-            netns: (&pod.netns).into(),
-            interface: INTERFACE.to_owned(),
-            namespace: metadata.namespace,
-            name: metadata.name,
-            uid: metadata.uid,
-            capabilities: capabilities(&config),
+        let ports = ports::ports(&config)?;
+        let place = match self.cni.conf() {
+            Ok(conf) => {
+                let planned = Attachment::new(&conf, &asked(pod, &config, &ports));
+                Place::Cni(Box::new(
+                    planned.map_err(|error| Fault::InvalidArgument(error.whole()))?,
+                ))
+            }
+            Err(_) if self.cni.is_empty() && is_own(self.bridge, &config) => {
+                let leased = self.own.lease(&pod.id, Path::new(&pod.netns), ports);
+                Place::Bridge(leased.await?)
+            }
+            Err(error) => return Err(Fault::Unavailable(error.whole())),
         };
-        let planned = Attachment::new(&conf, &asked);
-        stored(&planned.map_err(|error| Fault::InvalidArgument(error.whole()))?)
+        stored(&place)
     }
 
     /// Takes a pod into the network as it was planned. What half of it did is undone when it fails.
     ///
     /// # Errors
-    /// [`Fault::Internal`] with what the plugins said.
+    /// [`Fault::Internal`] with what the plugins or the kernel said.
     pub(crate) async fn attach(&self, planned: &[u8]) -> Result<Attached, Fault> {
-        let mut attachment = read(planned)?;
+        let mut attachment = match read(planned)? {
+            Place::Cni(attachment) => attachment,
+            Place::Bridge(lease) => {
+                let ips = lease.addresses();
+                self.own.attach(lease).await?;
+                return Ok(Attached { attachment: planned.to_owned(), ips });
+            }
+        };
         let attached = self.cni.plugins().attach(&mut attachment).await;
         attached.map_err(|error| {
             Fault::Internal(format!("setting up the network of the pod: {}", error.whole()))
@@ -99,61 +154,77 @@ impl Network {
             let name = attachment.conf().name();
             return Err(Fault::Internal(format!("network {name:?} gave the pod no address")));
         }
-        Ok(Attached { attachment: stored(&attachment)?, ips })
+        Ok(Attached { attachment: stored(&Place::Cni(attachment))?, ips })
     }
 
-    /// Takes a pod out of the network. It can be done again.
+    /// Takes a pod out of the network that it was made with. It can be done again.
     ///
     /// # Errors
-    /// [`Fault::Internal`] with what the plugins said.
+    /// [`Fault::Internal`] with what the plugins or the kernel said.
     pub(crate) async fn detach(&self, attachment: &[u8]) -> Result<(), Fault> {
-        let detached = self.cni.plugins().detach(&read(attachment)?).await;
+        let attachment = match read(attachment)? {
+            Place::Cni(attachment) => attachment,
+            Place::Bridge(lease) => return self.own.detach(lease).await,
+        };
+        let detached = self.cni.plugins().detach(&attachment).await;
         detached.map_err(|error| {
             Fault::Internal(format!("taking down the network of the pod: {}", error.whole()))
         })
     }
 
-    /// Tells the plugins which pods there are, so that they free what others have left.
+    /// Frees what others than these pods have left: the plugins are told of them, and the bridge
+    /// knows its leases.
     pub(crate) async fn collect(&self, pods: &[Vec<u8>]) {
+        if let Err(fault) = self.own.collect(self.bridge != Bridge::Never).await {
+            log::warn!("network: collecting what is left of pods: {fault}");
+        }
         let Ok(conf) = self.cni.conf() else { return };
-        let attached: Vec<_> = pods.iter().filter_map(|bytes| read(bytes).ok()).collect();
+        let attached: Vec<_> = pods
+            .iter()
+            .filter_map(|bytes| match read(bytes) {
+                Ok(Place::Cni(attachment)) => Some(*attachment),
+                _ => None,
+            })
+            .collect();
         for error in self.cni.plugins().collect(&conf, &attached).await.err().unwrap_or_default() {
             log::warn!("network: collecting what is left of pods: {}", error.whole());
         }
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Attachment, Fault> {
+/// Whether a pod goes on the node's own bridge where CNI has no configuration. A kubelet's would
+/// stay there, out of reach of other nodes, when its network comes a moment later.
+fn is_own(bridge: Bridge, config: &PodSandboxConfig) -> bool {
+    match bridge {
+        Bridge::Always => true,
+        Bridge::Auto => !config.labels.contains_key(OF_KUBELET),
+        Bridge::Never => false,
+    }
+}
+
+/// What CNI's plugins are asked for.
+fn asked(pod: &row::Pod, config: &PodSandboxConfig, ports: &[PortMapping]) -> Pod {
+    let metadata = pod.metadata();
+    let annotations = config.annotations.clone().into_iter().collect();
+    Pod {
+        id: pod.id.clone(),
+        netns: (&pod.netns).into(),
+        interface: INTERFACE.to_owned(),
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        capabilities: Capabilities::default().port_mappings(ports).annotations(&annotations),
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Place, Fault> {
     serde_json::from_slice(bytes)
         .map_err(|error| Fault::Internal(format!("the network on record makes no sense: {error}")))
 }
 
-fn stored(attachment: &Attachment) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec(attachment)
+fn stored(place: &Place) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec(place)
         .map_err(|error| Fault::Internal(format!("keeping the network: {error}")))
-}
-
-/// What plugins that want to know it are told of the pod (pure).
-fn capabilities(config: &PodSandboxConfig) -> Capabilities {
-    let mut ports = Vec::new();
-    for mapping in &config.port_mappings {
-        let (host, container) = (mapping.host_port, mapping.container_port);
-        let (Ok(host), Ok(container)) = (u16::try_from(host), u16::try_from(container)) else {
-            continue;
-        };
-        if host == 0 {
-            continue;
-        }
-        let protocol = match mapping.protocol() {
-            protocol::cri::Protocol::Tcp => Protocol::Tcp,
-            protocol::cri::Protocol::Udp => Protocol::Udp,
-            protocol::cri::Protocol::Sctp => Protocol::Sctp,
-        };
-        let host_ip = mapping.host_ip.parse().ok();
-        ports.push(PortMapping { host_port: host, container_port: container, protocol, host_ip });
-    }
-    let annotations = config.annotations.clone().into_iter().collect();
-    Capabilities::default().port_mappings(&ports).annotations(&annotations)
 }
 
 /// Runs what blocks beside everything else.
@@ -163,3 +234,6 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Fault::Internal(format!("a thread of cuddyd: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,13 @@
 //! ```text
 //!   pod:        Starting ──► Ready ──► Stopped ──► Removing ──► (no row)
 //!   container:  Creating ──► Created ──► Running ──► Exited ──► Removing ──► (no row)
+//!                                           ▲───────────┘ by its policy, see `restart`
 //! ```
 
 use prost::Enumeration;
 use protocol::cri::{
-    ContainerConfig, ContainerMetadata, ContainerResources, ContainerState, PodSandboxConfig,
-    PodSandboxMetadata, PodSandboxState,
+    ContainerConfig, ContainerMetadata, ContainerResources, ContainerState, LinuxContainerUser,
+    PodSandboxConfig, PodSandboxMetadata, PodSandboxState,
 };
 
 /// How far a pod's life is.
@@ -129,6 +130,21 @@ pub(crate) struct Container {
     /// Whether a start of its process was begun.
     #[prost(bool, tag = "15")]
     pub(crate) start_begun: bool,
+    /// Who its process is, once it was created.
+    #[prost(message, optional, tag = "16")]
+    pub(crate) user: Option<LinuxContainerUser>,
+    /// The ids of images that it has as volumes, by what it was asked for.
+    #[prost(map = "string, string", tag = "17")]
+    pub(crate) image_volumes: std::collections::HashMap<String, String>,
+    /// How many times its process was started again.
+    #[prost(uint32, tag = "18")]
+    pub(crate) restarts: u32,
+    /// How many delays before such a start there were in a row.
+    #[prost(uint32, tag = "19")]
+    pub(crate) delays: u32,
+    /// Whether somebody asked for its end: its process is not started again.
+    #[prost(bool, tag = "20")]
+    pub(crate) stopped: bool,
 }
 
 /// What makes a pod the same as another for who asks for it: namespace, name, uid, attempt.
@@ -140,7 +156,17 @@ pub(crate) fn pod_key(metadata: &PodSandboxMetadata) -> PodKey {
     (namespace, name, uid, attempt)
 }
 
+/// The annotation of a pod that has no reason to be but its containers, as those of `cuddy run`. Once
+/// each has ended, so does the pod; rows and logs stay until somebody removes it.
+const ENDS: &str = "dev.cuddy.ends-with-containers";
+
 impl Pod {
+    /// Whether it ends with the last of its containers.
+    pub(crate) fn ends_with_containers(&self) -> bool {
+        let annotations = self.config.as_ref().map(|config| &config.annotations);
+        annotations.and_then(|all| all.get(ENDS)).is_some_and(|value| value == "true")
+    }
+
     /// Its name as who asked for it gave it.
     pub(crate) fn metadata(&self) -> PodSandboxMetadata {
         self.config.as_ref().and_then(|config| config.metadata.clone()).unwrap_or_default()

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use crate::exec::{self, Exec};
 use crate::fault::Fault;
 use crate::fifo;
+use crate::ids;
 use crate::pod::effects;
 use crate::pod::handle::Pod;
-use crate::pod::site::{self, Site};
+use crate::pod::site::{self, ClientPlace, Site};
 
 /// Bytes that are copied at a time.
 const BUFFER: usize = 32 << 10;
@@ -37,6 +38,8 @@ pub(crate) fn exec(
             stdout: wanted.stdout,
             stderr: wanted.stderr,
             terminal: wanted.terminal,
+            // Known before the process is, so that it never sees another.
+            size: (*streams.resize.borrow()).map(numbers),
         };
         let exec = Exec::create(&site, &container, &cmd, with).await.map_err(text)?;
         // A client that goes leaves a process that goes on, and is cleaned up after.
@@ -51,14 +54,12 @@ fn text(fault: Fault) -> String {
 }
 
 async fn run(mut exec: Exec, streams: Streams) -> Result<u32, Fault> {
-    let Streams { stdin, stdout, stderr, resize } = streams;
+    let Streams { stdin, stdout, stderr, mut resize } = streams;
+    // One that came meanwhile is told anew.
+    resize.mark_changed();
     let outputs = [(exec.stdout.take(), stdout), (exec.stderr.take(), stderr)];
     let ended = async {
-        let size = *resize.borrow();
         exec.start().await?;
-        if let Some(size) = size {
-            exec.resize(numbers(size)).await?;
-        }
         let copies = outputs.map(|(from, to)| tokio::spawn(output(from, to)));
         let exit = tokio::select! {
             exit = exec.wait() => exit?,
@@ -142,23 +143,75 @@ async fn input(mut from: Input, path: &Path) {
     }
 }
 
-/// A session that looks at the streams of a container's own process.
+/// A session that looks at the streams of a container's own process. The shim hands on its output
+/// from before this returns. So whoever starts the container once it has the session's address
+/// misses nothing, however late the client comes.
 ///
 /// # Errors
-/// Streams that don't go together.
-pub(crate) fn attach(
+/// Streams that don't go together, or what the shim answered.
+pub(crate) async fn attach(
     pod: &Pod,
     container: &str,
     wanted: Wanted,
     stdin_once: bool,
 ) -> Result<Session, Fault> {
+    let invalid = |error: streaming::Error| Fault::InvalidArgument(error.to_string());
+    let wanted = wanted.check().map_err(invalid)?;
     let (pod, container) = (pod.clone(), container.to_owned());
+    let (shim, place) = (pod.site.shim()?, pod.site.client());
+    let attached = Attached { pod, shim, container, stdin_once, _place: place };
+    let outputs = attached.outputs(wanted).await?;
     let session = Session::attach(wanted, move |streams| async move {
-        let shim = pod.site.shim().map_err(text)?;
-        let attached = Attached { pod, shim, container, stdin_once };
-        attached.run(streams).await.map_err(text)
+        attached.run(streams, outputs).await.map_err(text)
     });
-    session.map_err(|error| Fault::InvalidArgument(error.to_string()))
+    session.map_err(invalid)
+}
+
+/// The daemon's ends of a container's outputs. What nobody has read yet waits in them.
+struct Outputs {
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+}
+
+impl Outputs {
+    /// Makes fifos in a new directory and lets `attach` open their other ends, by their paths; the
+    /// path of an output that is not wanted is empty. The directory is gone afterwards.
+    async fn open<F>(
+        directory: &Path,
+        wanted: Wanted,
+        attach: impl FnOnce(String, String) -> F,
+    ) -> Result<Self, Fault>
+    where
+        F: Future<Output = Result<(), Fault>>,
+    {
+        let made = || {
+            std::fs::create_dir(directory)?;
+            let fifo = |name: &str, wanted: bool| match wanted {
+                true => fifo::receive(&directory.join(name)).map(Some),
+                false => Ok(None),
+            };
+            let (stdout, stderr) = (fifo("stdout", wanted.stdout)?, fifo("stderr", wanted.stderr)?);
+            std::io::Result::Ok(Self { stdout, stderr })
+        };
+        let failed = |error: std::io::Error| {
+            Fault::Internal(format!("making fifos in {}: {error}", directory.display()))
+        };
+        let path = |name: &str, there: bool| match there {
+            true => directory.join(name).display().to_string(),
+            false => String::new(),
+        };
+        let opened = match made() {
+            Ok(outputs) if wanted.stdout || wanted.stderr => {
+                let attached = attach(path("stdout", wanted.stdout), path("stderr", wanted.stderr));
+                attached.await.map(|()| outputs)
+            }
+            made => made.map_err(failed),
+        };
+        // Both ends are open, or never will be.
+        let removed = effects::remove_directory(directory).await;
+        removed.unwrap_or_else(|fault| log::warn!("{fault}"));
+        opened
+    }
 }
 
 /// A client that is attached.
@@ -167,37 +220,25 @@ struct Attached {
     shim: Shim,
     container: String,
     stdin_once: bool,
+    /// A pod that ends by itself waits for it.
+    _place: ClientPlace,
 }
 
 impl Attached {
-    async fn run(self, streams: Streams) -> Result<u32, Fault> {
-        let Streams { stdin, stdout, stderr, resize } = streams;
+    /// Has the shim hand on the outputs, from now on.
+    async fn outputs(&self, wanted: Wanted) -> Result<Outputs, Fault> {
+        let name = ids::new().map_err(|error| Fault::Internal(error.to_string()))?;
+        let bundle = self.pod.site.node.places.bundle(&self.container);
         let site = &self.pod.site;
-        let name = crate::ids::new().map_err(|error| Fault::Internal(error.to_string()))?;
-        let directory = site.node.places.bundle(&self.container).join(format!("attach-{name}"));
-        let failed = |error: std::io::Error| {
-            Fault::Internal(format!("making fifos in {}: {error}", directory.display()))
-        };
-        std::fs::create_dir(&directory).map_err(failed)?;
-        let fifo = |name: &str, wanted: bool| match wanted {
-            true => fifo::receive(&directory.join(name)).map(Some),
-            false => Ok(None),
-        };
-        let out = fifo("stdout", stdout.is_some()).map_err(failed)?;
-        let err = fifo("stderr", stderr.is_some()).map_err(failed)?;
-        let path = |name: &str, there: bool| match there {
-            true => directory.join(name).display().to_string(),
-            false => String::new(),
-        };
-        let (to_out, to_err) = (path("stdout", out.is_some()), path("stderr", err.is_some()));
-        if out.is_some() || err.is_some() {
-            site.attach(&self.container, &to_out, &to_err).await?;
-        }
-        // Both ends are open.
-        let removed = effects::remove_directory(&directory).await;
-        removed.unwrap_or_else(|fault| log::warn!("{fault}"));
+        let attach =
+            async |out: String, err: String| site.attach(&self.container, &out, &err).await;
+        Outputs::open(&bundle.join(format!("attach-{name}")), wanted, attach).await
+    }
+
+    async fn run(self, streams: Streams, outputs: Outputs) -> Result<u32, Fault> {
+        let Streams { stdin, stdout, stderr, resize } = streams;
         let outputs = async {
-            tokio::join!(output(out, stdout), output(err, stderr));
+            tokio::join!(output(outputs.stdout, stdout), output(outputs.stderr, stderr));
             // Without outputs, the end of the container is the end.
             effects::ended(&self.pod, &self.container).await
         };
@@ -265,4 +306,55 @@ async fn dial(netns: String, port: u16) -> Result<TcpStream, String> {
     let stream = dialled.await.map_err(|error| error.to_string())?;
     let stream = stream.map_err(|error| error.to_string())?;
     TcpStream::from_std(stream).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUTS: Wanted = Wanted { stdin: false, stdout: true, stderr: true, terminal: false };
+
+    async fn all(mut from: pipe::Receiver) -> String {
+        let mut text = String::new();
+        from.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn output_that_comes_before_the_client_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("attach");
+        // As a shim: it opens both and answers; the process writes and ends before anybody looks.
+        let attach = async |out: String, err: String| {
+            for (path, text) in [(out, "early"), (err, "early error")] {
+                let mut fifo = pipe::OpenOptions::new().open_sender(path).unwrap();
+                fifo.write_all(text.as_bytes()).await.unwrap();
+            }
+            Ok(())
+        };
+        let outputs = Outputs::open(&directory, OUTPUTS, attach).await.unwrap();
+        assert!(!directory.exists());
+        let (client, server) = tokio::io::duplex(64);
+        output(outputs.stdout, Some(server)).await;
+        let mut seen = String::new();
+        { client }.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "early");
+        assert_eq!(all(outputs.stderr.unwrap()).await, "early error");
+    }
+
+    #[tokio::test]
+    async fn shim_that_refuses_leaves_no_fifos() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("attach");
+        let mut asked = (String::new(), String::new());
+        let wanted = Wanted { stderr: false, ..OUTPUTS };
+        let refuse = |out: String, err: String| {
+            asked = (out, err);
+            std::future::ready(Err(Fault::NotFound("no container".into())))
+        };
+        let refused = Outputs::open(&directory, wanted, refuse).await;
+        assert!(matches!(refused.err(), Some(Fault::NotFound(_))));
+        assert!(asked.0.ends_with("/attach/stdout") && asked.1.is_empty(), "{asked:?}");
+        assert!(!directory.exists());
+    }
 }

@@ -4,7 +4,6 @@
 //! The answers are those of containerd's plug-in for the interface. Where they are not, and why, is
 //! in `docs/decisions/cri-to-oci.md`.
 
-mod accounts;
 mod annotations;
 mod apparmor;
 mod capabilities;
@@ -35,10 +34,11 @@ use protocol::cri::{
     PodSandboxConfig, SeLinuxOption,
 };
 
+pub use accounts::{Files as Accounts, GROUPS};
 pub use apparmor::DEFAULT_APPARMOR;
 pub use error::SpecError;
 pub use input::{
-    Accounts, CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImageVolume, Node,
+    CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImagePlace, ImageVolume, Node,
     PodPaths, Propagation, Runtime, SandboxInput, Source,
 };
 pub use mounts::volumes_of_image;
@@ -46,7 +46,6 @@ pub use refusal::{needs_node, refusal};
 pub use resources::{apply, status};
 pub use sandbox::sandbox;
 pub use stop_signal::{StopSignal, stop_signal};
-pub use user::GROUPS;
 
 /// Where a bundle has the root file system.
 const ROOT: &str = "rootfs";
@@ -169,6 +168,7 @@ fn process(
     let (held, unknown) = capabilities::capabilities(context, last);
     notes.extend(unknown);
     process.set_capabilities(Some(held)).set_terminal(Some(container.tty));
+    process.set_console_size(process::terminal_size(container));
     process.set_no_new_privileges(Some(context.no_new_privs));
     let profile = apparmor::apparmor(context, input.node, input.handler.runtime)?;
     process.set_apparmor_profile(profile);

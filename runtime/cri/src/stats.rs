@@ -3,6 +3,8 @@
 
 mod convert;
 
+pub(crate) use convert::metrics;
+
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -57,12 +59,13 @@ pub(crate) async fn containers(
     stats.collect()
 }
 
-fn runs(row: &row::Container) -> bool {
+/// Whether a container has a use to tell of.
+pub(crate) fn runs(row: &row::Container) -> bool {
     row.phase() == ContainerPhase::Running
 }
 
 /// What a pod says now, or said last.
-async fn known(pods: &Arc<Pods>, row: &row::Pod) -> Known {
+pub(crate) async fn known(pods: &Arc<Pods>, row: &row::Pod) -> Known {
     let last = || pods.last_known.get(&row.id);
     let Ok(pod) = pods.get(&row.id) else { return last() };
     match tokio::time::timeout(LIMIT, ask(&pod, row)).await {
@@ -78,7 +81,8 @@ async fn ask(pod: &Pod, row: &row::Pod) -> Option<Known> {
     let at = clock::now();
     let metrics = pod.site.metrics().await.ok()?;
     let interfaces = interfaces(row.netns.clone()).await;
-    Some(Known { at, pod: metrics.pod, containers: metrics.containers, interfaces })
+    let shim_client::PodMetrics { pod, containers, census } = metrics;
+    Some(Known { at, live: true, pod, containers, census, interfaces })
 }
 
 async fn interfaces(netns: String) -> Vec<network::Counters> {
@@ -149,7 +153,7 @@ fn of_container(node: &Node, row: &row::Container, known: &Known) -> ContainerSt
 
 /// What a container's disk takes of the node's. None for one that writes to the node's own: to count
 /// a tree of files takes long.
-fn written(node: &Node, container: &str) -> Option<FilesystemUsage> {
+pub(crate) fn written(node: &Node, container: &str) -> Option<FilesystemUsage> {
     let directory = node.places.container(container);
     if directory.join(overlay::UPPER).is_dir() {
         return None;

@@ -175,6 +175,43 @@ impl Superblock {
     }
 }
 
+/// What a superblock of ours says.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) root: u16,
+    pub(crate) inodes: u64,
+    pub(crate) blocks: u32,
+    pub(crate) metadata: u32,
+}
+
+impl Found {
+    /// Reads what follows the first 1024 bytes of block 0, to its end.
+    ///
+    /// # Errors
+    /// What it is not.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        let number = |at: usize| {
+            let number = bytes.get(at..).and_then(|rest| rest.first_chunk());
+            u32::from_le_bytes(number.copied().unwrap_or_default())
+        };
+        if number(0) != MAGIC {
+            return Err("is not EROFS, or was not finished");
+        }
+        let mut unsigned = bytes.to_vec();
+        unsigned.get_mut(4..8).unwrap_or_default().fill(0);
+        if crc32c(&unsigned) != number(4) {
+            return Err("has a superblock with a wrong checksum");
+        }
+        let block_bits = bytes.get(12).copied().unwrap_or_default();
+        if number(80) & !CHUNKED_FILE != 0 || block_bits != BLOCK_BITS {
+            return Err("was written by another program");
+        }
+        let high = u16::try_from(number(12) >> 16).unwrap_or_default();
+        let inodes = u64::from(number(16)) | u64::from(number(20)) << 32;
+        Ok(Self { root: high, inodes, blocks: number(36), metadata: number(40) })
+    }
+}
+
 /// CRC-32C as the kernel's `crc32c(~0, …)` has it: without the inversion at the end.
 fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;

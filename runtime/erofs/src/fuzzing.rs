@@ -189,6 +189,7 @@ pub fn image(input: &[u8]) -> Option<(Vec<u8>, Summary, Option<Model>)> {
 /// If something is wrong.
 pub fn check(image: &[u8], summary: Summary, model: Option<Model>) {
     let found = read(image).unwrap();
+    same(image, &found);
     assert_eq!(summary.bytes, image.len() as u64);
     assert_eq!(summary.bytes, u64::from(summary.blocks) * 4096);
     let inodes = found.iter().filter(|(path, found)| **path == found.first);
@@ -200,6 +201,59 @@ pub fn check(image: &[u8], summary: Summary, model: Option<Model>) {
         }
         assert_eq!(found.len(), expected.len());
     }
+}
+
+/// The product's own reader finds the same tree, and meets no panic where the image is damaged.
+fn same(image: &[u8], expected: &Tree) {
+    let mut paths = 0;
+    let whole = walk(image, |path, inode, content| {
+        let expected = &expected[path].entry;
+        assert_eq!((inode.mode, [inode.uid, inode.gid]), (expected.mode, expected.ids));
+        assert_eq!((inode.mtime, inode.links), (expected.mtime, expected.links));
+        assert_eq!(inode.xattrs.iter().cloned().collect::<BTreeMap<_, _>>(), expected.xattrs);
+        match &expected.kind {
+            Kind::Directory => assert_eq!(inode.kind, crate::Kind::Directory),
+            Kind::Symlink(target) => assert_eq!(content.concat(), *target),
+            Kind::Special(special) => assert_eq!(inode.kind, crate::Kind::Special(*special)),
+            Kind::File { size, .. } => {
+                assert_eq!((inode.kind, inode.size), (crate::Kind::File, *size))
+            }
+        }
+        paths += 1;
+    });
+    whole.unwrap();
+    // The reader does not tell of the root.
+    assert_eq!(paths + 1, expected.len());
+    let step = (image.len() / 64).max(1);
+    for at in (4096..image.len()).step_by(step) {
+        let mut damaged = image.to_vec();
+        damaged[at] = damaged[at].wrapping_add(damaged[at - 1] | 1);
+        let _told = walk(&damaged, |_, _, _| ());
+    }
+}
+
+/// Reads an image by the product's reader.
+fn walk(
+    image: &[u8],
+    mut each: impl FnMut(&[u8], &crate::Inode, Vec<Vec<u8>>),
+) -> Result<(), crate::ReadError> {
+    let mut reader = crate::Reader::open(Cursor::new(image))?;
+    let names = reader.tree(&Limits::default())?;
+    for name in &names.all {
+        let inode = reader.inode(name.nid)?;
+        let mut content = Vec::new();
+        for piece in reader.pieces(&inode)? {
+            reader.content(piece, |bytes| {
+                // Files of a damaged image may be as large as they say.
+                if inode.kind == crate::Kind::Symlink {
+                    content.push(bytes.to_vec());
+                }
+                Ok::<_, crate::ReadError>(())
+            })?;
+        }
+        each(&names.path(name), &inode, content);
+    }
+    Ok(())
 }
 
 /// Whether the image can still be used.

@@ -17,6 +17,8 @@
 //! Linux 5.15 and later mount it (chunk-based files need that). The names of the format are those
 //! of the kernel's `fs/erofs/erofs_fs.h` and of <https://erofs.docs.kernel.org/en/latest/design.html>.
 //!
+//! [`Reader`] reads such images again, to make archives of them.
+//!
 //! What a stranger can choose is bounded by [`Limits`]. The state has one owner, the [`Writer`]:
 //! `tree` keeps the entries, `output` the bytes, `plan` finds the inodes' places.
 #![forbid(unsafe_code)]
@@ -33,6 +35,7 @@ mod meta;
 mod output;
 mod path;
 mod plan;
+mod reader;
 mod tree;
 mod writer;
 mod xattr;
@@ -45,5 +48,6 @@ pub use file::FileWriter;
 pub use finish::Summary;
 pub use limits::{Layout, Limits, Options};
 pub use meta::{Meta, Mtime, Special};
+pub use reader::{Inode, Kind, Name, Names, Piece, ReadError, Reader};
 pub use writer::Writer;
 pub use xattr::Xattrs;

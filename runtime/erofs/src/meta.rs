@@ -83,7 +83,9 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// Those of a parent directory that no entry has described.
+    /// Those of a parent directory that no entry has described. containerd makes it so, too, where no
+    /// layer below has the directory. Where one has, containerd copies what that one says
+    /// (`mkparent` in its `pkg/archive/tar.go`); a writer of one layer does not know the others.
     pub(crate) fn of_missing_parent() -> Self {
         Meta { mode: 0o755, ..Meta::default() }.into()
     }

@@ -153,5 +153,27 @@ pub(crate) fn header(entries: &[u8]) -> &'static [u8] {
     if entries.is_empty() { &[] } else { &[0; HEADER] }
 }
 
+/// Attributes as they are in the image, without their header, by whole names; sorted by these. None:
+/// they make no sense.
+pub(crate) fn decode(mut bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut all = BTreeMap::new();
+    while !bytes.is_empty() {
+        let [name, index, low, high] = *bytes.first_chunk::<ENTRY>()?;
+        let (name, value) = (usize::from(name), usize::from(u16::from_le_bytes([low, high])));
+        let end = ENTRY + name + value;
+        let whole = [prefix(index)?, bytes.get(ENTRY..ENTRY + name)?].concat();
+        let value = bytes.get(ENTRY + name..end)?.to_vec();
+        all.insert(whole, value);
+        bytes = bytes.get(end.next_multiple_of(ENTRY)..)?;
+    }
+    Some(all.into_iter().collect())
+}
+
+/// What an index stands for.
+fn prefix(index: u8) -> Option<&'static [u8]> {
+    let all = PREFIXES.iter().chain(&WHOLE);
+    all.copied().find(|(_, known)| *known == index).map(|(prefix, _)| prefix)
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod config;
+pub mod ext4;
 pub mod journal;
 pub mod mounts;
 pub mod process_id;

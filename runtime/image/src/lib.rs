@@ -10,6 +10,7 @@ pub mod archive;
 pub mod challenge;
 pub mod credentials;
 pub mod digest;
+pub mod export;
 pub mod hosts;
 pub mod layer;
 pub mod manifest;

@@ -18,6 +18,7 @@
 
 mod feed;
 mod jobs;
+mod progress;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ use crate::reference::Reference;
 use crate::registry::{self, Login, Patience, Registry, RegistryError};
 use crate::store::{Image, Lease, NewImage, Store, StoreError};
 use crate::text::{chain, line};
-use jobs::{Jobs, Wanted};
+use jobs::{Job, Jobs, Wanted};
+pub use progress::{LayerProgress, Progress};
 
 /// Most layers that are converted at a time: each has a thread, its buffers, and its tree.
 const AT_A_TIME: usize = 8;
@@ -155,7 +157,20 @@ impl Puller {
     /// # Errors
     /// [`PullError`]. Layers that came stay for the next try.
     pub async fn pull(&self, reference: &Reference, login: Login) -> Result<Arc<Image>, PullError> {
-        let pulled = self.bring(reference, login).await;
+        self.pull_watched(reference, login, &Progress::default()).await
+    }
+
+    /// The same, and `progress` tells meanwhile how far it is.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub async fn pull_watched(
+        &self,
+        reference: &Reference,
+        login: Login,
+        progress: &Progress,
+    ) -> Result<Arc<Image>, PullError> {
+        let pulled = self.bring(reference, login, progress).await;
         self.tidy(pulled.as_ref().err());
         pulled.map_err(|cause| PullError { image: reference.familiar(), cause })
     }
@@ -175,7 +190,12 @@ impl Puller {
         });
     }
 
-    async fn bring(&self, reference: &Reference, login: Login) -> Result<Arc<Image>, Cause> {
+    async fn bring(
+        &self,
+        reference: &Reference,
+        login: Login,
+        progress: &Progress,
+    ) -> Result<Arc<Image>, Cause> {
         let (hosts, patience) = (&self.hosts, self.patience.clone());
         let registry = Registry::open(reference.clone(), hosts, login, patience).await?;
         for warning in registry.warnings() {
@@ -185,24 +205,36 @@ impl Puller {
         let lease = Arc::new(self.store.lease());
         let (store, slots) = (self.store.clone(), Arc::clone(&self.slots));
         let pull = Pull { registry, store, slots };
-        let layers = image.manifest.layers.iter().zip(&image.config.diff_ids);
-        let layers = layers.map(|(layer, diff_id)| {
+        progress.begin(image.manifest.layers.iter().map(|layer| &layer.blob));
+        let layers = image.manifest.layers.iter().zip(&image.config.diff_ids).enumerate();
+        let (pull, lease) = (&pull, &lease);
+        let layers = layers.map(|(number, (layer, diff_id))| async move {
             let wanted = Wanted { blob: layer.blob.clone(), diff_id: diff_id.clone() };
-            self.layer(&pull, wanted, &lease)
+            let coming = |job: &Job| progress.comes(number, job.received());
+            self.layer(pull, wanted, lease, coming).await?;
+            progress.is_here(number);
+            Ok::<_, Cause>(())
         });
         try_join_all(layers).await?;
-        commit(reference, image, lease).await
+        commit(reference, image, Arc::clone(lease)).await
     }
 
-    /// Has a layer in the store, for the lease.
-    async fn layer(&self, pull: &Pull, wanted: Wanted, lease: &Lease) -> Result<(), Cause> {
+    /// Has a layer in the store, for the lease. `coming` is told by which job it comes.
+    async fn layer(
+        &self,
+        pull: &Pull,
+        wanted: Wanted,
+        lease: &Lease,
+        coming: impl Fn(&Job),
+    ) -> Result<(), Cause> {
         // Each time another pull's job has failed, and that pull with it.
         loop {
             if lease.find(&wanted.diff_id) {
                 return Ok(());
             }
-            let start = || feed::layer(pull.clone(), wanted.clone());
+            let start = |received| feed::layer(pull.clone(), wanted.clone(), received);
             let (job, own) = self.jobs.join(&wanted, start);
+            coming(&job);
             match job.done().await {
                 Ok(of_job) => {
                     // The commit says so if it is lost again.

@@ -2,6 +2,7 @@
 //! Unix socket that leads to the guest's vsock ports.
 
 mod dial;
+mod identity;
 mod network;
 mod storage;
 mod streams;
@@ -20,7 +21,7 @@ use agent_api::types::{ContainerId as RpcContainer, ProcessId};
 use agent_api::{container, health, process, sandbox, types};
 use api::request::Target;
 use api::usage::Usage;
-use api::{ContainerId, Error};
+use api::{ContainerId, Error, User};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use ttrpc::r#async::Client;
@@ -122,7 +123,8 @@ impl Guest {
         self.call(limit, "shutting the guest down", call).await.map(drop)
     }
 
-    /// Prepares a container, whose own hooks in the guest may take `hooks` in all.
+    /// Prepares a container, whose own hooks in the guest may take `hooks` in all. Returns who its
+    /// process is, if the guest says so.
     ///
     /// # Errors
     /// What the agent answered.
@@ -132,7 +134,7 @@ impl Guest {
         spec: &serde_json::Value,
         ids: StreamIds,
         hooks: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<User>, Error> {
         let request = container::CreateContainerRequest {
             container_id: id.to_string(),
             spec_json: spec.to_string().into_bytes(),
@@ -140,7 +142,9 @@ impl Guest {
             ..Default::default()
         };
         let call = async { self.containers().create(Context::default(), &request).await };
-        self.call(WORK + hooks, "creating the container in the guest", call).await.map(drop)
+        let doing = "creating the container in the guest";
+        let created = self.call(WORK + hooks, doing, call).await?;
+        created.user.into_option().map(|user| identity::told(doing, user)).transpose()
     }
 
     /// Frees a container; one that the guest does not have is free.

@@ -13,12 +13,20 @@ pub struct Counters {
     pub name: String,
     /// Bytes that came.
     pub received_bytes: u64,
+    /// Packets that came.
+    pub received_packets: u64,
     /// Packets that came broken.
     pub received_errors: u64,
+    /// Packets that came and were thrown away.
+    pub received_dropped: u64,
     /// Bytes that went.
     pub sent_bytes: u64,
+    /// Packets that went.
+    pub sent_packets: u64,
     /// Packets that could not go.
     pub sent_errors: u64,
+    /// Packets that were thrown away before they went.
+    pub sent_dropped: u64,
 }
 
 impl Netns {
@@ -42,9 +50,13 @@ fn counters(line: &str) -> Option<Counters> {
     Some(Counters {
         name: name.trim().to_owned(),
         received_bytes: number(0)?,
+        received_packets: number(1)?,
         received_errors: number(2)?,
+        received_dropped: number(3)?,
         sent_bytes: number(8)?,
+        sent_packets: number(9)?,
         sent_errors: number(10)?,
+        sent_dropped: number(11)?,
     })
 }
 
@@ -55,14 +67,18 @@ mod tests {
     #[test]
     fn head_of_the_table_is_no_interface() {
         let table = "Inter-|   Receive  |  Transmit\n face |bytes    packets errs\n\
-                     \x20 eth0: 10 1 2 0 0 0 0 0 20 3 4 0 0 0 0 0\n";
+                     \x20 eth0: 10 1 2 5 0 0 0 0 20 3 4 6 0 0 0 0\n";
         let read: Vec<_> = table.lines().filter_map(counters).collect();
         let eth0 = Counters {
             name: "eth0".into(),
             received_bytes: 10,
+            received_packets: 1,
             received_errors: 2,
+            received_dropped: 5,
             sent_bytes: 20,
+            sent_packets: 3,
             sent_errors: 4,
+            sent_dropped: 6,
         };
         assert_eq!(read, [eth0]);
     }

@@ -1,5 +1,6 @@
 //! Messages that no crate has. They are Kubernetes' container runtime interface, what containerd
-//! says to a shim since `containerd-shim-protos` 0.12, and our shim's own service.
+//! says to a shim since `containerd-shim-protos` 0.12, and the own services of our shim and our
+//! daemon.
 
 /// Kubernetes' container runtime interface, `runtime.v1`: messages only.
 #[allow(
@@ -12,6 +13,19 @@
 )]
 pub mod cri {
     include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
+}
+
+/// Our own service of a node's daemon, `cuddy.node.v1`: messages only.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code"
+)]
+pub mod node {
+    include!(concat!(env!("OUT_DIR"), "/cuddy.node.v1.rs"));
 }
 
 include!(concat!(env!("OUT_DIR"), "/services.rs"));

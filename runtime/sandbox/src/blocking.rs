@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::Error;
 
 /// How long the host may take to answer. The thread that waits for it goes on.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Does such work on a thread of its own. A filesystem that does not answer holds up the container
 /// that wants it, for [`PATIENCE`], and nothing else of the pod.

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use api::events::{Exit, SIGKILL};
 use api::request::{CreateRequest, StdioPaths, Target};
 use api::usage::Usage;
-use api::{Error, ExecId};
+use api::{Error, ExecId, User};
 use host::process_id::ProcessId;
 use tokio::sync::watch;
 
@@ -182,6 +182,9 @@ pub(crate) enum Role {
     },
 }
 
+/// Most notes of a container that are remembered; whoever makes execs decides on their texts.
+const NOTES: usize = 16;
+
 /// One container.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -197,8 +200,12 @@ pub(crate) struct Container {
     pub(crate) paused: bool,
     pub(crate) deleting: bool,
     pub(crate) rootfs: Option<Rootfs>,
+    /// What the log has been told of it, [`NOTES`] at most.
+    pub(crate) notes: Vec<String>,
     /// Limit of its memory in bytes.
     pub(crate) memory_limit: Option<u64>,
+    /// Who its first process is, as the guest says.
+    pub(crate) user: Option<User>,
     /// What the host runs at its start and end.
     pub(crate) hooks: Option<Hooks>,
     /// Metrics as they were at exit.
@@ -223,12 +230,24 @@ impl Container {
             paused: false,
             deleting: false,
             rootfs: None,
+            notes: Vec::new(),
             memory_limit: None,
+            user: None,
             hooks: None,
             last_stats: None,
             oom_kills: 0,
             init_exit: None,
         }
+    }
+
+    /// Whether the log has not been told this of it yet. An exec says much of what its container said,
+    /// and some are made every few seconds.
+    pub(crate) fn is_news(&mut self, note: &str) -> bool {
+        let news = self.notes.iter().all(|told| told != note);
+        if news && self.notes.len() < NOTES {
+            self.notes.push(note.to_owned());
+        }
+        news
     }
 
     /// Whether it is the pod itself.
@@ -322,6 +341,22 @@ mod tests {
         assert!(process(running).may_delete("p").is_err());
         let stopped = process(ProcessState::Stopped(exit())).may_delete("p");
         assert_eq!(stopped, Ok(Some(exit())));
+    }
+
+    #[test]
+    fn note_is_news_once_and_not_remembered_without_end() {
+        let request = CreateRequest {
+            id: ContainerId::new("c").unwrap(),
+            bundle: "/b".into(),
+            rootfs: Vec::new(),
+            stdio: StdioPaths::default(),
+        };
+        let mut container = Container::new(Role::Guest, &request, 1, Streams::none());
+        assert_eq!([container.is_news("a"), container.is_news("a")], [true, false]);
+        let texts: Vec<_> = (0..NOTES * 2).map(|number| number.to_string()).collect();
+        assert!(texts.iter().all(|text| container.is_news(text)));
+        assert_eq!(container.notes.len(), NOTES);
+        assert!(!container.is_news("a"));
     }
 
     #[test]

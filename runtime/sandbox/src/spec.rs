@@ -18,7 +18,7 @@ pub(crate) use self::linux::translate_resources;
 pub(crate) use self::mounts::forget_ids;
 use api::{ContainerId, Error};
 
-pub use self::mounts::{Bind, ReadOnly};
+pub use self::mounts::{Bind, ReadOnly, SeenImage};
 
 /// A configuration ready for the guest, and what the host has to do for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub struct GuestSpec {
     pub spec: Document,
     /// Host paths that the container sees, each rewritten to a place in the shared directory.
     pub binds: Vec<Bind>,
+    /// Images that the container sees beside its own.
+    pub images: Vec<SeenImage>,
     /// What was left out, in plain words.
     pub notes: Vec<String>,
 }
@@ -47,7 +49,7 @@ pub fn translate(
     let mut notes = Vec::new();
     notes.extend(forget_label(&mut spec, "/process"));
     spec.set("/root/path", root)?;
-    let mut binds = mounts::translate(&mut spec, container)?;
+    let (mut binds, images) = mounts::translate(&mut spec, container)?;
     binds.extend(hooks::translate(&mut spec, container)?);
     linux::translate(&mut spec, container, &mut notes)?;
     // Without a namespace of its own the container has the pod's name, which the guest has already.
@@ -59,7 +61,7 @@ pub fn translate(
         spec.remove("/hostname");
         spec.remove("/domainname");
     }
-    Ok(GuestSpec { spec, binds, notes })
+    Ok(GuestSpec { spec, binds, images, notes })
 }
 
 /// Translates the `process` object of an additional process; returns what was left out.

@@ -5,6 +5,7 @@
 mod devices;
 mod disk;
 mod disk_plan;
+mod image_volumes;
 mod join;
 mod later_mounts;
 mod layers;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::events::Exit;
 use api::request::{Mount, StdioPaths};
+use api::usage::Census;
 use api::{ContainerId, IdError};
 use containerd_shim_protos::api::{StateResponse, Status as RpcStatus};
 use containerd_shim_protos::types::mount::Mount as RpcMount;
@@ -100,7 +101,22 @@ pub(crate) fn listed(container: Container) -> Result<Listed, IdError> {
     let bundle = container.bundle.into();
     let init = ProcessState { bundle, pid: container.pid, status, stdio };
     let out_of_memory = container.out_of_memory;
-    Ok(Listed { id, pod: container.pod, created_at, init, out_of_memory })
+    let user = container.user.into_option();
+    let user = user.map(|user| api::User { uid: user.uid, gid: user.gid, groups: user.groups });
+    Ok(Listed { id, pod: container.pod, created_at, init, out_of_memory, user })
+}
+
+/// What an agent counted.
+pub(crate) fn census(of: &protocol::shim::Census) -> Census {
+    Census {
+        processes: of.processes,
+        file_descriptors: of.file_descriptors,
+        sockets: of.sockets,
+        open_files_limit: of.open_files_limit,
+        root_bytes: of.root_bytes,
+        root_inodes: of.root_inodes,
+        root_inodes_free: of.root_inodes_free,
+    }
 }
 
 #[cfg(test)]

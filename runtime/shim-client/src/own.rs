@@ -83,7 +83,9 @@ impl Own {
             self.ask("Metrics", doing, ASK, &MetricsRequest::default()).await?;
         let containers = answer.containers.into_iter().map(|(id, any)| (id, convert::any(any)));
         let containers = containers.collect();
-        Ok(PodMetrics { pod: answer.pod.into_option().map(convert::any), containers })
+        let census = answer.census.iter().map(|(id, census)| (id.clone(), convert::census(census)));
+        let census = census.collect();
+        Ok(PodMetrics { pod: answer.pod.into_option().map(convert::any), containers, census })
     }
 
     async fn ask<T: Message>(

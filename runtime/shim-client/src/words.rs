@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use api::ContainerId;
 use api::events::Exit;
 use api::request::{Mount, StdioPaths};
+use api::usage::Census;
+use api::{ContainerId, User};
 
 /// A message of a type that only its two ends know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub struct Listed {
     pub init: ProcessState,
     /// Whether the kernel killed a process of it for want of memory.
     pub out_of_memory: bool,
+    /// Who its init process is. None for the pod itself.
+    pub user: Option<User>,
 }
 
 /// What our own shim has.
@@ -128,4 +131,6 @@ pub struct PodMetrics {
     pub pod: Option<Any>,
     /// Each container that could be asked, by its name.
     pub containers: BTreeMap<String, Any>,
+    /// What the messages have no fields for, by the container's name.
+    pub census: BTreeMap<String, Census>,
 }

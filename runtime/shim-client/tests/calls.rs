@@ -364,7 +364,7 @@ async fn calls_of_a_sandbox_reach_its_service() {
 
 #[tokio::test]
 async fn what_our_own_shim_lists_is_told_in_words() {
-    use protocol::shim::{Container, ListResponse, MetricsResponse, Status as OwnStatus};
+    use protocol::shim::{Container, ListResponse, MetricsResponse, Status as OwnStatus, User};
     let host = Host::new();
     host.note(3);
     let listing = |id: &str| ListResponse {
@@ -376,6 +376,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
             created_at: at(4),
             stdout: "cri-log:///l".into(),
             pod: true,
+            user: Some(User { uid: 33, gid: 34, groups: vec![50], ..User::default() }).into(),
             ..Container::default()
         }],
         ..ListResponse::default()
@@ -385,7 +386,9 @@ async fn what_our_own_shim_lists_is_told_in_words() {
         "List" => done(&answers.lock().unwrap().pop().unwrap()),
         "Metrics" => {
             let containers = [("web".to_owned(), any("m").unwrap())].into();
-            done(&MetricsResponse { containers, ..MetricsResponse::default() })
+            let census = protocol::shim::Census { sockets: Some(4), ..Default::default() };
+            let census = [("web".to_owned(), census)].into();
+            done(&MetricsResponse { containers, census, ..MetricsResponse::default() })
         }
         _ => Reply::Done(Vec::new()),
     });
@@ -395,6 +398,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
     assert_eq!((&listed[0].id, listed[0].pod), (&web(), true));
     assert_eq!(listed[0].init.status, Status::Stopped(exit));
     assert_eq!(listed[0].init.stdio.stdout, "cri-log:///l");
+    assert_eq!(listed[0].user, Some(api::User { uid: 33, gid: 34, groups: vec![50] }));
     assert_eq!(listed[0].created_at, Some(UNIX_EPOCH + Duration::from_secs(4)));
     let nonsense = own.list().await.unwrap_err();
     assert!(matches!(&nonsense, Error::Other(text) if text.contains("../web")), "{nonsense}");
@@ -402,6 +406,7 @@ async fn what_our_own_shim_lists_is_told_in_words() {
     own.attach(&web(), "/f/out", "").await.unwrap();
     let metrics = own.metrics().await.unwrap();
     assert!(metrics.pod.is_none() && metrics.containers["web"].type_url == "m");
+    assert_eq!((metrics.census["web"].sockets, metrics.census["web"].processes), (Some(4), None));
 }
 
 /// A shim in a version that only others know is not spoken to at all.

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use protobuf::well_known_types::any::Any;
 use protobuf::{EnumOrUnknown, MessageField};
 use protocol::shim::{
-    AttachRequest, AttachResponse, Container, ListRequest, ListResponse, MetricsRequest,
-    MetricsResponse, ReopenLogRequest, ReopenLogResponse, Status as RpcStatus,
+    AttachRequest, AttachResponse, Census, Container, ListRequest, ListResponse, MetricsRequest,
+    MetricsResponse, ReopenLogRequest, ReopenLogResponse, Status as RpcStatus, User,
 };
 use protocol::shim_ttrpc::Shim;
 use sandbox::Sandbox;
@@ -70,14 +70,18 @@ impl Shim for OwnService {
             (listed.id.to_string(), usage)
         });
         let pod = encoded("the pod", self.sandbox.pod_stats().await);
-        let mut told = HashMap::new();
+        let (mut told, mut counted) = (HashMap::new(), HashMap::new());
         for (id, usage) in futures::future::join_all(containers).await {
+            if let Ok(usage) = &usage {
+                counted.insert(id.clone(), census(&usage.census));
+            }
             if let Some(any) = encoded(&id, usage) {
                 told.insert(id, any);
             }
         }
         let pod = MessageField(pod.map(Box::new));
-        Ok(MetricsResponse { pod, containers: told, ..MetricsResponse::default() })
+        let answer = MetricsResponse { pod, containers: told, ..MetricsResponse::default() };
+        Ok(MetricsResponse { census: counted, ..answer })
     }
 }
 
@@ -89,9 +93,23 @@ fn encoded(of: &str, usage: Result<Usage, Error>) -> Option<Any> {
     any.inspect_err(|error| log::debug!("metrics of {of}: {error}")).ok()
 }
 
+/// What an agent counted, in the service's words (pure).
+fn census(of: &api::usage::Census) -> Census {
+    Census {
+        processes: of.processes,
+        file_descriptors: of.file_descriptors,
+        sockets: of.sockets,
+        open_files_limit: of.open_files_limit,
+        root_bytes: of.root_bytes,
+        root_inodes: of.root_inodes,
+        root_inodes_free: of.root_inodes_free,
+        ..Census::default()
+    }
+}
+
 /// A container as the service tells of it (pure).
 fn container(listed: Listed) -> Container {
-    let Listed { id, pod, init, out_of_memory } = listed;
+    let Listed { id, pod, init, out_of_memory, user } = listed;
     let (status, exit) = match init.status {
         Status::Created => (RpcStatus::STATUS_CREATED, None),
         Status::Running => (RpcStatus::STATUS_RUNNING, None),
@@ -112,6 +130,12 @@ fn container(listed: Listed) -> Container {
         terminal: init.stdio.terminal,
         pod,
         out_of_memory,
+        user: user.map(self::user).into(),
         ..Container::default()
     }
+}
+
+fn user(user: api::User) -> User {
+    let api::User { uid, gid, groups } = user;
+    User { uid, gid, groups, ..User::default() }
 }

@@ -39,7 +39,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn check(self) -> Result<Self, Error> {
+    /// Whether these go together.
+    ///
+    /// # Errors
+    /// [`Error::TerminalWithStderr`] and [`Error::NoStreams`].
+    pub fn check(self) -> Result<Self, Error> {
         match self {
             Self { terminal: true, stderr: true, .. } => Err(Error::TerminalWithStderr),
             Self { stdin: false, stdout: false, stderr: false, .. } => Err(Error::NoStreams),

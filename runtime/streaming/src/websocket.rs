@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
@@ -157,6 +158,10 @@ async fn with_pongs<T>(work: impl Future<Output = T>, pong: &mpsc::Sender<()>) -
 
 fn hung_up(error: &Error) {
     match error {
+        // As `kubectl` goes when it is interrupted.
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            log::debug!("streaming: a WebSocket client has gone without a word");
+        }
         Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_) => {
             log::warn!("streaming: a WebSocket client is hung up on: {error}");
         }

@@ -37,11 +37,15 @@ macro_rules! target {
 }
 
 #[cfg(fuzzing)]
+pub mod accounts;
+#[cfg(fuzzing)]
 pub mod agent;
 #[cfg(fuzzing)]
 pub mod archive;
 #[cfg(fuzzing)]
 pub mod blk;
+#[cfg(fuzzing)]
+pub mod cli;
 #[cfg(fuzzing)]
 pub mod cni;
 #[cfg(fuzzing)]

@@ -42,7 +42,7 @@ use tonic::{Code, Request, Status};
 use api::image_service_client::ImageServiceClient;
 use api::runtime_service_client::RuntimeServiceClient;
 
-pub use cuddyd::Cuddyd;
+pub use cuddyd::{Cuddyd, Killer};
 pub use daemon::{Controller, Daemon, PAUSE};
 pub use network::{NETWORK_V4, NETWORK_V6, bridge, chain, template};
 pub use service::SandboxService;

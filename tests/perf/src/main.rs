@@ -6,6 +6,7 @@ mod boot;
 mod density;
 mod devices;
 mod memory;
+mod node;
 mod overhead;
 mod pod;
 mod process;
@@ -40,6 +41,8 @@ struct Cli {
 enum Part {
     /// Boot time, request to first output, and memory of one sandbox, beside QEMU and runc.
     Start(start::StartArgs),
+    /// Our own CRI server beside containerd: starts, memory, lists.
+    Node(node::NodeArgs),
     /// Where the time of a pod's start goes, step by step, beside runc.
     Timeline(timeline::TimelineArgs),
     /// A machine's disk beside QEMU's.
@@ -66,6 +69,7 @@ fn main() -> Result<ExitCode> {
     let files = Files::installed(&prefix()?);
     let met = match part {
         Part::Start(args) => args.run(&results, &files),
+        Part::Node(args) => args.run(&results),
         Part::Timeline(args) => args.run(&results),
         Part::Disk(args) => args.run("disk", &results, &files),
         Part::Share(args) => args.run("share", &results, &files),

@@ -1,11 +1,12 @@
 //! `cuddy pull`: brings images here.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use protocol::node::{PullRequest, PullResponse};
+use tonic::Code;
 
-use crate::client::{Client, ClientError};
+use crate::bars::Bars;
+use crate::client::{Client, ClientError, answer};
 use crate::output;
 
 /// Pull images from their registries.
@@ -30,22 +31,31 @@ impl PullArgs {
     }
 }
 
-/// Pulls an image; its id. A terminal on standard error shows meanwhile that it goes on.
+/// Pulls an image; its id. A terminal on standard error shows meanwhile how far each layer is.
 ///
 /// # Errors
 /// [`ClientError::Refused`].
 pub(crate) async fn pull(client: &Client, image: &str, quiet: bool) -> Result<String, ClientError> {
-    let bar = match quiet {
-        true => ProgressBar::hidden(),
-        // It shows nothing where there is no terminal.
-        false => ProgressBar::new_spinner(),
+    let mut bars = Bars::new(image, quiet);
+    let pulled = match watched(client, image, &mut bars).await {
+        // It is another daemon than ours.
+        Err(ClientError::Refused { code: Code::Unimplemented, .. }) => client.pull(image).await,
+        pulled => pulled,
     };
-    if let Ok(style) = ProgressStyle::with_template("{spinner} pulling {msg} ({elapsed})") {
-        bar.set_style(style);
-    }
-    bar.set_message(image.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    let pulled = client.pull(image).await;
-    bar.finish_and_clear();
+    bars.end();
     pulled
+}
+
+/// Pulls by our daemon's own service, which tells how far it is.
+async fn watched(client: &Client, image: &str, bars: &mut Bars) -> Result<String, ClientError> {
+    let request = PullRequest { image: image.to_owned() };
+    let mut messages = answer(client.node().pull(request).await)?;
+    while let Some(PullResponse { layers, id }) = messages.message().await? {
+        bars.show(&layers);
+        if !id.is_empty() {
+            return Ok(id);
+        }
+    }
+    let text = format!("pulling {image:?}: the daemon said no end");
+    Err(ClientError::Refused { code: Code::Unknown, text })
 }

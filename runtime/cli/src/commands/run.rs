@@ -1,20 +1,23 @@
 //! `cuddy run`: a container in a pod of its own, from a command line.
 
 mod options;
+mod place;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use protocol::cri::{CreateContainerRequest, RunPodSandboxRequest, StartContainerRequest};
+use protocol::cri::{CreateContainerRequest, StartContainerRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::attach;
 use super::pull::pull;
 use crate::client::{Client, ClientError, NAME, answer};
-use crate::plan::Plan;
+use crate::plan::{LOG, Plan};
 use crate::{ending, output};
 
 pub(crate) use options::{Pull, RunArgs};
+use place::Made;
 
 /// The grace of a container that is told to end by a signal to this command, in seconds.
 const GRACE: u32 = 10;
@@ -26,7 +29,8 @@ impl RunArgs {
     /// Runs it.
     pub(crate) async fn run(self: Box<Self>, client: &Client) -> anyhow::Result<ExitCode> {
         let plan = self.plan()?;
-        let mut made = Made { client, pod: None };
+        let log = Path::new(&plan.logs).join(LOG);
+        let mut made = Made { client, pod: None, container: None, log };
         let mut interrupts = Interrupts::new()?;
         let created = tokio::select! {
             created = self.create(&plan, &mut made) => Some(created),
@@ -64,7 +68,7 @@ impl RunArgs {
         Ok(ending::runs(&client.container(id).await?))
     }
 
-    /// Makes the pod and the container in it; the container's id.
+    /// Makes the container, and the pod that it is in unless it joins another; the container's id.
     async fn create(&self, plan: &Plan, made: &mut Made<'_>) -> anyhow::Result<String> {
         let client = made.client;
         let containers = client.containers().await?;
@@ -88,20 +92,18 @@ impl RunArgs {
                 .await
                 .with_context(|| format!("pulling {}", plan.image))?,
         };
-        let config = plan.pod();
-        let request = RunPodSandboxRequest {
-            config: Some(config.clone()),
-            ..RunPodSandboxRequest::default()
+        let (pod_sandbox_id, sandbox_config) = match &self.pod {
+            Some(other) => (place::joined(client, other).await?, None),
+            None => {
+                let (pod, config) = made.pod(plan).await?;
+                (pod, Some(config))
+            }
         };
-        let answered = answer(client.runtime().run_pod_sandbox(request).await);
-        let pod = answered.with_context(without_kvm)?.pod_sandbox_id;
-        made.pod = Some(pod.clone());
-        let request = CreateContainerRequest {
-            pod_sandbox_id: pod,
-            config: Some(plan.container(&image)),
-            sandbox_config: Some(config),
-        };
-        Ok(answer(client.runtime().create_container(request).await)?.container_id)
+        let config = Some(plan.container(&image));
+        let request = CreateContainerRequest { pod_sandbox_id, config, sandbox_config };
+        let id = answer(client.runtime().create_container(request).await)?.container_id;
+        made.container = Some(id.clone());
+        Ok(id)
     }
 
     /// Starts the container and, unless it is to run alone, carries its streams to its end. They
@@ -144,31 +146,6 @@ impl RunArgs {
                     });
                 }
             }
-        }
-    }
-}
-
-/// What this host lacks, where it is known why no pod starts.
-fn without_kvm() -> String {
-    match std::path::Path::new("/dev/kvm").exists() {
-        true => "starting a machine for the container".to_owned(),
-        false => "this host has no /dev/kvm (`cuddy check` says what to do)".to_owned(),
-    }
-}
-
-/// What was made so far.
-struct Made<'a> {
-    client: &'a Client,
-    pod: Option<String>,
-}
-
-impl Made<'_> {
-    /// Lets nothing be left of it.
-    async fn undo(&self) {
-        if let Some(pod) = &self.pod
-            && let Err(error) = ending::remove_pod(self.client, pod).await
-        {
-            eprintln!("cuddy: removing the container: {error}");
         }
     }
 }

@@ -11,6 +11,7 @@ fn pod_and_container_have_the_name_and_the_limits() {
     assert_eq!(pod.metadata.unwrap().uid, "cuddy-web");
     assert_eq!((&*pod.hostname, &*pod.labels[NAME], &*pod.labels[OWN]), ("web", "web", "n1"));
     assert_eq!(container.labels[NAME], "web");
+    assert_eq!(pod.annotations[ENDS], "true");
     assert!(!container.labels.contains_key(OWN));
     let of_pod = pod.linux.unwrap().resources.unwrap();
     let own = container.linux.unwrap().resources.unwrap();
@@ -52,4 +53,13 @@ fn name_is_of_letters_that_hosts_have() {
     assert_eq!(name("registry:5000/lib/busybox:1.36", "ab12"), "busybox-ab12");
     assert_eq!(name("busybox@sha256:1", "ab12"), "busybox-ab12");
     assert_eq!(name("_", "ab12"), "run-ab12");
+}
+
+#[test]
+fn terminal_has_its_size_from_the_first_moment() {
+    let size = |tty| {
+        let plan = Plan { tty, size: Some((132, 43)), ..plan() };
+        plan.container("").annotations.get(TERMINAL_SIZE).cloned()
+    };
+    assert_eq!((size(true).as_deref(), size(false)), (Some("132x43"), None));
 }

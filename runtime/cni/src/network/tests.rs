@@ -41,3 +41,19 @@ async fn answer_that_is_not_fresh_is_asked_for_again() {
     fs::write(directory.path().join("a"), "#!/bin/sh\nexit 1\n").unwrap();
     assert!(!network.readiness().await.is_ready);
 }
+
+#[tokio::test]
+async fn file_that_can_not_be_read_is_not_the_same_as_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugins = Plugins::new(Vec::new(), Duration::from_secs(60));
+    let network = NodeNetwork::open(directory.path().join("net.d"), plugins);
+    assert!(network.is_empty());
+    fs::create_dir(directory.path().join("net.d")).unwrap();
+    let file = directory.path().join("net.d/10-n.conf");
+    fs::write(&file, "{").unwrap();
+    network.load();
+    assert!(!network.is_empty() && network.conf().is_err());
+    fs::remove_file(&file).unwrap();
+    network.load();
+    assert!(network.is_empty());
+}

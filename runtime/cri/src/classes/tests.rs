@@ -74,3 +74,13 @@ fn missing_shim_is_told_with_its_handler() {
     let text = error.to_string();
     assert!(text.contains("\"kata\"") && text.contains("containerd-shim-kata-v2"), "{text}");
 }
+
+#[test]
+fn names_are_looked_up_as_asked_for_or_as_the_node_does() {
+    let node = |_: &Path| cni::Dns { nameservers: vec!["192.0.2.1".into()], ..Default::default() };
+    let own = DnsConfig { options: vec!["ndots:5".into()], ..DnsConfig::default() };
+    assert_eq!(dns(Some(own.clone()), node), own);
+    for none in [None, Some(DnsConfig::default())] {
+        assert_eq!(dns(none, node).servers, ["192.0.2.1"]);
+    }
+}

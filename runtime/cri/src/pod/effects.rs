@@ -4,6 +4,7 @@
 mod create;
 mod remove;
 mod remove_pod;
+mod restart;
 mod start;
 mod stop;
 mod stop_pod;
@@ -31,10 +32,11 @@ pub(crate) async fn run(
         Ask::Create(new) => create::run(pod, &rows, *new).await,
         Ask::Start(id) => start::run(pod, &id).await,
         Ask::Stop(id, _) => stop::run(pod, &rows, &id, killed).await,
+        Ask::Restart(id) => restart::run(pod, &rows, &id).await,
         Ask::Remove(id) => remove::run(pod, &id).await,
         Ask::Update(id, limits) => update::container(pod, &rows, &id, *limits).await,
         Ask::Resize(limits) => update::pod(pod, *limits).await,
-        Ask::StopPod => stop_pod::run(pod, &rows).await,
+        Ask::StopPod | Ask::StopIdle => stop_pod::run(pod, &rows).await,
         Ask::RemovePod => remove_pod::run(pod, &rows).await,
     }
 }

@@ -1,10 +1,11 @@
 //! What happened to a pod or a container, and what its row is after it (pure). Only a pod's owner
 //! changes its rows, by these.
 
-use protocol::cri::ContainerResources;
+use protocol::cri::{ContainerResources, LinuxContainerUser};
 
 use super::policy::Job;
 use crate::record::Change;
+use crate::restart;
 use crate::row::{Container, ContainerPhase, Pod, PodPhase};
 
 /// How a container's process ended.
@@ -35,8 +36,8 @@ pub(crate) enum Fact {
     Creating(Box<Container>),
     /// It could not be made, and nothing is left of it.
     NotCreated(String),
-    /// It exists, since then.
-    Created(String, i64),
+    /// It exists, since then, and its process is this user's.
+    Created(String, i64, LinuxContainerUser),
     /// Its process is about to be started.
     StartBegun(String),
     /// Its process runs, since then.
@@ -45,6 +46,12 @@ pub(crate) enum Fact {
     NotStarted(String, i64, String),
     /// Its process ended.
     Exited(String, Ending),
+    /// Somebody asked for its end.
+    Stopped(String),
+    /// Its process runs again, since then.
+    Restarted(String, i64),
+    /// Its process could not be started again, at this time and for this reason.
+    NotRestarted(String, i64, String),
     /// Its limits are these.
     Limited(String, Box<ContainerResources>),
     /// It is about to be removed.
@@ -88,14 +95,19 @@ impl Rows {
                 self.containers.retain(|row| row.id != id);
                 (self.containers.len() < before).then_some(Change::NoContainer(id))
             }
-            Fact::Created(id, at) => self.container(&id, |row| {
+            Fact::Created(id, at, user) => self.container(&id, |row| {
                 row.set_phase(ContainerPhase::Created);
-                row.created_at = at;
+                (row.created_at, row.user) = (at, Some(user));
             }),
             Fact::StartBegun(id) => self.container(&id, |row| row.start_begun = true),
             Fact::Running(id, at) => self.container(&id, |row| running(row, at)),
             Fact::NotStarted(id, at, why) => self.container(&id, |row| not_started(row, at, why)),
             Fact::Exited(id, ending) => self.container(&id, |row| exited(row, &ending)),
+            Fact::Stopped(id) => self.container(&id, |row| row.stopped = true),
+            Fact::Restarted(id, at) => self.container(&id, |row| restarted(row, at)),
+            Fact::NotRestarted(id, at, why) => {
+                self.container(&id, |row| not_restarted(row, at, why))
+            }
             Fact::Limited(id, resources) => {
                 self.container(&id, |row| row.resources = Some(*resources))
             }
@@ -148,6 +160,29 @@ fn running(row: &mut Container, at: i64) {
     }
 }
 
+/// Its end is no more; that it had one is counted.
+fn restarted(row: &mut Container, at: i64) {
+    if row.phase() != ContainerPhase::Exited {
+        return;
+    }
+    row.delays = restart::delays(row);
+    row.restarts = row.restarts.saturating_add(1);
+    row.set_phase(ContainerPhase::Running);
+    row.started_at = at;
+    (row.finished_at, row.exit_code) = (0, 0);
+    row.reason.clear();
+    row.message.clear();
+}
+
+/// It counts as a start and an end at once.
+fn not_restarted(row: &mut Container, at: i64, why: String) {
+    if row.phase() != ContainerPhase::Exited {
+        return;
+    }
+    restarted(row, at);
+    not_started(row, at, why);
+}
+
 /// What could not be started has ended, with the code that shells and Docker give for it.
 fn not_started(row: &mut Container, at: i64, why: String) {
     const CAN_NOT_RUN: i32 = 128;
@@ -196,6 +231,7 @@ impl Job {
             }
             Self::Start(id) => format!("starting container {id}"),
             Self::Stop(id) => format!("stopping container {id}"),
+            Self::Restart(id) => format!("starting container {id} again"),
             Self::Remove(id) => format!("removing container {id}"),
             Self::Update(id) => format!("updating container {id}"),
             Self::Resize => "resizing the pod".to_owned(),
@@ -261,6 +297,23 @@ mod tests {
         let (rows, changes) = rows.after(Fact::PodStopped);
         assert!(changes.is_empty());
         assert_eq!((rows.pod.reason.as_str(), &rows.pod.attachment), ("killed", &attachment));
+    }
+
+    #[test]
+    fn container_that_runs_again_has_no_end() {
+        let begun = [Fact::Running("c".into(), 10), Fact::Exited("c".into(), ending(3))];
+        let rows = after(&begun).after(Fact::Restarted("c".into(), 30)).0;
+        let row = &rows.containers[0];
+        assert_eq!((row.phase(), row.started_at), (ContainerPhase::Running, 30));
+        assert_eq!((row.finished_at, row.exit_code, row.reason.as_str()), (0, 0, ""));
+        assert_eq!((row.restarts, row.delays), (1, 1));
+        assert!(rows.clone().after(Fact::Restarted("c".into(), 40)).1.is_empty(), "told twice");
+        let rows = rows.after(Fact::Exited("c".into(), Ending { at: 50, ..ending(4) })).0;
+        assert_eq!(rows.containers[0].exit_code, 4);
+        let rows = rows.after(Fact::NotRestarted("c".into(), 60, "no disk".into())).0;
+        let row = &rows.containers[0];
+        assert_eq!((row.phase(), row.finished_at, row.restarts), (ContainerPhase::Exited, 60, 2));
+        assert_eq!((row.exit_code, row.message.as_str()), (128, "no disk"));
     }
 
     #[test]

@@ -30,5 +30,5 @@ fn needed(node: &Node, gone: Option<&str>) -> Vec<PathBuf> {
     let rows = now.containers.values().filter(|row| foreign(&row.pod));
     let rows = rows.filter(|row| row.phase() != ContainerPhase::Removing);
     let rows = rows.filter(|row| Some(&*row.id) != gone);
-    rows.flat_map(|row| node.images.layers_of(&row.id)).collect()
+    rows.filter_map(|row| node.images.layers(&row.image_id, &row.id)).flatten().collect()
 }

@@ -51,6 +51,8 @@ pub(crate) enum Ask {
     Start(String),
     /// End a container's process by its signal, and by force after so long.
     Stop(String, Duration),
+    /// Start a container's process again, if its policy still says so.
+    Restart(String),
     /// Remove a container.
     Remove(String),
     /// Give a container other limits.
@@ -59,6 +61,8 @@ pub(crate) enum Ask {
     Resize(Box<PodLimits>),
     /// Stop the pod.
     StopPod,
+    /// Stop the pod if it ends with its containers, and the last one has ended.
+    StopIdle,
     /// Remove the pod.
     RemovePod,
 }
@@ -73,10 +77,11 @@ impl Ask {
             }
             Self::Start(id) => Job::Start(id.clone()),
             Self::Stop(id, _) => Job::Stop(id.clone()),
+            Self::Restart(id) => Job::Restart(id.clone()),
             Self::Remove(id) => Job::Remove(id.clone()),
             Self::Update(id, _) => Job::Update(id.clone()),
             Self::Resize(_) => Job::Resize,
-            Self::StopPod => Job::StopPod,
+            Self::StopPod | Self::StopIdle => Job::StopPod,
             Self::RemovePod => Job::RemovePod,
         }
     }
@@ -87,10 +92,12 @@ impl Ask {
             Self::Create(new) => now.create(&new.config),
             Self::Start(id) => now.start(id),
             Self::Stop(id, _) => now.stop(id),
+            Self::Restart(id) => now.restart(id),
             Self::Remove(id) => now.remove(id),
             Self::Update(id, _) => now.update(id),
             Self::Resize(_) => now.resize(),
             Self::StopPod => now.stop_pod(),
+            Self::StopIdle => now.stop_idle(),
             Self::RemovePod => now.remove_pod(),
         }
     }

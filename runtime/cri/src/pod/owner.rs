@@ -135,6 +135,11 @@ impl Owner {
         if let Job::Stop(id) = job {
             self.stops.remove(id);
         }
+        if matches!(job, Job::Create(..) | Job::Start(_)) && answer.is_err() {
+            // It may have been what the pod went on for.
+            let pod = self.pod.clone();
+            tokio::spawn(async move { super::watch::idle(&pod).await });
+        }
         for waiter in self.waiters.remove(job).unwrap_or_default() {
             // Who asked may have gone.
             let _ = waiter.send(answer.clone());

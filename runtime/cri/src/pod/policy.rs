@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use protocol::cri::ContainerConfig;
 
 use crate::fault::Fault;
+use crate::restart;
 use crate::row::{Container, ContainerPhase, Pod, PodPhase};
 
 /// Something that an owner can have under way, once at a time.
@@ -19,6 +20,8 @@ pub(crate) enum Job {
     Start(String),
     /// A container is stopped.
     Stop(String),
+    /// A container's process is started again.
+    Restart(String),
     /// A container is removed.
     Remove(String),
     /// A container's limits are changed.
@@ -98,18 +101,41 @@ impl Situation<'_> {
         }
     }
 
-    /// What to do with a request to stop a container. What does not run is stopped.
+    /// What to do when a container's process is to be started again.
+    pub(crate) fn restart(&self, id: &str) -> Verdict {
+        let own = Job::Restart(id.to_owned());
+        if self.busy.contains(&own) {
+            return Verdict::Join;
+        }
+        if let Some(refusal) = self.takes_none() {
+            return Verdict::Refuse(refusal);
+        }
+        let under_way = [Job::Stop(id.to_owned()), Job::Remove(id.to_owned())];
+        if let Some(job) = under_way.into_iter().find(|job| self.busy.contains(job)) {
+            return Verdict::After(job);
+        }
+        match self.row(id) {
+            None => Verdict::Refuse(missing(id)),
+            Some(row) if restart::due(self.pod, row).is_some() => Verdict::Begin,
+            Some(_) => Verdict::Done(id.to_owned()),
+        }
+    }
+
+    /// What to do with a request to stop a container. What does not run is stopped, unless it is to
+    /// run again.
     pub(crate) fn stop(&self, id: &str) -> Verdict {
         if self.busy.contains(&Job::Stop(id.to_owned())) {
             return Verdict::Join;
         }
-        let start = Job::Start(id.to_owned());
-        if self.busy.contains(&start) {
-            return Verdict::After(start);
+        let under_way = [Job::Start(id.to_owned()), Job::Restart(id.to_owned())];
+        if let Some(job) = under_way.into_iter().find(|job| self.busy.contains(job)) {
+            return Verdict::After(job);
         }
-        match self.row(id).map(Container::phase) {
-            Some(ContainerPhase::Running) => Verdict::Begin,
-            _ => Verdict::Done(id.to_owned()),
+        let runs = |row: &Container| row.phase() == ContainerPhase::Running;
+        let runs_again = |row: &Container| restart::due(self.pod, row).is_some();
+        match self.row(id).is_some_and(|row| runs(row) || runs_again(row)) {
+            true => Verdict::Begin,
+            false => Verdict::Done(id.to_owned()),
         }
     }
 
@@ -118,7 +144,8 @@ impl Situation<'_> {
         if self.busy.contains(&Job::Remove(id.to_owned())) {
             return Verdict::Join;
         }
-        let under_way = [Job::Start(id.to_owned()), Job::Update(id.to_owned())];
+        let job = |job: fn(String) -> Job| job(id.to_owned());
+        let under_way = [job(Job::Start), job(Job::Restart), job(Job::Update)];
         if let Some(job) = under_way.into_iter().find(|job| self.busy.contains(job)) {
             return Verdict::After(job);
         }
@@ -159,6 +186,22 @@ impl Situation<'_> {
             && !self.pod.has_shim
             && self.pod.phase() != PodPhase::Ready;
         if nothing_left { Verdict::Done(self.pod.id.clone()) } else { Verdict::Begin }
+    }
+
+    /// What to do where the pod may have nothing to do any more. One that does not end with its
+    /// containers, or has yet to run one, goes on.
+    pub(crate) fn stop_idle(&self) -> Verdict {
+        let begun = |job: &Job| matches!(job, Job::Create(..) | Job::Start(_));
+        let needs_it = |row: &Container| {
+            row.lives()
+                || row.phase() == ContainerPhase::Creating
+                || restart::due(self.pod, row).is_some()
+        };
+        let goes_on = !self.pod.ends_with_containers()
+            || self.busy.iter().any(begun)
+            || self.containers.iter().any(needs_it)
+            || self.containers.iter().all(|row| row.finished_at == 0);
+        if goes_on { Verdict::Done(self.pod.id.clone()) } else { self.stop_pod() }
     }
 
     /// What to do with a request to remove the pod, which stops it first.

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use api::ExecId;
 use api::request::Target;
 use shim_client::Shim;
+use tokio::sync::watch;
 
 use crate::classes::Class;
 use crate::fault::Fault;
@@ -24,13 +25,38 @@ pub(crate) struct Site {
     pub(crate) class: Class,
     shim: RwLock<Option<Shim>>,
     ending: AtomicBool,
+    clients: watch::Sender<usize>,
+}
+
+/// A client of a container's output, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientPlace(Arc<Site>);
+
+impl Drop for ClientPlace {
+    fn drop(&mut self) {
+        self.0.clients.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Site {
     /// The place of a pod that has no shim yet.
     pub(crate) fn new(id: &str, node: &Arc<Node>, class: Class) -> Self {
         let (id, node) = (id.to_owned(), Arc::clone(node));
-        Self { id, node, class, shim: RwLock::default(), ending: AtomicBool::default() }
+        let (shim, ending, clients) = Default::default();
+        Self { id, node, class, shim, ending, clients }
+    }
+
+    /// Counts a client of a container's output, which its shim has to hand on to the end.
+    pub(crate) fn client(self: &Arc<Self>) -> ClientPlace {
+        self.clients.send_modify(|count| *count += 1);
+        ClientPlace(Arc::clone(self))
+    }
+
+    /// Waits until no client has yet to get output.
+    pub(crate) async fn without_clients(&self) {
+        let mut clients = self.clients.subscribe();
+        // The sender is this site's own.
+        let _none = clients.wait_for(|count| *count == 0).await.map(drop);
     }
 
     /// Whether its shim's end has been asked for.

@@ -8,9 +8,10 @@ use shim_client::{Error, Listing, Shim};
 
 use super::fact::{Ending, Fact};
 use super::foreign::{metrics, outputs};
-use super::handle::Pod;
+use super::handle::{Ask, Pod};
 use super::site;
 use crate::clock;
+use crate::restart;
 
 /// Pause after an answer that makes no sense.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +27,9 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
             match shim.wait(&target).await {
                 Ok(exit) => {
                     let ending = ending(&pod, &shim, &id, &exit).await;
-                    return tell(&pod, Fact::Exited(id, ending)).await;
+                    tell(&pod, Fact::Exited(id.clone(), ending)).await;
+                    again(&pod, &id).await;
+                    return idle(&pod).await;
                 }
                 // Deleted; or the shim is gone, which the pod's watch tells.
                 Err(Error::NotFound(_) | Error::Disconnected(_) | Error::Gone(_)) => return,
@@ -55,6 +58,34 @@ async fn ending(pod: &Pod, shim: &Shim, id: &str, exit: &Exit) -> Ending {
             || pod.site.node.news.out_of_memory(id).await);
     outputs::drain(&pod.site, id).await;
     Ending { code, at, out_of_memory, cause: String::new() }
+}
+
+/// Stops a pod that has nothing to do any more, if it is one that ends then. Whoever is attached gets
+/// the rest of the output first: the shim has it.
+pub(crate) async fn idle(pod: &Pod) {
+    pod.site.without_clients().await;
+    // That it failed is in the log, and the next request for a stop tries again.
+    let _stopped = pod.ask(Ask::StopIdle).await;
+}
+
+/// Starts a container's process again when it is due, for as long as that fails.
+pub(crate) async fn again(pod: &Pod, id: &str) {
+    let mut last = 0;
+    while let Some(due) = due(pod, id) {
+        let delay = u64::try_from(due.saturating_sub(clock::now())).unwrap_or_default();
+        // One that was refused, and not tried, is due since then.
+        let pause = if due == last { PAUSE } else { Duration::from_nanos(delay) };
+        tokio::time::sleep(pause).await;
+        match pod.ask(Ask::Restart(id.to_owned())).await {
+            Ok(_) => return,
+            Err(_) => last = due,
+        }
+    }
+}
+
+fn due(pod: &Pod, id: &str) -> Option<i64> {
+    let now = pod.site.node.records.now();
+    restart::due(now.pods.get(&pod.site.id)?, now.containers.get(id)?)
 }
 
 /// What the shim says of its containers and its machine. Foreign ones say nothing.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::usage::Census;
 use shim_client::Any;
 
 use crate::row;
@@ -12,10 +13,14 @@ use crate::row;
 pub(crate) struct Known {
     /// When it was asked, in nanoseconds since 1970; 0: never.
     pub(crate) at: i64,
+    /// Whether that was just now, and not some time before.
+    pub(crate) live: bool,
     /// All of it.
     pub(crate) pod: Option<Any>,
     /// Its containers, by id.
     pub(crate) containers: BTreeMap<String, Any>,
+    /// What the agent counts itself, by the container's id.
+    pub(crate) census: BTreeMap<String, Census>,
     /// Its interfaces.
     pub(crate) interfaces: Vec<network::Counters>,
 }
@@ -28,7 +33,7 @@ impl LastKnown {
     /// What was last known of a pod; nothing of one that never answered.
     pub(crate) fn get(&self, pod: &str) -> Known {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(pod).cloned().unwrap_or_default()
+        Known { live: false, ..known.get(pod).cloned().unwrap_or_default() }
     }
 
     /// Knows this of a pod from now on, and nothing more of those that are not among `pods`.

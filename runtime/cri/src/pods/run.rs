@@ -60,7 +60,7 @@ impl Starting {
         interest.check()?;
         if !self.row.netns.is_empty() {
             node.network.make_namespace(&self.row.netns).await?;
-            self.row.attachment = node.network.plan(&self.row)?;
+            self.row.attachment = node.network.plan(&self.row).await?;
         }
         self.row.has_shim = true;
         self.write().await?;

@@ -1,5 +1,6 @@
 //! Attach: an address at which a client has the streams of a container's own process. A container
-//! that was only created can be attached to, so that nothing of its output is missed.
+//! that was only created can be attached to. Output that comes after this answer waits for the
+//! client, so nothing of it is missed.
 
 use std::sync::Arc;
 
@@ -31,6 +32,6 @@ pub(super) async fn run(
     let stdin = stdin && config.stdin;
     let wanted = Wanted { stdin, stdout, stderr, terminal: tty };
     let pod = pods.get(&row.pod)?;
-    let session = sessions::attach(&pod, &row.id, wanted, config.stdin_once)?;
+    let session = sessions::attach(&pod, &row.id, wanted, config.stdin_once).await?;
     Ok(AttachResponse { url: pods.node.url(session)? })
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use protocol::cri::{
     ContainerResources, ContainerState, ContainerStatus, ContainerStatusRequest,
-    ContainerStatusResponse,
+    ContainerStatusResponse, ContainerUser, Mount,
 };
 use serde_json::json;
 use tonic::Request;
 
 use crate::fault::Fault;
 use crate::pods::Pods;
+use crate::restart;
 use crate::row::Container;
 
 pub(super) async fn run(
@@ -46,13 +47,23 @@ pub(super) fn status(row: &Container) -> ContainerStatus {
         message: if ended { row.message.clone() } else { String::new() },
         labels: config.labels,
         annotations: config.annotations,
-        mounts: config.mounts,
+        mounts: mounts(config.mounts, row),
         log_path: row.log_path.clone(),
         resources: Some(resources.unwrap_or(ContainerResources { linux: asked, windows: None })),
         image_id: row.image_id.clone(),
-        user: None,
+        user: row.user.clone().map(|linux| ContainerUser { linux: Some(linux) }),
         stop_signal: config.stop_signal,
     }
+}
+
+/// What is mounted, with the ids of images that are.
+fn mounts(mut mounts: Vec<Mount>, row: &Container) -> Vec<Mount> {
+    for image in mounts.iter_mut().filter_map(|mount| mount.image.as_mut()) {
+        if let Some(id) = row.image_volumes.get(&image.image) {
+            image.image_ref.clone_from(id);
+        }
+    }
+    mounts
 }
 
 /// More of it, for people (`crictl inspect`).
@@ -61,6 +72,33 @@ fn info(pods: &Pods, row: &Container) -> HashMap<String, String> {
     let spec = std::fs::read_to_string(bundle.join("config.json")).ok();
     let spec: serde_json::Value =
         spec.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let info = json!({ "sandboxID": row.pod, "bundle": bundle, "runtimeSpec": spec });
+    let now = pods.node.records.now();
+    let due = now.pods.get(&row.pod).and_then(|pod| restart::due(pod, row));
+    let info = json!({ "sandboxID": row.pod, "bundle": bundle, "runtimeSpec": spec,
+        "restarts": row.restarts, "restartAt": due });
     [("info".to_owned(), info.to_string())].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::cri::{ContainerConfig, ImageSpec};
+
+    use super::*;
+
+    /// A kubelet compares it with the ids of images that it may remove.
+    #[test]
+    fn image_that_is_a_volume_is_told_by_its_id() {
+        let image = |image: &str| Some(ImageSpec { image: image.into(), ..ImageSpec::default() });
+        let mount = |name: &str| Mount { image: image(name), ..Mount::default() };
+        let mounts = vec![mount("data:1"), Mount::default(), mount("lost")];
+        let config = Some(ContainerConfig { mounts, ..ContainerConfig::default() });
+        let image_volumes = [("data:1".to_owned(), "sha256:1".to_owned())].into();
+        let row = Container { config, image_volumes, ..Container::default() };
+        let told: Vec<_> = status(&row)
+            .mounts
+            .into_iter()
+            .map(|mount| mount.image.map(|image| image.image_ref))
+            .collect();
+        assert_eq!(told, [Some("sha256:1".to_owned()), None, Some(String::new())]);
+    }
 }

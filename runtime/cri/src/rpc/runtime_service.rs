@@ -31,10 +31,11 @@ use super::pages::Pages;
 use super::{Answer, Services, answer, unimplemented};
 use super::{
     attach, container_stats, container_status, create_container, exec, exec_sync,
-    get_container_events, list_containers, list_pod_sandbox, pod_sandbox_stats, pod_sandbox_status,
-    port_forward, remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox,
-    runtime_config, start_container, status, stop_container, stop_pod_sandbox,
-    update_container_resources, update_pod_sandbox_resources, version,
+    get_container_events, list_containers, list_metric_descriptors, list_pod_sandbox,
+    list_pod_sandbox_metrics, pod_sandbox_stats, pod_sandbox_status, port_forward,
+    remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox, runtime_config,
+    start_container, status, stop_container, stop_pod_sandbox, update_container_resources,
+    update_pod_sandbox_resources, version,
 };
 
 #[async_trait]
@@ -261,14 +262,14 @@ impl RuntimeService for Services {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        Err(unimplemented("ListMetricDescriptors"))
+        answer(list_metric_descriptors::run()).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        Err(unimplemented("ListPodSandboxMetrics"))
+        answer(list_pod_sandbox_metrics::list(&self.pods)).await
     }
 
     type StreamPodSandboxMetricsStream = Pages<StreamPodSandboxMetricsResponse>;
@@ -277,7 +278,7 @@ impl RuntimeService for Services {
         &self,
         _: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(unimplemented("StreamPodSandboxMetrics"))
+        answer(list_pod_sandbox_metrics::stream(&self.pods)).await
     }
 
     async fn runtime_config(

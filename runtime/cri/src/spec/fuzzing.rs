@@ -19,7 +19,7 @@ use protocol::cri::{ContainerConfig, CreateContainerRequest};
 use super::mounts::absolute;
 use super::{
     Accounts, CgroupDriver, ContainerInput, ContainerSpec, DeviceNode, Found, HandlerConfig,
-    ImageVolume, Node, PodPaths, Propagation, Runtime, SandboxInput, Source, SpecError,
+    ImagePlace, ImageVolume, Node, PodPaths, Propagation, Runtime, SandboxInput, Source, SpecError,
 };
 
 /// Most bytes of a text for people.
@@ -130,8 +130,11 @@ fn found(bits: u8, container: &ContainerConfig, volumes: Vec<String>) -> Found {
     for mount in &container.mounts {
         let image = mount.image.as_ref().map_or("", |image| &image.image).to_owned();
         let sub_path = mount.image_sub_path.clone();
-        let path = Ok(path.clone());
-        found.image_volumes.push(ImageVolume { image, sub_path, path });
+        let place = match bit(bits, 5) {
+            true => ImagePlace::Host(path.clone()),
+            false => ImagePlace::Layers(vec![path.clone()]),
+        };
+        found.image_volumes.push(ImageVolume { image, sub_path, place: Ok(place) });
     }
     for device in &container.devices {
         let node = DeviceNode {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use accounts::Files as Accounts;
 use glob::Pattern;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::LinuxDeviceType;
@@ -121,8 +122,18 @@ pub struct ImageVolume {
     pub image: String,
     /// The part of it, as `Mount.image_sub_path` has it.
     pub sub_path: String,
-    /// Where it is on the host, or why it is not there.
-    pub path: Result<PathBuf, String>,
+    /// Where it is, or why it is not there.
+    pub place: Result<ImagePlace, String>,
+}
+
+/// Where an image is that is mounted as a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePlace {
+    /// Mounted on the host.
+    Host(PathBuf),
+    /// In the files of its layers, the lowest one first. A machine gets them as disks, and the
+    /// guest finds the sub-path.
+    Layers(Vec<PathBuf>),
 }
 
 /// A device of the host.
@@ -143,15 +154,6 @@ pub struct DeviceNode {
     pub uid: u32,
     /// The group that owns it.
     pub gid: u32,
-}
-
-/// The image's users and groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Accounts {
-    /// What is in `/etc/passwd`; empty if it is missing.
-    pub passwd: Vec<u8>,
-    /// What is in `/etc/group`; empty if it is missing.
-    pub group: Vec<u8>,
 }
 
 /// What the host was asked about for this container.

@@ -1,10 +1,15 @@
 //! What is run: arguments, environment and directory.
 
 use oci_spec::image::Config;
+use oci_spec::runtime::{Box as Size, BoxBuilder};
 use protocol::cri::{ContainerConfig, KeyValue};
 
 use super::SpecError;
 use super::error::shown;
+
+/// The annotation of a container's request that says how large its terminal is from the first moment
+/// on: columns and rows, as `80x24`. The interface has no field for it.
+const TERMINAL_SIZE: &str = "dev.cuddy.terminal-size";
 
 /// Where programs are looked for if nobody says.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,6 +40,14 @@ pub(super) fn args(container: &ContainerConfig, image: &Config) -> Result<Vec<St
     }
     no_nul("argument", all.iter().map(String::as_str))?;
     Ok(all)
+}
+
+/// The first size of a terminal; none where nobody says one, or it makes no sense.
+pub(super) fn terminal_size(container: &ContainerConfig) -> Option<Size> {
+    let text = container.annotations.get(TERMINAL_SIZE).filter(|_| container.tty)?;
+    let (columns, rows) = text.split_once('x')?;
+    let number = |text: &str| text.parse::<u16>().ok().map(u64::from);
+    BoxBuilder::default().width(number(columns)?).height(number(rows)?).build().ok()
 }
 
 /// The directory that the process starts in.
@@ -169,6 +182,19 @@ mod tests {
         assert_eq!(directory("", &image).unwrap(), "/srv");
         assert_eq!(directory("/own", &image).unwrap(), "/own");
         assert!(directory("/a\0", &image).is_err());
+    }
+
+    #[test]
+    fn size_is_that_of_a_terminal() {
+        let size = |text: &str, tty: bool| {
+            let annotations = [(TERMINAL_SIZE.to_owned(), text.to_owned())].into();
+            let container = ContainerConfig { annotations, tty, ..ContainerConfig::default() };
+            terminal_size(&container).map(|size| (size.width(), size.height()))
+        };
+        assert_eq!(size("132x43", true), Some((132, 43)));
+        for (text, tty) in [("132x43", false), ("132", true), ("x43", true), ("1x65536", true)] {
+            assert_eq!(size(text, tty), None, "{text}");
+        }
     }
 
     fn variable(key: &str, value: &[u8]) -> KeyValue {

@@ -2,29 +2,29 @@
 //!
 //! | runtime | who looks a name up | what the configuration has |
 //! |---|---|---|
-//! | machine | the agent, in the guest | `username`, and the annotation [`GROUPS`] |
+//! | machine | the agent, in the guest | `username`, and the annotation [`accounts::GROUPS`] |
 //! | runc | the daemon, which hands in [`Accounts`] | numbers |
 //!
 //! The order is containerd's: the container's name, its number, the image's user, 0.
 
+use accounts::{AccountError, Files as Accounts, Ids, Name};
 use oci_spec::runtime::User;
 use protocol::cri::{Int64Value, LinuxContainerSecurityContext, SupplementalGroupsPolicy};
 
 use super::SpecError;
-use super::accounts::{self, Name, Request};
 use super::error::shown;
-use super::input::{Accounts, Runtime};
-
-/// The annotation by which the agent adds the groups that the image gives a user: `merge`. The
-/// key says nothing where they are not added.
-pub const GROUPS: &str = "dev.cuddy.groups";
+use super::input::Runtime;
 
 /// Whom a process is until the agent knows better. One that knows nothing of `username` must not
 /// take a name for root.
 const NOBODY: u32 = 65534;
 
-/// Highest id that runc takes.
-const MAX_ID: i64 = 0x7fff_ffff;
+/// Who was asked for, and in which words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    asked: accounts::Request,
+    text: String,
+}
 
 /// Reads who a container's process shall be.
 ///
@@ -73,37 +73,17 @@ pub(super) fn user_text(
 /// # Errors
 /// An id is out of range, or there is more than one colon.
 pub(super) fn read(text: &str, merge: bool, groups: &[i64]) -> Result<Request, SpecError> {
-    let mut parts = text.split(':');
-    let user = name(text, parts.next().unwrap_or_default())?;
-    let group = parts.next().map(|group| name(text, group)).transpose()?;
-    if parts.next().is_some() || text.contains('\0') {
-        return Err(bad(text, "not of the form user or user:group"));
-    }
-    let id = |id: &i64| u32::try_from(*id).ok().filter(|_| *id <= MAX_ID);
+    let id = |id: &i64| u32::try_from(*id).ok().filter(|id| *id <= accounts::MAX_ID);
     let ids = groups.iter().map(|group| id(group).ok_or(group)).collect::<Result<_, _>>();
     let groups = ids.map_err(|group| bad(text, &format!("group {group} is out of range")))?;
-    let text = match &user {
-        Name::Id(0) if text.is_empty() || text.starts_with(':') => format!("0{text}"),
-        _ => text.to_owned(),
-    };
-    Ok(Request { user, group, merge, groups, text })
+    let asked = accounts::Request::parse(text, merge, groups)
+        .map_err(|error| bad(text, &error.to_string()))?;
+    let nobody_named = text.is_empty() || text.starts_with(':');
+    let text = if nobody_named { format!("0{text}") } else { text.to_owned() };
+    Ok(Request { asked, text })
 }
 
-/// Nothing is id 0.
-fn name(whole: &str, part: &str) -> Result<Name, SpecError> {
-    if part.is_empty() {
-        return Ok(Name::Id(0));
-    }
-    let digits = part.strip_prefix(['+', '-']).unwrap_or(part);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(Name::Text(part.to_owned()));
-    }
-    let id = part.parse().ok().filter(|id| (0..=MAX_ID).contains(id));
-    let id = id.and_then(|id| u32::try_from(id).ok());
-    id.map(Name::Id).ok_or_else(|| bad(whole, "an id is out of range, 0 to 2147483647"))
-}
-
-/// What the configuration says, and what its annotation [`GROUPS`] says, if it has one.
+/// What the configuration says, and what its annotation [`accounts::GROUPS`] says, if it has one.
 ///
 /// # Errors
 /// A name that the image does not have, or that nobody has looked up.
@@ -112,31 +92,34 @@ pub(super) fn user(
     runtime: Runtime,
     accounts: Option<&Accounts>,
 ) -> Result<(User, Option<&'static str>), SpecError> {
-    match (runtime, accounts) {
-        (Runtime::Machine, _) => Ok(in_guest(request)),
-        (Runtime::Runc, accounts) => {
+    match runtime {
+        Runtime::Machine => Ok(in_guest(request)),
+        Runtime::Runc => {
             let nothing = Accounts::default();
-            let found = accounts::resolve(request, accounts.unwrap_or(&nothing));
-            let found = found.map_err(|reason| bad(&request.text, &reason))?;
-            Ok((found, None))
+            let found = request.asked.resolve(accounts.unwrap_or(&nothing));
+            let failed = |error: AccountError| bad(&request.text, &error.to_string());
+            let Ids { uid, gid, groups } = found.map_err(failed)?;
+            let mut user = User::default();
+            user.set_uid(uid).set_gid(gid).set_additional_gids(Some(groups));
+            Ok((user, None))
         }
     }
 }
 
 fn in_guest(request: &Request) -> (User, Option<&'static str>) {
     let id = |name: &Name| if let Name::Id(id) = name { Some(*id) } else { None };
-    let (uid, gid) = (id(&request.user), request.group.as_ref().map(id));
+    let Request { asked, text } = request;
+    let (uid, gid) = (id(&asked.user), asked.group.as_ref().map(id));
     let mut user = User::default();
-    let known = uid.is_some() && gid.is_some_and(|gid| gid.is_some()) && !request.merge;
+    let known = uid.is_some() && gid.is_some_and(|gid| gid.is_some()) && !asked.merge;
     let gid = gid.unwrap_or(uid.map(|_| 0));
     user.set_uid(uid.unwrap_or(NOBODY)).set_gid(gid.unwrap_or(NOBODY));
-    let mut groups: Vec<u32> =
-        request.groups.iter().copied().chain(gid.filter(|_| known)).collect();
+    let mut groups: Vec<u32> = asked.groups.iter().copied().chain(gid.filter(|_| known)).collect();
     groups.sort_unstable();
     groups.dedup();
     user.set_additional_gids(Some(groups));
-    user.set_username((!known).then(|| request.text.clone()));
-    (user, request.merge.then_some("merge"))
+    user.set_username((!known).then(|| text.clone()));
+    (user, asked.merge.then_some(accounts::MERGE))
 }
 
 fn bad(user: &str, reason: &str) -> SpecError {

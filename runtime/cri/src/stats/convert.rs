@@ -19,7 +19,7 @@ pub(super) struct Usage {
 }
 
 /// Reads what a shim said; none if it is of version 1 of cgroups, or makes no sense.
-pub(super) fn metrics(any: &Any) -> Option<Metrics> {
+pub(crate) fn metrics(any: &Any) -> Option<Metrics> {
     let name = any.type_url.rsplit('/').next()?;
     (name == "io.containerd.cgroups.v2.Metrics").then_some(())?;
     Metrics::parse_from_bytes(&any.value).ok()

@@ -18,7 +18,10 @@ mod semantics;
 #[path = "../../src/fuzzing.rs"]
 pub mod fuzzing;
 
-use erofs::{Error, Layout, Limits, Meta, Mtime, Options, Special, Summary, Writer, Xattrs};
+use erofs::{
+    Error, Inode, Kind, Layout, Limits, Meta, Mtime, Options, ReadError, Reader, Special, Summary,
+    Writer, Xattrs,
+};
 
 /// Bytes that look like chance, but are the same each time (xorshift64).
 #[cfg(test)]

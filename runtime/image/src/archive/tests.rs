@@ -315,3 +315,18 @@ fn archives_beyond_the_limits_are_refused() {
     let error = imported(&files.tar()).unwrap_err();
     assert!(matches!(error, ArchiveError::TooMany { what: "images", .. }), "{error:?}");
 }
+
+/// The attack: few bytes that make the decoder take gigabytes (RFC 8878, "Window Descriptor").
+#[test]
+fn compressed_archive_that_needs_much_memory_is_refused() {
+    let of_window = |exponent: u8| {
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0, (exponent - 10) << 3];
+        let block = 1_u32 | 1024 << 3;
+        [&head[..], &block.to_le_bytes()[..3], &[0; 1024]].concat()
+    };
+    let text = |exponent| told(&imported(&of_window(exponent)).unwrap_err());
+    assert!(text(27).starts_with("the archive has no image"), "{}", text(27));
+    for exponent in [28, 31, 41] {
+        assert!(text(exponent).contains("memory"), "{}", text(exponent));
+    }
+}

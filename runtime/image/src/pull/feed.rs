@@ -10,7 +10,7 @@ use erofs::Options;
 use futures::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::jobs::{Made, Wanted};
+use super::jobs::{Made, Received, Wanted};
 use super::{Cause, Pull};
 use crate::layer::{self, Expected};
 use crate::manifest::Blob;
@@ -101,8 +101,8 @@ impl Seek for Output<'_> {
     }
 }
 
-/// Brings a layer into the store; the lease that keeps it.
-pub(super) async fn layer(pull: Pull, wanted: Wanted) -> Made {
+/// Brings a layer into the store; the lease that keeps it. `received` counts the bytes that come.
+pub(super) async fn layer(pull: Pull, wanted: Wanted, received: Received) -> Made {
     let closed = |error: tokio::sync::AcquireError| Cause::Stopped(error.to_string());
     let slot = Arc::new(pull.slots.clone().acquire_owned().await.map_err(closed)?);
     let lease = Arc::new(pull.store.lease());
@@ -111,7 +111,8 @@ pub(super) async fn layer(pull: Pull, wanted: Wanted) -> Made {
         return Ok(lease);
     }
     for attempt in 1.. {
-        match one(&pull, &wanted, &lease, &slot).await {
+        received.store(0, Ordering::Relaxed);
+        match one((&pull, &received), &wanted, &lease, &slot).await {
             Err(Cause::Registry(error))
                 if attempt < ATTEMPTS && matches!(*error, RegistryError::Content(_)) =>
             {
@@ -126,7 +127,7 @@ pub(super) async fn layer(pull: Pull, wanted: Wanted) -> Made {
 
 /// One attempt. The thread has the slot too: it may go on for a moment when this is dropped.
 async fn one(
-    pull: &Pull,
+    (pull, received): (&Pull, &Received),
     wanted: &Wanted,
     lease: &Arc<Lease>,
     slot: &Arc<OwnedSemaphorePermit>,
@@ -142,7 +143,7 @@ async fn one(
         drop(slot);
         made
     });
-    let fed = feed(pull, &wanted.blob, sender).await;
+    let fed = feed((pull, received), &wanted.blob, sender).await;
     let converted = thread.await.map_err(|error| Cause::stopped(&error))?;
     match fed {
         // What the thread says of a transfer that broke is only that.
@@ -152,9 +153,14 @@ async fn one(
 }
 
 /// Hands over the bytes as they come. A thread that takes no more has failed, and tells why.
-async fn feed(pull: &Pull, blob: &Blob, pieces: mpsc::Sender<Piece>) -> Result<(), RegistryError> {
+async fn feed(
+    (pull, received): (&Pull, &Received),
+    blob: &Blob,
+    pieces: mpsc::Sender<Piece>,
+) -> Result<(), RegistryError> {
     let mut stream = pull.registry.blob(blob);
     while let Some(bytes) = stream.try_next().await? {
+        received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if pieces.send(Piece::Bytes(bytes)).await.is_err() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Layers that are on their way, each once, however many pulls want it.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures::FutureExt;
@@ -36,12 +37,21 @@ pub(super) type Made = Result<Arc<Lease>, Cause>;
 pub(super) struct Job {
     done: Shared<BoxFuture<'static, Made>>,
     task: AbortHandle,
+    received: Received,
 }
+
+/// Bytes of a layer that have come.
+pub(super) type Received = Arc<AtomicU64>;
 
 impl Job {
     /// Waits for its end.
     pub(super) async fn done(&self) -> Made {
         self.done.clone().await
+    }
+
+    /// How much of it has come, now and later.
+    pub(super) fn received(&self) -> Received {
+        Arc::clone(&self.received)
     }
 
     fn has_failed(&self) -> bool {
@@ -61,7 +71,11 @@ pub(super) struct Jobs(Mutex<HashMap<Wanted, Weak<Job>>>);
 
 impl Jobs {
     /// The job of a layer: one that goes on or has made it, or a new one; and whether it is new.
-    pub(super) fn join<F>(&self, wanted: &Wanted, start: impl FnOnce() -> F) -> (Arc<Job>, bool)
+    pub(super) fn join<F>(
+        &self,
+        wanted: &Wanted,
+        start: impl FnOnce(Received) -> F,
+    ) -> (Arc<Job>, bool)
     where
         F: Future<Output = Made> + Send + 'static,
     {
@@ -70,10 +84,11 @@ impl Jobs {
         if let Some(job) = goes_on.filter(|job| !job.has_failed()) {
             return (job, false);
         }
-        let running = tokio::spawn(start());
+        let received = Received::default();
+        let running = tokio::spawn(start(Arc::clone(&received)));
         let task = running.abort_handle();
         let done = running.map(|ended| ended.unwrap_or_else(|error| Err(Cause::stopped(&error))));
-        let job = Arc::new(Job { done: done.boxed().shared(), task });
+        let job = Arc::new(Job { done: done.boxed().shared(), task, received });
         jobs.retain(|_, job| job.strong_count() > 0);
         jobs.insert(wanted.clone(), Arc::downgrade(&job));
         (job, true)

@@ -205,6 +205,31 @@ async fn image_of_layers_of_all_kinds_arrives_and_stays() {
     assert_eq!((again.tags.len(), again.digests.len()), (1, 1), "a name by digest became a tag");
 }
 
+#[tokio::test]
+async fn progress_of_a_pull_is_told_for_each_layer() {
+    let (first, second) = (Layer::of("tar+gzip", 1), Layer::of("tar", 2));
+    let content = Content::default()
+        .image("a", std::slice::from_ref(&first))
+        .image("b", &[first.clone(), second.clone()]);
+    let server = serving(content).await;
+    let node = Node::of(&server);
+    node.pull("a").await.unwrap();
+    let progress = Progress::default();
+    assert!(progress.layers().is_empty(), "the manifest has not come");
+    let pulled = node.puller.pull_watched(&reference("b"), Login::Nobody, &progress).await;
+    pulled.unwrap();
+    let size = second.blob.len() as u64;
+    let told = progress.layers();
+    assert_eq!((&told[0].digest, told[0].received, told[0].done), (&first.digest(), 0, true));
+    assert_eq!(
+        (&told[1].digest, told[1].size, told[1].received, told[1].done),
+        (&second.digest(), size, size, true)
+    );
+    let none = Progress::default();
+    node.puller.pull_watched(&reference("none"), Login::Nobody, &none).await.unwrap_err();
+    assert!(none.layers().is_empty());
+}
+
 fn fsck(path: &Path) {
     let output = Command::new("fsck.erofs").arg(path).output().expect("fsck.erofs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,9 @@
 //! Removing images, and the files that nobody needs any more.
 
+use std::sync::Arc;
+
 use super::error::StoreError;
+use super::image::Image;
 use super::{Shared, Store, not_found, step, tables};
 use crate::digest::Digest;
 
@@ -41,22 +44,26 @@ impl Store {
     /// As of [`Store::remove`]. Nothing is removed before [`Store::uses_known`].
     pub fn prune(&self, which: Prune) -> Result<Vec<Digest>, StoreError> {
         let _writer = self.0.writer()?;
-        let view = self.0.view();
         let mut removed = Vec::new();
-        let chosen = view
-            .images()
-            .filter(|image| !image.pinned && (which == Prune::Unused || image.tags.is_empty()));
-        for image in chosen {
-            let free = {
-                let memory = self.0.memory();
-                memory.uses_known && !memory.is_held(&image.id)
-            };
-            if free {
+        for image in self.unused(which) {
+            // Somebody may have come meanwhile.
+            if !self.0.memory().is_held(&image.id) {
                 self.0.remove(&image.id)?;
                 removed.push(image.id.clone());
             }
         }
         Ok(removed)
+    }
+
+    /// The images that [`Store::prune`] would remove now. None before [`Store::uses_known`].
+    pub fn unused(&self, which: Prune) -> Vec<Arc<Image>> {
+        let view = self.view();
+        let memory = self.0.memory();
+        let chosen = view.images().filter(|image| {
+            let meant = !image.pinned && (which == Prune::Unused || image.tags.is_empty());
+            meant && memory.uses_known && !memory.is_held(&image.id)
+        });
+        chosen.cloned().collect()
     }
 
     /// Deletes what nobody needs: removed images whose use has ended, and layers of pulls that
@@ -118,9 +125,7 @@ impl Shared {
         self.memory().lose(diff_id);
         self.files.unlink(diff_id)?;
         let view = self.view();
-        let has = |image: &&std::sync::Arc<super::Image>| {
-            image.layers.iter().any(|layer| layer.diff_id == *diff_id)
-        };
+        let has = |image: &&Arc<Image>| image.layers.iter().any(|layer| layer.diff_id == *diff_id);
         let lost: Vec<_> = view.images().filter(has).map(|image| image.id.clone()).collect();
         self.change_with_room("removing images without their layer", |rows| {
             tables::forget_layers(rows, std::slice::from_ref(diff_id))?;

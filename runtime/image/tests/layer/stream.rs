@@ -310,3 +310,27 @@ fn a_temporary_file_is_gone_unless_it_is_kept() {
     output.persist(&kept).unwrap();
     assert_eq!(std::fs::read(kept).unwrap(), image(&tar).0);
 }
+
+/// A frame that says how much memory a decoder needs, by the exponent of its window (RFC 8878,
+/// "Window Descriptor"), and has an empty archive in one block.
+fn frame_of_window(exponent: u8) -> Vec<u8> {
+    let block = 1_u32 | 1024 << 3;
+    let head = [0x28, 0xb5, 0x2f, 0xfd, 0, (exponent - 10) << 3];
+    [&head[..], &block.to_le_bytes()[..3], &[0; 1024]].concat()
+}
+
+/// The attack: few bytes that make the decoder take gigabytes.
+#[test]
+fn frame_that_needs_much_memory_is_refused() {
+    let made = |exponent| {
+        let frame = frame_of_window(exponent);
+        let expected = expected(&frame, &[0; 1024]);
+        convert(&*frame, &expected, Cursor::new(Vec::new()), Options::default())
+    };
+    assert_eq!(made(27).unwrap().archive, 1024);
+    for exponent in [28, 31, 41] {
+        let error = chain(&made(exponent).unwrap_err());
+        assert!(error.contains("decompressing the layer by zstd"), "{exponent}: {error}");
+        assert!(error.contains("memory"), "{exponent}: {error}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::events::EventKind;
 use api::request::{CreateRequest, Target};
-use api::{ContainerId, Error};
+use api::{ContainerId, Error, User};
 use host::cgroup;
 use host::process_id::ProcessId;
 use host::store::StateDir;
@@ -43,6 +43,8 @@ struct Made {
     hooks: Option<Hooks>,
     streams: Streams,
     memory_limit: Option<u64>,
+    user: Option<User>,
+    notes: Vec<String>,
 }
 
 impl Owner {
@@ -132,6 +134,10 @@ impl Owner {
         container.rootfs = Some(made.rootfs);
         container.hooks = made.hooks;
         container.memory_limit = made.memory_limit;
+        container.user = made.user;
+        for note in made.notes {
+            container.is_news(&note);
+        }
         self.present(request, container, reply);
         self.watch_oom(&id, &made.booted.live.guest);
         self.watch_exit(Target { container: id, exec: None }, &made.booted.live.guest);
@@ -238,7 +244,7 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
     let Work { request, host_spec, plan, state, owner, hooks, shares_memory, memory_limit } = work;
     let id = request.id;
     let (mut rootfs, mut hooked, mut asked) = (None, false, false);
-    let streams = async {
+    let made = async {
         state.step("create");
         let site = Site {
             container: &id,
@@ -262,13 +268,15 @@ async fn make(work: Work, booted: Booted) -> Result<Made, Error> {
         let (streams, ids) = Streams::connect(&request.stdio, &owner, &booted.live.guest).await?;
         let limit = spec::time_to_create(&guest_spec.spec)?;
         asked = true;
-        booted.live.guest.create(&id, guest_spec.spec.json(""), ids, limit).await?;
+        let user = booted.live.guest.create(&id, guest_spec.spec.json(""), ids, limit).await?;
         state.step("created");
-        Ok(streams)
+        Ok((streams, user, guest_spec.notes))
     }
     .await;
-    match (streams, rootfs) {
-        (Ok(streams), Some(rootfs)) => Ok(Made { booted, rootfs, hooks, streams, memory_limit }),
+    match (made, rootfs) {
+        (Ok((streams, user, notes)), Some(rootfs)) => {
+            Ok(Made { booted, rootfs, hooks, streams, memory_limit, user, notes })
+        }
         (Err(error), rootfs) => {
             let left = match rootfs {
                 // What it could not make in time it may still be making.

@@ -22,12 +22,14 @@ impl Owner {
         let exec = self.accept_exec(&target)?;
         let mut process = Document::new(process, "the process to execute")?;
         let label = spec::translate_exec(&mut process);
-        for note in label.into_iter().chain(apparmor::check(&mut process)?) {
-            log::info!("exec {exec}: {note}");
-        }
+        let notes: Vec<_> = label.into_iter().chain(apparmor::check(&mut process)?).collect();
         let mut added = Process::new(stdio, Streams::none());
         added.oci = Some(process);
-        self.container(&target.container)?.execs.insert(exec.clone(), added);
+        let container = self.container(&target.container)?;
+        for note in notes.iter().filter(|note| container.is_news(note)) {
+            log::info!("exec {exec} of container {}: {note}", target.container);
+        }
+        container.execs.insert(exec.clone(), added);
         self.publish(&target.container, EventKind::ExecAdded { exec });
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! that go on in a new file, and clients that look on. The guest is not asked for any of it.
 
 use api::request::StdioPaths;
-use api::{ContainerId, Error};
+use api::{ContainerId, Error, User};
 
 use super::{Sandbox, Slot};
 use crate::container::{Container, ProcessView};
@@ -18,13 +18,16 @@ pub struct Listed {
     pub init: ProcessView,
     /// Whether the guest's kernel killed a process of it for want of memory.
     pub out_of_memory: bool,
+    /// Who its first process is, as the guest says. None for the pod itself.
+    pub user: Option<User>,
 }
 
 impl Listed {
     fn new(id: &ContainerId, container: &Container) -> Self {
         let init = container.view_of(&container.init);
         let out_of_memory = container.oom_kills > 0;
-        Self { id: id.clone(), pod: container.is_pod(), init, out_of_memory }
+        let (pod, user) = (container.is_pod(), container.user.clone());
+        Self { id: id.clone(), pod, init, out_of_memory, user }
     }
 }
 

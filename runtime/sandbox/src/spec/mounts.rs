@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use api::image_volume::{self, ImageVolume};
 use api::{ContainerId, Error};
 use host::mounts::IdMaps;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
@@ -30,6 +31,17 @@ pub struct Bind {
     pub ids: Option<IdMaps>,
 }
 
+/// An image that the container sees, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenImage {
+    /// Index of its entry in `mounts`.
+    pub mount: usize,
+    /// Where the container sees it.
+    pub destination: PathBuf,
+    /// What is seen.
+    pub volume: ImageVolume,
+}
+
 /// How much of a bind mount can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOnly {
@@ -51,16 +63,24 @@ const OF_DEVICES: [&str; 14] = [
     "iso9660", "udf", "fuseblk",
 ];
 
-/// Rewrites the sources of bind mounts for `container`; what the host has to show there.
+/// Rewrites the sources of bind mounts for `container`; what the host has to show there. Mounts of
+/// images become bind mounts, whose sources are known later.
 ///
 /// # Errors
 /// [`Error::Invalid`] for mounts that shall propagate to the host, for filesystems of the host's
 /// devices, and for ids mapped in part.
-pub(super) fn translate(spec: &mut Document, container: &ContainerId) -> Result<Vec<Bind>, Error> {
+pub(super) fn translate(
+    spec: &mut Document,
+    container: &ContainerId,
+) -> Result<(Vec<Bind>, Vec<SeenImage>), Error> {
     let of_container =
         id_maps(&spec.list("/linux/uidMappings")?, &spec.list("/linux/gidMappings")?)?;
-    let mut binds = Vec::new();
+    let (mut binds, mut images) = (Vec::new(), Vec::new());
     spec.retain("/mounts", |index, mount: &mut Mount| {
+        if mount.typ().as_deref() == Some(image_volume::TYPE) {
+            images.push(image(index, mount)?);
+            return Ok(true);
+        }
         if let Some(bind) = bind(index, mount, of_container.as_ref())? {
             let source = format!("{}/{container}/mounts/{index}", agent_api::SHARE_DIR);
             mount.set_source(Some(source.into()));
@@ -68,7 +88,22 @@ pub(super) fn translate(spec: &mut Document, container: &ContainerId) -> Result<
         }
         Ok(true)
     })?;
-    Ok(binds)
+    Ok((binds, images))
+}
+
+/// Takes an image out of its mount, which is a bind mount then.
+fn image(index: usize, mount: &mut Mount) -> Result<SeenImage, Error> {
+    let volume = mount.options_mut().as_mut().map(ImageVolume::take).unwrap_or_default();
+    let destination = mount.destination().clone();
+    let writable =
+        !mount.options().iter().flatten().any(|option| option == "ro" || option == "rro");
+    if writable || volume.layers.iter().any(|layer| !layer.is_absolute()) {
+        let failed = image_volume::FAILED;
+        let reason = "it has to be read-only, and its layers absolute paths";
+        return Err(Error::Invalid(format!("{failed} at {}: {reason}", destination.display())));
+    }
+    mount.set_typ(Some("bind".to_owned()));
+    Ok(SeenImage { mount: index, destination, volume })
 }
 
 fn bind(index: usize, mount: &Mount, of_container: Option<&IdMaps>) -> Result<Option<Bind>, Error> {
@@ -156,7 +191,7 @@ mod tests {
     /// What there is to show, and what the mounts have become.
     fn translated(spec: Value) -> Result<(Vec<Bind>, Value), Error> {
         let mut spec = Document::from(spec);
-        let binds = translate(&mut spec, &ContainerId::new("web").unwrap())?;
+        let (binds, _) = translate(&mut spec, &ContainerId::new("web").unwrap())?;
         Ok((binds, spec.json("/mounts").clone()))
     }
 
@@ -242,7 +277,7 @@ mod tests {
             let mut spec = Document::from(json!({"mounts": [entry], "linux": linux}));
             let found = translate(&mut spec, &ContainerId::new("web").unwrap());
             spec.edit("/mounts/0", forget_ids).unwrap();
-            (found.map(|found| found[0].ids.clone()), spec.json("/mounts/0").clone())
+            (found.map(|(found, _)| found[0].ids.clone()), spec.json("/mounts/0").clone())
         };
         let host = |ids: &Option<IdMaps>| {
             ids.as_ref().map(|ids| (ids.uids[0].outside, ids.gids[0].outside))
@@ -255,6 +290,29 @@ mod tests {
         assert_eq!(host(&shared.unwrap()), Some((7, 8)));
         assert_eq!(entry["options"], json!(["rbind", "ro"]));
         assert!(bind(json!({"uidMappings": map(1)})).0.is_err());
+    }
+
+    #[test]
+    fn image_becomes_a_bind_mount_and_is_told() {
+        let volume = ImageVolume { layers: vec!["/l/1".into()], sub_path: "etc".into() };
+        let seen = |options: &[String]| {
+            let entry = json!({"destination": "/i", "type": "cuddy.image", "options": options});
+            let mut spec = Document::from(json!({"mounts": [{"destination": "/proc"}, entry]}));
+            let told = translate(&mut spec, &ContainerId::new("web").unwrap());
+            told.map(|(binds, images)| (binds, images, spec.json("/mounts/1").clone()))
+        };
+        let mut options = vec!["rbind".to_owned(), "ro".to_owned()];
+        options.extend(volume.options());
+        let (binds, images, mount) = seen(&options).unwrap();
+        let expected = SeenImage { mount: 1, destination: "/i".into(), volume };
+        assert_eq!((binds, images), (vec![], vec![expected]));
+        let bind = json!({"destination": "/i", "type": "bind", "options": ["rbind", "ro"]});
+        assert_eq!(mount, bind);
+        for wrong in [&["cuddy.layer=/l/1"][..], &["ro", "cuddy.layer=l"]] {
+            let options: Vec<_> = wrong.iter().map(|&option| option.to_owned()).collect();
+            let error = seen(&options).unwrap_err().to_string();
+            assert!(error.contains("mounting the image volume at /i"), "{error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
 
 use api::Error;
 use machine::guest::{GuestDirectory, GuestMount};
@@ -12,7 +11,7 @@ use super::disk::{self, Disk};
 use super::disk_plan::DiskPlan;
 use super::layers::{DiskPath, Join, Layers, Upper};
 use super::{Rootfs, Site};
-use crate::blocking::{PATIENCE, blocking};
+use crate::blocking::blocking;
 
 /// Most bytes that a container may write to its root filesystem if the snapshotter leaves that
 /// open. The image is sparse: the host stores what is written.
@@ -144,27 +143,10 @@ fn directories_in(disk: usize, join: &Join) -> Vec<GuestDirectory> {
 /// has no journal, and nobody knows whether it was left in order.
 async fn make_image(image: &Path) -> Result<(), Error> {
     let path = image.to_owned();
-    let doing = format!("making a filesystem in {}", image.display());
-    let failed = |reason: &dyn std::fmt::Display| Error::Failed(format!("{doing}: {reason}"));
+    let doing = format!("making {}", image.display());
     let what = doing.clone();
     blocking(&doing, move || empty(&path).map_err(|error| Error::failed(&what, &error))).await?;
-    let mut command = tokio::process::Command::new("mkfs.ext4");
-    // Without a journal: what a crash leaves of a container is never used again.
-    command.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]);
-    command.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(image);
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = match tokio::time::timeout(PATIENCE, output).await {
-        Ok(output) => output.map_err(|error| failed(&error))?,
-        Err(_) => {
-            let limit = PATIENCE.as_secs();
-            return Err(Error::Deadline(format!("{doing}: mkfs.ext4 takes more than {limit} s")));
-        }
-    };
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(&format!("mkfs.ext4 said {:?}", text.trim())));
-    }
-    Ok(())
+    host::ext4::format(image).await
 }
 
 /// Makes the sparse file. A new one, not the same once more: a machine that is about to end may

@@ -82,6 +82,7 @@ impl Rootfs {
                 },
             )?;
         }
+        self.show_images(guest, &site).await?;
         memory::share_shm(&mut guest.spec, site).await?;
         let disks = devices::attach(&mut guest.spec, &mut guest.notes, site.live).await;
         let (disks, outcome) = disks;

@@ -16,6 +16,7 @@ use crate::{eventually, host};
 #[derive(Debug)]
 pub struct Cuddyd {
     dir: TempDir,
+    level: &'static str,
     child: Option<Child>,
     cri: Option<Cri>,
 }
@@ -29,11 +30,23 @@ impl Cuddyd {
         Self::with("")
     }
 
+    /// [`Self::new`] that tells no more than it does to an operator, for measurements.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn quiet() -> Self {
+        Self::told("", "info")
+    }
+
     /// [`Self::new`] with more settings.
     ///
     /// # Panics
     /// When that fails.
     pub fn with(more: &str) -> Self {
+        Self::told(more, "debug")
+    }
+
+    fn told(more: &str, level: &'static str) -> Self {
         let served = Command::new("lab-registry").arg("busybox").status().unwrap();
         assert!(served.success(), "lab-registry: {served}");
         let dir = tempfile::tempdir().unwrap();
@@ -44,11 +57,11 @@ impl Cuddyd {
         let at = dir.path().display();
         let text = format!(
             "state = '{at}/state'\nroot = '{at}/root'\nsocket = '{at}/cri.sock'\n\
-             cni_conf_dir = '{at}/net.d'\ncni_bin_dirs = ['{PLUGINS}']\n\
+             cni_conf_dir = '{at}/net.d'\ncni_bin_dirs = ['{PLUGINS}', '{at}/plugins']\n\
              registry_config = '{at}/certs.d'\ncgroup_driver = 'cgroupfs'\n{more}"
         );
         std::fs::write(path("cuddyd.toml"), text).unwrap();
-        let mut daemon = Self { dir, child: None, cri: None };
+        let mut daemon = Self { dir, level, child: None, cri: None };
         daemon.start();
         daemon
     }
@@ -60,7 +73,7 @@ impl Cuddyd {
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new("cuddyd");
-        command.arg("--config").arg(self.path("cuddyd.toml")).env("RUST_LOG", "debug");
+        command.arg("--config").arg(self.path("cuddyd.toml")).env("RUST_LOG", self.level);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         let socket = self.path("cri.sock");
@@ -73,6 +86,42 @@ impl Cuddyd {
         eventually("the network is ready", || self.is("NetworkReady"));
     }
 
+    /// Lets the kernel kill it at the `nth` time from now that it puts something on record, before
+    /// that is acted on. strace does so, from outside: the daemon is the one that is shipped.
+    ///
+    /// # Panics
+    /// When strace can't be attached.
+    pub fn kill_at_record(&self, nth: u32) -> Killer {
+        // The thread that writes them, and no other: what the daemon starts is left alone.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
+        let named = |path: &PathBuf| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "records")
+        };
+        let thread = threads.map(|thread| thread.path()).find(named).unwrap();
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-e", "trace=fdatasync"]);
+        command.arg("-e").arg(format!("inject=fdatasync:signal=KILL:when={nth}"));
+        command.arg("-p").arg(thread.file_name().unwrap()).stdin(Stdio::null());
+        let told = File::create(self.path("strace")).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(told).spawn().unwrap();
+        eventually("strace is attached", || {
+            let status = std::fs::read_to_string(thread.join("status")).unwrap();
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+            tracer.is_some_and(|tracer| tracer.trim() == child.id().to_string())
+        });
+        Killer(child)
+    }
+
+    /// Waits until it has ended, as it does when it was killed.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn ended(&mut self) {
+        let child = self.child.as_mut().unwrap();
+        eventually("cuddyd has ended", || child.try_wait().unwrap().is_some());
+        (self.child, self.cri) = (None, None);
+    }
+
     /// Kills it, as a crash does.
     ///
     /// # Panics
@@ -82,6 +131,14 @@ impl Cuddyd {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// The client.
@@ -132,6 +189,18 @@ impl Cuddyd {
             ["state/bundles", "state/companions", "state/layers", "state/netns", "root/containers"];
         let entries = places.iter().flat_map(|place| std::fs::read_dir(self.path(place)).unwrap());
         entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// What kills the daemon; the value's end lets it live.
+#[derive(Debug)]
+pub struct Killer(Child);
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        // Told to end, strace lets go of its process; killed, it would take that along.
+        let _told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).output();
+        let _waited = self.0.wait();
     }
 }
 

@@ -124,6 +124,14 @@ impl Daemon {
         self.containerd.version()
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.containerd.pid()
+    }
+
     /// The first two numbers of its version, such as (1, 6).
     pub fn release(&self) -> (u32, u32) {
         self.containerd.release()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, bail};
 use protocol::cri::LinuxContainerSecurityContext;
 
-use crate::options::{environment, port, user, volume};
+use crate::options::{environment, port, restart, user, volume};
 use crate::plan::{Plan, name, wrong_name};
 use crate::{human, terminal};
 
@@ -81,6 +81,12 @@ pub(crate) struct RunArgs {
     /// Its host's name [default: its name].
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     hostname: String,
+    /// When it is started again: no, on-failure[:N], always, unless-stopped.
+    #[arg(long, value_name = "POLICY", value_parser = restart::policy, conflicts_with = "remove")]
+    restart: Option<String>,
+    /// Join the pod of this container: its machine, its network, its ports.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["ports", "hostname"])]
+    pub(super) pod: Option<String>,
     /// A label: NAME=VALUE.
     #[arg(short, long = "label", value_name = "LABEL")]
     labels: Vec<String>,
@@ -117,6 +123,10 @@ impl RunArgs {
     }
 
     fn plan_with(&self, nonce: &str, here: &std::path::Path) -> anyhow::Result<Plan> {
+        let restart = self.restart.clone().filter(|policy| policy != restart::NO);
+        if restart.is_some() && !self.detach {
+            bail!("--restart is for containers that are left alone: use -d");
+        }
         let name = match &self.name {
             None => name(&self.image, &nonce[..nonce.len().min(4)]),
             Some(name) => name.clone(),
@@ -154,8 +164,11 @@ impl RunArgs {
             security,
             memory: self.memory.unwrap_or_default(),
             cpus: self.cpus.unwrap_or_default(),
+            restart,
+            joins: self.pod.is_some(),
             stdin: self.interactive,
             tty: self.tty,
+            size: terminal::size(),
         })
     }
 }
@@ -207,6 +220,14 @@ mod tests {
     }
 
     #[test]
+    fn container_joins_another_and_is_started_again() {
+        let asked = plan("-d --pod web --restart on-failure:3 busybox").unwrap();
+        assert!(asked.joins);
+        assert_eq!(asked.restart.as_deref(), Some("on-failure:3"));
+        assert_eq!(plan("--restart no busybox").unwrap().restart, None);
+    }
+
+    #[test]
     fn two_dashes_end_options() {
         let plan = plan("--name web -- busybox -x").unwrap();
         assert_eq!((&*plan.image, &*plan.args), ("busybox", &["-x".to_owned()][..]));
@@ -217,6 +238,10 @@ mod tests {
         for line in [
             "",
             "-d --rm x",
+            "--restart always x",
+            "-d --restart never x",
+            "--pod a -p 80:80 x",
+            "--pod a --hostname b x",
             "--memory 0 x",
             "--cpus x y",
             "--name a/b x",

@@ -1,11 +1,14 @@
 //! Makes a container: its disks, its configuration, and its process, which waits.
 
+mod identity;
 mod input;
+mod volumes;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api::request::{CreateRequest, Mount, StdioPaths};
+use protocol::cri::{ContainerConfig, LinuxContainerUser};
 use shim_client::Shim;
 
 use super::remove::from_shim;
@@ -19,9 +22,12 @@ use crate::pod::fact::{Fact, Rows};
 use crate::pod::foreign::outputs;
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::{Answer, Pod};
+use crate::pod::site::Site;
 use crate::pod::watch;
+use crate::restart;
 use crate::row::{Container, ContainerPhase};
 use crate::spec;
+use volumes::Volumes;
 
 /// Most bytes of a line in a container's log; what is longer goes on in another.
 const LINE: usize = 16_384;
@@ -34,10 +40,12 @@ pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
     let shim = pod.site.shim()?;
     let spec = new.config.image.clone().unwrap_or_default();
     let held = pod.site.node.images.hold(&spec.image, &id).await?;
-    let made = make(pod, &shim, rows, Making { id: &id, new: &new, held: &held }).await;
+    let volumes = volumes::hold(&pod.site.node.images, &new.config, &id);
+    let making = Making { id: &id, new: &new, held: &held, volumes: &volumes };
+    let made = make(pod, &shim, rows, making).await;
     match made {
-        Ok(()) => {
-            pod.tell(Fact::Created(id.clone(), clock::now())).await?;
+        Ok(user) => {
+            pod.tell(Fact::Created(id.clone(), clock::now(), user)).await?;
             watch::container(pod.clone(), shim, id.clone());
             Ok(id)
         }
@@ -54,10 +62,17 @@ struct Making<'a> {
     id: &'a str,
     new: &'a NewContainer,
     held: &'a Held,
+    volumes: &'a Volumes,
 }
 
-async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result<(), Fault> {
-    let Making { id, new, held } = making;
+async fn make(
+    pod: &Pod,
+    shim: &Shim,
+    rows: &Rows,
+    making: Making<'_>,
+) -> Result<LinuxContainerUser, Fault> {
+    let Making { id, new, held, volumes } = making;
+    restart::Policy::of(&new.config)?;
     let image = held.config.config().clone().unwrap_or_default();
     let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
     let log_path = log_path(new);
@@ -69,6 +84,7 @@ async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result
         image_id: held.id.clone(),
         log_path: log_path.clone(),
         stop_signal: u32::try_from(signal.number()).unwrap_or(15),
+        image_volumes: volumes.ids.clone(),
         ..Container::default()
     };
     pod.tell(Fact::Creating(Box::new(row.clone()))).await?;
@@ -94,12 +110,48 @@ async fn make(pod: &Pod, shim: &Shim, rows: &Rows, making: Making<'_>) -> Result
         .map_err(|error| Fault::Internal(format!("writing {}: {error}", path.display())))?;
     tokio::fs::write(&path, text).await.map_err(|error| failed("writing", &path, &error))?;
     let (stdio, rootfs) = match own {
-        true => (stdio(new, &bundle, &log_path)?, rootfs(held, &disk)),
+        true => {
+            let stdio = stdio(&new.config, &bundle, &log_path);
+            if !stdio.stdin.is_empty() {
+                let fifo = Path::new(&stdio.stdin);
+                fifo::make(fifo).map_err(|error| failed("making", fifo, &error))?;
+            }
+            (stdio, rootfs(&held.layers, &disk))
+        }
         false => (outputs::open(&pod.site, &row).await?, Vec::new()),
     };
     let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
-    shim.create(&request, pod.site.class.options.as_ref()).await?;
-    Ok(())
+    let created = shim.create(&request, pod.site.class.options.as_ref()).await;
+    created.map_err(|error| volumes::fault(Fault::from(error)))?;
+    identity::told(shim, id, &spec.spec).await
+}
+
+/// What the shim is asked for when a container's process is to be started again: its files are
+/// there.
+///
+/// # Errors
+/// [`Fault::NotFound`] when its image is gone.
+pub(super) async fn request_again(
+    site: &Site,
+    rows: &Rows,
+    id: &str,
+) -> Result<CreateRequest, Fault> {
+    let missing = || Fault::NotFound(format!("container {id} or its image is gone"));
+    let row = rows.row(id).ok_or_else(missing)?;
+    let layers = site.node.images.layers(&row.image_id, id).ok_or_else(missing)?;
+    let (bundle, disk) = (site.node.places.bundle(id), site.node.places.container(id).join(DISK));
+    let (stdio, rootfs) = match site.class.is_own() {
+        true => {
+            let config = row.config.clone().unwrap_or_default();
+            (stdio(&config, &bundle, &row.log_path), rootfs(&layers, &disk))
+        }
+        false => {
+            // The outputs of the process before have ended.
+            outputs::close(site, id).await;
+            (outputs::open(site, row).await?, Vec::new())
+        }
+    };
+    Ok(CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio })
 }
 
 /// Leaves nothing of it. What can't be undone now is undone with the pod.
@@ -142,26 +194,23 @@ fn log_path(new: &NewContainer) -> String {
 }
 
 /// Where the streams go: to the log, which the shim writes.
-fn stdio(new: &NewContainer, bundle: &Path, log_path: &str) -> Result<StdioPaths, Fault> {
+fn stdio(config: &ContainerConfig, bundle: &Path, log_path: &str) -> StdioPaths {
     let output = match log_path.is_empty() {
         true => "discard://".to_owned(),
         false => format!("cri-log://{log_path}?max={LINE}"),
     };
     let stdin = bundle.join("stdin");
-    if new.config.stdin {
-        fifo::make(&stdin).map_err(|error| failed("making", &stdin, &error))?;
-    }
-    Ok(StdioPaths {
-        stdin: if new.config.stdin { stdin.display().to_string() } else { String::new() },
-        stderr: if new.config.tty { String::new() } else { output.clone() },
+    StdioPaths {
+        stdin: if config.stdin { stdin.display().to_string() } else { String::new() },
+        stderr: if config.tty { String::new() } else { output.clone() },
         stdout: output,
-        terminal: new.config.tty,
-    })
+        terminal: config.tty,
+    }
 }
 
 /// The root file system, as containerd names disks: the one to write to first, then the layers from
 /// the top, and how they lie over each other (pure).
-fn rootfs(held: &Held, disk: &Path) -> Vec<Mount> {
+fn rootfs(layers: &[PathBuf], disk: &Path) -> Vec<Mount> {
     let mount = |fstype: &str, source: String, options: &[&str]| Mount {
         fstype: fstype.to_owned(),
         source,
@@ -170,9 +219,10 @@ fn rootfs(held: &Held, disk: &Path) -> Vec<Mount> {
     };
     let mut mounts =
         vec![mount("ext4", disk.display().to_string(), &["rw", "noinit_itable", "discard"])];
-    let layers = held.layers.iter().rev();
-    mounts.extend(layers.map(|layer| mount("erofs", layer.display().to_string(), &["ro"])));
-    let lower = format!("lowerdir={{{{ overlay 1 {} }}}}", held.layers.len());
+    mounts.extend(
+        layers.iter().rev().map(|layer| mount("erofs", layer.display().to_string(), &["ro"])),
+    );
+    let lower = format!("lowerdir={{{{ overlay 1 {} }}}}", layers.len());
     let options = ["upperdir={{ mount 0 }}/upper", "workdir={{ mount 0 }}/work", &lower];
     mounts.push(mount("format/mkdir/overlay", "overlay".to_owned(), &options));
     mounts
@@ -184,9 +234,7 @@ mod tests {
 
     #[test]
     fn layers_lie_over_each_other_with_the_disk_on_top() {
-        let layers = vec!["/l/1".into(), "/l/2".into()];
-        let held = Held { id: String::new(), config: Default::default(), layers };
-        let mounts = rootfs(&held, Path::new("/c/upper.ext4"));
+        let mounts = rootfs(&["/l/1".into(), "/l/2".into()], Path::new("/c/upper.ext4"));
         let sources: Vec<_> = mounts.iter().map(|mount| mount.source.as_str()).collect();
         assert_eq!(sources, ["/c/upper.ext4", "/l/2", "/l/1", "overlay"]);
         assert_eq!(mounts[3].options[2], "lowerdir={{ overlay 1 2 }}");

@@ -8,10 +8,11 @@ use shim_client::Shim;
 use tokio::sync::watch;
 
 use crate::fault::Fault;
-use crate::pod::fact::Rows;
+use crate::pod::fact::{Fact, Rows};
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::site;
-use crate::row::ContainerPhase;
+use crate::restart;
+use crate::row::{Container, ContainerPhase};
 
 /// How long a process may take to be gone that was killed: its guest may have much to write.
 const KILL_LIMIT: Duration = Duration::from_secs(60);
@@ -22,6 +23,12 @@ pub(super) async fn run(
     id: &str,
     killed: Option<watch::Receiver<Instant>>,
 ) -> Answer {
+    if rows.row(id).is_some_and(restart::has_policy) {
+        pod.tell(Fact::Stopped(id.to_owned())).await?;
+    }
+    if !rows.row(id).is_some_and(Container::lives) {
+        return Ok(id.to_owned());
+    }
     let shim = pod.site.shim()?;
     let target = site::init(id)?;
     if let Some(mut killed) = killed {
@@ -68,8 +75,7 @@ async fn signalled(shim: &Shim, target: &Target, signal: u32, all: bool) -> Resu
 /// That the daemon ends.
 pub(crate) async fn ended(pod: &Pod, id: &str) -> Result<(), Fault> {
     let mut changes = pod.site.node.records.changes();
-    let over =
-        |row: &crate::row::Container| row.finished_at != 0 || row.phase() >= ContainerPhase::Exited;
+    let over = |row: &Container| row.finished_at != 0 || row.phase() >= ContainerPhase::Exited;
     let ended = changes.wait_for(|now| now.containers.get(id).is_none_or(|row| over(row))).await;
     ended.map(drop).map_err(|_| Fault::Unavailable("cuddyd ends".into()))
 }
@@ -80,7 +86,7 @@ pub(crate) async fn ended(pod: &Pod, id: &str) -> Result<(), Fault> {
 /// That the daemon ends.
 pub(crate) async fn started(pod: &Pod, id: &str) -> Result<(), Fault> {
     let mut changes = pod.site.node.records.changes();
-    let begun = |row: &crate::row::Container| row.phase() >= ContainerPhase::Running;
+    let begun = |row: &Container| row.phase() >= ContainerPhase::Running;
     let started = changes.wait_for(|now| now.containers.get(id).is_none_or(|row| begun(row))).await;
     started.map(drop).map_err(|_| Fault::Unavailable("cuddyd ends".into()))
 }

@@ -1,4 +1,4 @@
-use protocol::cri::{ContainerConfig, ContainerMetadata};
+use protocol::cri::{ContainerConfig, ContainerMetadata, PodSandboxConfig};
 
 use super::*;
 
@@ -131,4 +131,57 @@ fn removal_of_a_pod_waits_for_its_stop_and_answers_later_stops() {
     assert_eq!(remove(&[Job::StopPod]), Verdict::After(Job::StopPod));
     assert_eq!(remove(&[Job::RemovePod]), Verdict::Join);
     assert_eq!(said(&ready, &[], &[Job::RemovePod], |now| now.stop_pod()), Verdict::Join);
+}
+
+#[test]
+fn pod_that_ends_with_its_containers_waits_for_the_last() {
+    let mut own = pod(PodPhase::Ready);
+    let annotations = [("dev.cuddy.ends-with-containers".to_owned(), "true".to_owned())].into();
+    own.config = Some(PodSandboxConfig { annotations, ..PodSandboxConfig::default() });
+    let ended = Container { finished_at: 9, ..container("a", ContainerPhase::Exited) };
+    let ask = |pod: &Pod, more: &[Container], busy: &[Job]| {
+        let rows = [&[ended.clone()], more].concat();
+        said(pod, &rows, busy, |now| now.stop_idle())
+    };
+    let goes_on = Verdict::Done("p".into());
+    assert_eq!(ask(&own, &[], &[]), Verdict::Begin);
+    assert_eq!(ask(&own, &[], &[Job::StopPod]), Verdict::Join);
+    assert_eq!(ask(&pod(PodPhase::Ready), &[], &[]), goes_on, "a kubelet's");
+    assert_eq!(said(&own, &[], &[], |now| now.stop_idle()), goes_on, "it has had none yet");
+    for phase in [ContainerPhase::Creating, ContainerPhase::Created, ContainerPhase::Running] {
+        assert_eq!(ask(&own, &[container("b", phase)], &[]), goes_on, "{phase:?}");
+    }
+    for job in [Job::Create("b".into(), 0), Job::Start("b".into())] {
+        assert_eq!(ask(&own, &[], &[job]), goes_on);
+    }
+}
+
+#[test]
+fn container_that_is_due_runs_again_unless_it_is_stopped_meanwhile() {
+    let ready = pod(PodPhase::Ready);
+    let mut due = container("a", ContainerPhase::Exited);
+    due.started_at = 1;
+    let config = due.config.get_or_insert_default();
+    config.annotations.insert(restart::ANNOTATION.into(), "always".into());
+    let ask = |row: &Container, busy: &[Job]| {
+        said(&ready, std::slice::from_ref(row), busy, |now| now.restart("a"))
+    };
+    let own = Job::Restart("a".into());
+    assert_eq!(ask(&due, &[]), Verdict::Begin);
+    assert_eq!(ask(&due, std::slice::from_ref(&own)), Verdict::Join);
+    for job in [Job::Stop("a".into()), Job::Remove("a".into())] {
+        assert_eq!(ask(&due, std::slice::from_ref(&job)), Verdict::After(job));
+    }
+    assert!(refused(&ask(&due, &[Job::StopPod]), "is being stopped"));
+    let stop = |row: &Container, busy: &[Job]| {
+        said(&ready, std::slice::from_ref(row), busy, |now| now.stop("a"))
+    };
+    assert_eq!(stop(&due, &[]), Verdict::Begin, "so that it is on record");
+    assert_eq!(stop(&due, std::slice::from_ref(&own)), Verdict::After(own.clone()));
+    let remove =
+        said(&ready, std::slice::from_ref(&due), std::slice::from_ref(&own), |now| now.remove("a"));
+    assert_eq!(remove, Verdict::After(own));
+    due.stopped = true;
+    assert_eq!(ask(&due, &[]), Verdict::Done("a".into()));
+    assert_eq!(stop(&due, &[]), Verdict::Done("a".into()));
 }

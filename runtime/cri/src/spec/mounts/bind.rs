@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use api::image_volume;
 use oci_spec::runtime::Mount;
 use protocol::cri::{Mount as Asked, MountPropagation};
 
 use super::super::SpecError;
 use super::super::error::shown;
-use super::super::input::{ContainerInput, Propagation};
+use super::super::input::{ContainerInput, ImagePlace, Propagation};
 use super::{absolute, maps};
 
 /// How far a container's root takes part in mounts of the host, the least first.
@@ -39,9 +40,17 @@ pub(super) fn mount(
 ) -> Result<(Mount, Option<Follows>), SpecError> {
     let place = absolute(&asked.container_path).filter(|place| place.parent().is_some());
     let place = place.ok_or_else(|| bad(asked, "no absolute path below the root"))?;
+    let mut layers = None;
     let (source, follows) = match asked.image {
-        Some(_) => (of_image(asked, input)?, None),
-        None => of_host(asked, input)?,
+        Some(_) => match of_image(asked, input)? {
+            ImagePlace::Host(path) => (Some(path), None),
+            ImagePlace::Layers(files) => {
+                let sub_path = asked.image_sub_path.clone();
+                layers = Some(image_volume::ImageVolume { layers: files, sub_path });
+                (None, None)
+            }
+        },
+        None => of_host(asked, input).map(|(path, follows)| (Some(path), follows))?,
     };
     let mut options = vec!["rbind".to_owned()];
     options.push(follows.map_or("rprivate", Follows::word).to_owned());
@@ -59,9 +68,11 @@ pub(super) fn mount(
     if asked.uid_mappings.is_empty() != asked.gid_mappings.is_empty() {
         return Err(bad(asked, "uidMappings and gidMappings need each other"));
     }
+    let kind = if layers.is_some() { image_volume::TYPE } else { "bind" };
+    options.extend(layers.iter().flat_map(image_volume::ImageVolume::options));
     let mut mount = Mount::default();
-    mount.set_destination(place).set_typ(Some("bind".to_owned()));
-    mount.set_source(Some(source)).set_options(Some(options));
+    mount.set_destination(place).set_typ(Some(kind.to_owned()));
+    mount.set_source(source).set_options(Some(options));
     mount.set_uid_mappings(maps(&asked.uid_mappings));
     mount.set_gid_mappings(maps(&asked.gid_mappings));
     Ok((mount, follows))
@@ -96,8 +107,8 @@ fn of_host(
     Ok((found.map_or(written, |found| found.path.clone()), follows))
 }
 
-/// The place of an image, or of a part of it, on the host.
-fn of_image(asked: &Asked, input: &ContainerInput<'_>) -> Result<PathBuf, SpecError> {
+/// Where an image, or a part of it, is.
+fn of_image(asked: &Asked, input: &ContainerInput<'_>) -> Result<ImagePlace, SpecError> {
     let image = asked.image.as_ref().map_or("", |image| &image.image);
     let bad = |reason: &str| SpecError::ImageVolume {
         image: shown(image),
@@ -120,8 +131,8 @@ fn of_image(asked: &Asked, input: &ContainerInput<'_>) -> Result<PathBuf, SpecEr
     }
     let mut known = input.found.image_volumes.iter();
     let found = known.find(|known| known.image == image && known.sub_path == sub_path);
-    match found.map(|found| &found.path) {
-        Some(Ok(path)) => Ok(path.clone()),
+    match found.map(|found| &found.place) {
+        Some(Ok(place)) => Ok(place.clone()),
         Some(Err(reason)) => Err(bad(reason)),
         None => Err(bad("the image is not on this node")),
     }

@@ -1,7 +1,7 @@
 use protocol::cri::{ImageSpec, MountPropagation};
 
 use super::*;
-use crate::spec::input::{ImageVolume, Propagation, Source};
+use crate::spec::input::{ImagePlace, ImageVolume, Propagation, Source};
 use crate::spec::tests::Case;
 
 fn asked(host_path: &str, container_path: &str) -> Asked {
@@ -175,7 +175,7 @@ fn images_are_mounted_where_they_were_found() {
     let volume = |sub_path: &str, path: Result<&str, &str>| ImageVolume {
         image: "sha256:1".to_owned(),
         sub_path: sub_path.to_owned(),
-        path: path.map(Into::into).map_err(str::to_owned),
+        place: path.map(|path| ImagePlace::Host(path.into())).map_err(str::to_owned),
     };
     let mounted = |change: fn(&mut Asked)| {
         let image = ImageSpec { image: "sha256:1".to_owned(), ..ImageSpec::default() };
@@ -206,6 +206,27 @@ fn images_are_mounted_where_they_were_found() {
         assert!(error.starts_with("ImageVolumeMountFailed: mount of image \""), "{error}");
         assert!(error.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn machine_gets_the_layers_of_an_image_and_its_guest_the_sub_path() {
+    let mut case = Case::new(Runtime::Machine);
+    let image = Some(ImageSpec { image: "sha256:1".to_owned(), ..ImageSpec::default() });
+    let image_sub_path = "a/b".to_owned();
+    let mount = Asked { image, readonly: true, image_sub_path, ..asked("", "/data") };
+    case.container.mounts = vec![mount];
+    case.found.image_volumes = vec![ImageVolume {
+        image: "sha256:1".to_owned(),
+        sub_path: "a/b".to_owned(),
+        place: Ok(ImagePlace::Layers(vec!["/l/1".into(), "/l/2".into()])),
+    }];
+    let (mounts, _) = made(&case, Access::default()).unwrap();
+    let mount = mounts.last().unwrap();
+    assert_eq!((mount.typ().as_deref(), mount.source()), (Some("cuddy.image"), &None));
+    let mut options = mount.options().clone().unwrap();
+    let told = api::image_volume::ImageVolume::take(&mut options);
+    assert_eq!((told.layers.len(), told.sub_path.as_str()), (2, "a/b"));
+    assert_eq!(options, ["rbind", "rprivate", "ro"]);
 }
 
 fn with_volumes(runtime: Runtime) -> Case {

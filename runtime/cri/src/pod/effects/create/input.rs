@@ -30,8 +30,8 @@ pub(super) async fn spec(
     row: &row::Pod,
     making: Making<'_>,
 ) -> Result<ContainerSpec, Fault> {
-    let (site, Making { id, new, held }) = (&pod.site, making);
-    let found = found(site, id, new).await?;
+    let (site, Making { id, new, held, .. }) = (&pod.site, making);
+    let found = found(site, &making).await?;
     let (pids, paths) = match site.class.is_own() {
         true => Default::default(),
         false => (input::pids(site, shim, &new.config).await?, input::paths(site)),
@@ -53,7 +53,9 @@ pub(super) async fn spec(
     spec::container(&input).map_err(super::refused)
 }
 
-async fn found(site: &Site, id: &str, new: &NewContainer) -> Result<Found, Fault> {
+async fn found(site: &Site, making: &Making<'_>) -> Result<Found, Fault> {
+    let Making { id, new, volumes: images, .. } = *making;
+    let mut image_volumes = images.found.clone();
     let linux = new.config.linux.clone().unwrap_or_default();
     let sources = sources(new).await?;
     let seccomp_profile = input::profile(&linux.security_context.unwrap_or_default()).await?;
@@ -62,7 +64,11 @@ async fn found(site: &Site, id: &str, new: &NewContainer) -> Result<Found, Fault
         true => Found::default(),
         false => input::found(&new.config, root).await?,
     };
-    Ok(Found { sources, seccomp_profile, ..of_node })
+    if !site.class.is_own() {
+        let missing = || Err("this handler has no image volumes yet".to_owned());
+        image_volumes.iter_mut().for_each(|volume| volume.place = missing());
+    }
+    Ok(Found { sources, image_volumes, seccomp_profile, ..of_node })
 }
 
 /// What is at the host paths of the mounts. One that does not exist is made a directory, as

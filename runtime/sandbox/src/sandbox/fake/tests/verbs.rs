@@ -2,7 +2,7 @@
 
 use agent_api::container::UpdateContainerRequest;
 use agent_api::process::WaitResponse;
-use agent_api::types::{ContainerId as RpcContainer, ProcessId};
+use agent_api::types::{ContainerId as RpcContainer, ProcessCreated, ProcessId, User};
 use serde_json::{Value, json};
 use ttrpc::Code;
 
@@ -86,6 +86,26 @@ async fn text_of_the_guest_is_short_and_printable() {
     let error = stage.sandbox.start_process(target("web", None)).await.unwrap_err().to_string();
     assert!(error.len() < 1200, "{}", error.len());
     assert!(error.contains(": ?[2Jno such?file xxx"), "{error}");
+}
+
+#[tokio::test]
+async fn user_is_listed_as_the_guest_has_looked_it_up() {
+    let stage = Stage::running().await;
+    let created = |groups: usize| {
+        let user =
+            User { uid: 33, gid: 34, additional_gids: vec![50; groups], ..Default::default() };
+        Answer::message(&ProcessCreated { user: Some(user).into(), ..Default::default() })
+    };
+    stage.agent.answer("Container/Create", created(1));
+    container(&stage, false).await;
+    let listed = stage.sandbox.list().await.unwrap();
+    assert_eq!(listed[0].user, Some(api::User { uid: 33, gid: 34, groups: vec![50] }));
+    stage.agent.answer("Container/Create", created(1 << 17));
+    let error = stage.sandbox.create(stage.request("many")).await.unwrap_err().to_string();
+    assert!(error.contains("131072 groups"), "{error}");
+    assert_eq!(stage.sandbox.list().await.unwrap().len(), 1, "it was taken from the guest");
+    let gone: RpcContainer = stage.agent.called("Container/Delete").await;
+    assert_eq!(gone.container_id, "many");
 }
 
 #[tokio::test]

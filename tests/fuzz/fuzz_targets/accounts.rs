@@ -1,0 +1,4 @@
+//! Calls `fuzz::accounts::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(accounts);

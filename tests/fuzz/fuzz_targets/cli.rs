@@ -1,0 +1,4 @@
+//! Calls `fuzz::cli::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(cli);
