@@ -8,7 +8,7 @@ export CARGO_TERM_COLOR ?= auto
 release := target/x86_64-unknown-linux-gnu/release
 payload := target/payload
 # One choice of packages for all builds: with another, cargo builds what they share once more.
-products := -p agent -p shim -p vmm -p cli -p cri -p lab
+products := -p agent -p shim -p vmm -p cli -p cri -p companion -p lab
 lab_run = $(release)/lab run --payload $(payload) --seed "$$(tests/lab/seed.sh | tail -n 1)" \
 	$(if $(SHARE),--share '$(SHARE)')
 

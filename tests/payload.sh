@@ -10,7 +10,8 @@ last_line() { "$@" | tail -n 1; }
 
 rm -rf "$payload"
 mkdir -p "$payload"/{bin,share/cuddy,tests}
-cp "$release"/{containerd-shim-cuddy-v2,cuddy-vmm,cuddy,cuddyd} "$payload/bin/"
+cp "$release"/{containerd-shim-cuddy-v2,cuddy-vmm,cuddy,cuddyd,cuddy-streams,cuddy-pause} \
+    "$payload/bin/"
 cp "$(last_line guest-kernel/build)" "$payload/share/cuddy/vmlinux"
 cp "$(last_line rootfs/build)" "$payload/share/cuddy/rootfs.erofs"
 cp tests/demo.sh tests/lab/guest/lab-registry "$payload/tests/"

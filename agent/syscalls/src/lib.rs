@@ -9,6 +9,7 @@
 
 pub mod bpf;
 pub mod escapes;
+pub mod loop_device;
 pub mod mount;
 pub mod peer;
 pub mod tap;

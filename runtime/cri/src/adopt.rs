@@ -11,6 +11,7 @@ use crate::clock;
 use crate::fault::Fault;
 use crate::node::Node;
 use crate::pod::fact::{Ending, Fact, Rows};
+use crate::pod::foreign::outputs;
 use crate::pod::handle::Pod;
 use crate::pod::site::{self, Site};
 use crate::pod::{effects, owner, watch};
@@ -40,7 +41,7 @@ pub(crate) async fn adopt(pods: &Arc<Pods>) {
 async fn pod(pods: &Arc<Pods>, row: &row::Pod) {
     let node = &pods.node;
     let id = &row.id;
-    let class = match node.classes.get(&row.handler) {
+    let class = match node.classes.of(row) {
         Ok(class) => class.clone(),
         Err(fault) => return log::error!("pod {id}: {fault}: it is left alone"),
     };
@@ -79,11 +80,17 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
             let cleaned = site.clean_up().await;
             watch::lost(pod, "the pod's shim ended while cuddyd was down").await;
             cleaned?;
+            site.let_go().await?;
             return pod.tell(Fact::NoShim).await;
         }
         Err(error) => return Err(error.into()),
     };
     site.set_shim(Some(shim.clone()));
+    if !site.class.is_own()
+        && let Err(fault) = outputs::ensure(site).await
+    {
+        log::error!("pod {}: its outputs: {fault}", site.id);
+    }
     watch::pod(pod.clone(), shim.clone());
     for row in &rows.containers {
         container(pod, &shim, row).await?;
@@ -130,12 +137,8 @@ async fn half_done(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
     for row in &rows.containers {
         match row.phase() {
             ContainerPhase::Creating => {
-                if let Ok(shim) = pod.site.shim() {
-                    let target = site::init(&row.id)?;
-                    // It mostly does not exist.
-                    let _gone = shim.kill(&target, api::events::SIGKILL, true).await;
-                    let _gone = shim.delete(&target).await;
-                }
+                // The shim mostly does not have it.
+                effects::from_shim(&pod.site, &row.id).await?;
                 effects::remove_files(&pod.site, &row.id).await?;
                 pod.tell(Fact::NotCreated(row.id.clone())).await?;
             }

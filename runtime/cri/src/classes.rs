@@ -1,5 +1,7 @@
 //! What a RuntimeClass can name: the shim by which a pod runs. The class "" or `cuddy` is ours. Its
-//! shim makes each pod a machine by containerd's Sandbox service.
+//! shim makes each pod a machine by containerd's Sandbox service. Others are the operator's.
+
+mod options;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,16 +9,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use glob::Pattern;
 use prost::Message;
-use protocol::cri::DnsConfig;
+use protocol::cri::{DnsConfig, PodSandboxConfig};
 use shim_client::{Any, Daemon, Runtime, SandboxRequest, Shim};
 
 use crate::fault::Fault;
 use crate::ids;
 use crate::row;
-
-/// The name of our own class.
-pub(crate) const OWN: &str = "cuddy";
+use crate::settings::{OWN, Settings, ShimSettings};
+use crate::spec::{self, CgroupDriver, HandlerConfig};
 
 /// The type of our own shim.
 const RUNTIME: &str = "io.containerd.cuddy.v2";
@@ -29,29 +31,57 @@ const CONFIG: &str = "runtime.v1.PodSandboxConfig";
 pub(crate) struct Class {
     /// Its name.
     pub(crate) name: Arc<str>,
+    /// What it can do.
+    pub(crate) handler: Arc<HandlerConfig>,
     /// Its shim.
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
+    /// What its shim is told each time; none for ours.
+    pub(crate) options: Option<Any>,
+    /// Who makes its cgroups, where that was said for it.
+    pub(crate) cgroup_driver: Option<CgroupDriver>,
 }
 
 /// All classes of the node.
 #[derive(Debug, Clone)]
 pub(crate) struct Classes {
     all: BTreeMap<String, Class>,
+    /// The class of pods that name none and need the node itself; empty: they are refused.
+    host_pods: String,
 }
 
 impl Classes {
-    /// Finds the shims of all classes in `path`, which has the form of `PATH`.
+    /// Finds the shims of all classes in `path`, which has the form of `PATH`. `daemons` is what ours
+    /// and what foreign ones are told of this one; `driver` makes the node's cgroups.
     ///
     /// # Errors
     /// [`Fault::FailedPrecondition`] with the class whose shim is not there.
-    pub(crate) fn find(path: &OsStr, daemon: &Arc<Daemon>) -> Result<Self, Fault> {
-        let runtime = Runtime::find(RUNTIME, path, Arc::clone(daemon));
-        let runtime = runtime.map_err(|error| {
-            let text = format!("finding the shim of handler {OWN:?}: {error}");
-            Fault::FailedPrecondition(text)
-        })?;
-        let own = Class { name: OWN.into(), runtime };
-        Ok(Self { all: [(OWN.to_owned(), own)].into() })
+    pub(crate) fn find(
+        path: &OsStr,
+        daemons: &[Arc<Daemon>; 2],
+        settings: &Settings,
+        driver: CgroupDriver,
+    ) -> Result<Self, Fault> {
+        let [own, others] = daemons;
+        let find = |name: &str, kind: &str, daemon: &Arc<Daemon>| {
+            let runtime = Runtime::find(kind, path, Arc::clone(daemon));
+            runtime.map_err(|error| {
+                let text = format!("finding the shim of handler {name:?}: {error}");
+                Fault::FailedPrecondition(text)
+            })
+        };
+        let own = Class {
+            name: OWN.into(),
+            handler: Arc::new(HandlerConfig::new(spec::Runtime::Machine)),
+            runtime: find(OWN, RUNTIME, own)?,
+            options: None,
+            cgroup_driver: None,
+        };
+        let mut all = BTreeMap::from([(OWN.to_owned(), own)]);
+        for (name, handler) in &settings.handlers {
+            let runtime = find(name, &handler.runtime_type, others)?;
+            all.insert(name.clone(), foreign(name, handler, runtime, driver));
+        }
+        Ok(Self { all, host_pods: settings.host_pods.clone() })
     }
 
     /// The class of this name; an empty one is ours.
@@ -67,13 +97,61 @@ impl Classes {
         })
     }
 
+    /// The class for a pod that asks for the handler `name`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn choose(&self, name: &str, pod: &PodSandboxConfig) -> Result<&Class, Fault> {
+        let elsewhere = name.is_empty() && !self.host_pods.is_empty() && spec::needs_node(pod);
+        self.get(if elsewhere { &self.host_pods } else { name })
+    }
+
+    /// The class of a pod on record.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn of(&self, row: &row::Pod) -> Result<&Class, Fault> {
+        // Rows of earlier releases have no class.
+        self.get(if row.class.is_empty() { &row.handler } else { &row.class })
+    }
+
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Class> {
         self.all.values()
     }
 }
 
+/// A class that the operator made.
+fn foreign(name: &str, handler: &ShimSettings, runtime: Runtime, driver: CgroupDriver) -> Class {
+    let patterns = |texts: &[String]| -> Vec<Pattern> {
+        texts.iter().filter_map(|text| Pattern::new(text).ok()).collect()
+    };
+    let config = HandlerConfig {
+        // The owners of its layers' files are not mapped yet.
+        user_namespaces: false,
+        pod_annotations: patterns(&handler.pod_annotations),
+        container_annotations: patterns(&handler.container_annotations),
+        ..HandlerConfig::new(spec::Runtime::Runc)
+    };
+    let said = handler.options.systemd_cgroup.map(|systemd| match systemd {
+        true => CgroupDriver::Systemd,
+        false => CgroupDriver::Cgroupfs,
+    });
+    Class {
+        name: name.into(),
+        handler: Arc::new(config),
+        runtime,
+        options: Some(options::any(handler, said.unwrap_or(driver))),
+        cgroup_driver: said,
+    }
+}
+
 impl Class {
+    /// Whether its pods are machines.
+    pub(crate) fn is_own(&self) -> bool {
+        self.handler.runtime == spec::Runtime::Machine
+    }
+
     /// Starts the pod's shim and creates the pod, which boots its machine. Its network need not be
     /// there yet.
     ///
@@ -102,7 +180,7 @@ impl Class {
         Ok(shim)
     }
 
-    /// Ends what is left of a pod's shim by force. It can be repeated.
+    /// Ends what is left of the shim of a pod, or of one container of a foreign one, by force. It can be repeated.
     ///
     /// # Errors
     /// What the runtime said.
@@ -125,17 +203,4 @@ fn dns(asked: Option<DnsConfig>, of_node: impl FnOnce(&Path) -> cni::Dns) -> Dns
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_looked_up_as_asked_for_or_as_the_node_does() {
-        let node =
-            |_: &Path| cni::Dns { nameservers: vec!["192.0.2.1".into()], ..Default::default() };
-        let own = DnsConfig { options: vec!["ndots:5".into()], ..DnsConfig::default() };
-        assert_eq!(dns(Some(own.clone()), node), own);
-        for none in [None, Some(DnsConfig::default())] {
-            assert_eq!(dns(none, node).servers, ["192.0.2.1"]);
-        }
-    }
-}
+mod tests;

@@ -21,6 +21,7 @@ use crate::adopt::adopt;
 use crate::classes::Classes;
 use crate::disk::Disks;
 use crate::facts;
+use crate::foreign::{News, Programs, Roots};
 use crate::images::Images;
 use crate::listen::{self, Group};
 use crate::network::Network;
@@ -69,7 +70,7 @@ pub async fn run(
     let daemon = Arc::new(OfShims {
         namespace: Namespace::new(NAMESPACE)?,
         address: settings.socket.display().to_string(),
-        // Ends are waited for, and what they were is asked then: no event is needed.
+        // Ends are waited for, and ours are asked then what they were: no event is needed.
         events: String::new(),
         publish_binary: "/bin/true".into(),
         log_level: log::max_level().to_level().unwrap_or(log::Level::Info),
@@ -78,7 +79,14 @@ pub async fn run(
         environment: Vec::new(),
     });
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let classes = Classes::find(&path, &daemon)?;
+    let facts = facts::ask(&settings);
+    let foreign = OfShims { events: places.events().display().to_string(), ..(*daemon).clone() };
+    let daemons = [daemon, Arc::new(foreign)];
+    let classes = Classes::find(&path, &daemons, &settings, facts.cgroup_driver)?;
+    let (programs, news) = match settings.handlers.is_empty() {
+        true => Default::default(),
+        false => (Programs::find(&path, &places.pause())?, News::serve(&places.events()).await?),
+    };
     let plugins = Plugins::new(settings.cni_bin_dirs.clone(), PLUGIN);
     let cni = NodeNetwork::open(settings.cni_conf_dir.clone(), plugins);
     let now = records.now();
@@ -86,7 +94,10 @@ pub async fn run(
     let node = Arc::new(Node {
         network: Network::new(cni, &settings, attachments),
         disks: Disks::new(settings.root.clone()),
-        facts: facts::ask(&settings),
+        facts,
+        roots: Roots::new(places.layers()),
+        programs,
+        news,
         images: Images::new(store, Hosts::new(&settings.registry_config)),
         streams: streams(&places, &Group::find(&settings.group)).await?,
         settings,
@@ -96,7 +107,7 @@ pub async fn run(
     });
     let pods = Pods::new(Arc::clone(&node));
     adopt(&pods).await;
-    sweep(&node);
+    sweep(&node).await;
     let settled = node.images.store.clone();
     tokio::task::spawn_blocking(move || settled.uses_known()).await??;
     serve(&pods, ready, end).await

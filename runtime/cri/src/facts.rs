@@ -36,8 +36,20 @@ pub(crate) fn ask(settings: &Settings) -> Node {
         seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         apparmor: std::fs::read_to_string(PROFILES).ok().map(|text| profiles(&text)),
         last_capability,
-        cgroup_options: Vec::new(),
+        cgroup_options: cgroup_options(&read("/proc/self/mountinfo")),
     }
+}
+
+/// Options of the node's cgroup file system that a mount without them takes away
+/// (proc_pid_mountinfo(5), pure).
+fn cgroup_options(mounts: &str) -> Vec<String> {
+    let kept = ["nsdelegate", "memory_recursiveprot", "memory_localevents"];
+    let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/sys/fs/cgroup"));
+    let Some((_, rest)) = line.and_then(|line| line.split_once(" - cgroup2 ")) else {
+        return Vec::new();
+    };
+    let options = rest.split(' ').nth(1).unwrap_or_default().split(',');
+    options.filter(|option| kept.contains(option)).map(str::to_owned).collect()
 }
 
 /// The names of profiles, as `cri-containerd.apparmor.d (enforce)` (pure).
@@ -48,6 +60,15 @@ fn profiles(text: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn options_of_the_cgroups_are_kept() {
+        let line =
+            "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,x";
+        assert_eq!(super::cgroup_options(line), ["nsdelegate"]);
+        let first = "33 24 0:30 / /sys/fs/cgroup rw - tmpfs tmpfs rw,nsdelegate";
+        assert!(super::cgroup_options(first).is_empty());
+    }
+
     #[test]
     fn names_of_profiles_may_have_spaces() {
         let names = super::profiles("a b (enforce)\nunconfined (complain)\nnonsense\n");

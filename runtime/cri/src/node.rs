@@ -3,6 +3,7 @@
 use crate::classes::Classes;
 use crate::disk::Disks;
 use crate::fault::Fault;
+use crate::foreign::{News, Programs, Roots};
 use crate::images::Images;
 use crate::network::Network;
 use crate::places::Places;
@@ -28,6 +29,12 @@ pub(crate) struct Node {
     pub(crate) facts: crate::spec::Node,
     /// Disks for containers.
     pub(crate) disks: Disks,
+    /// Root file systems on the node.
+    pub(crate) roots: Roots,
+    /// Programs of pods that run by other shims than ours.
+    pub(crate) programs: Programs,
+    /// What those shims publish.
+    pub(crate) news: News,
     /// Where clients stream.
     pub(crate) streams: streaming::Server,
 }

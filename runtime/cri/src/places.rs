@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Digits of an id that name a socket.
+const SHORT: usize = 24;
+
 /// The two directories of the daemon. What is in `state` is forgotten at a restart of the node, as
 /// the pods are; what is in `root` is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +20,12 @@ impl Places {
     }
 
     /// All directories that must exist.
-    pub(crate) fn directories(&self) -> [PathBuf; 6] {
+    pub(crate) fn directories(&self) -> [PathBuf; 8] {
         [
             self.state.clone(),
             self.state.join("bundles"),
+            self.layers(),
+            self.companions(),
             self.netns_directory(),
             self.root.clone(),
             self.images(),
@@ -41,6 +46,31 @@ impl Places {
     /// The bundle of a pod or of a container.
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
         self.state.join("bundles").join(id)
+    }
+
+    /// Where foreign shims publish.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.state.join("events.sock")
+    }
+
+    /// Where layers are mounted.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.state.join("layers")
+    }
+
+    /// The sockets of pods' companions.
+    pub(crate) fn companions(&self) -> PathBuf {
+        self.state.join("companions")
+    }
+
+    /// The socket of a pod's companion. A part of the id names it: such paths are short.
+    pub(crate) fn companion(&self, id: &str) -> PathBuf {
+        self.companions().join(id.get(..SHORT).unwrap_or(id))
+    }
+
+    /// The root file system of sandbox containers.
+    pub(crate) fn pause(&self) -> PathBuf {
+        self.root.join("pause")
     }
 
     /// The pinned network namespaces.

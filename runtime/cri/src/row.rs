@@ -77,6 +77,9 @@ pub(crate) struct Pod {
     /// Whether a start of its shim was begun.
     #[prost(bool, tag = "10")]
     pub(crate) has_shim: bool,
+    /// The class by which it runs; empty: that of its handler.
+    #[prost(string, tag = "11")]
+    pub(crate) class: String,
 }
 
 /// A container.

@@ -229,10 +229,9 @@ impl Attached {
     async fn outputs(&self, wanted: Wanted) -> Result<Outputs, Fault> {
         let name = ids::new().map_err(|error| Fault::Internal(error.to_string()))?;
         let bundle = self.pod.site.node.places.bundle(&self.container);
-        let id = ids::of_container(&self.container)?;
-        let attach = async |out: String, err: String| {
-            self.shim.own().attach(&id, &out, &err).await.map_err(Fault::from)
-        };
+        let site = &self.pod.site;
+        let attach =
+            async |out: String, err: String| site.attach(&self.container, &out, &err).await;
         Outputs::open(&bundle.join(format!("attach-{name}")), wanted, attach).await
     }
 

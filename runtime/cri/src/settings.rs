@@ -1,11 +1,16 @@
 //! What the operator decides: `/etc/cuddy/cuddyd.toml`. Every key has a default, and one that does
 //! not exist is told with the nearest that does.
 
+mod shim;
+
 use std::path::{Path, PathBuf};
 
 use bridge::Wanted;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+/// The name of our own handler.
+pub(crate) const OWN: &str = "cuddy";
 
 /// Where the file is, unless the command line says otherwise.
 pub const FILE: &str = "/etc/cuddy/cuddyd.toml";
@@ -23,6 +28,7 @@ pub enum Driver {
     Cgroupfs,
 }
 
+pub use shim::{ShimOptions, ShimSettings, Shims};
 /// Which pods go on the node's own bridge while CNI has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +73,11 @@ pub struct Settings {
     pub container_disk: u64,
     /// Who manages the cgroups.
     pub cgroup_driver: Driver,
+    /// The handler of pods that name none, and need the node's namespaces or its devices; empty:
+    /// such pods are refused.
+    pub host_pods: String,
+    /// Handlers beside our own, by their names.
+    pub handlers: Shims,
 }
 
 impl Default for Settings {
@@ -85,6 +96,8 @@ impl Default for Settings {
             registry_config: "/etc/cuddy/certs.d".into(),
             container_disk: 16 << 30,
             cgroup_driver: Driver::default(),
+            host_pods: String::new(),
+            handlers: Shims::new(),
         }
     }
 }
@@ -185,6 +198,8 @@ impl Settings {
         if settings.container_disk < 1 << 20 {
             return Err(wrong("container_disk", "less than a MiB"));
         }
+        shim::check(&settings.handlers, &settings.host_pods)
+            .map_err(|(key, problem)| wrong(&key, &problem))?;
         Ok(settings)
     }
 
@@ -195,7 +210,7 @@ impl Settings {
 }
 
 /// All keys.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "state",
     "root",
     "socket",
@@ -209,6 +224,8 @@ const KEYS: [&str; 13] = [
     "registry_config",
     "container_disk",
     "cgroup_driver",
+    "host_pods",
+    "handlers",
 ];
 
 /// Where and why a text makes no sense, and which key may be meant.
@@ -217,7 +234,8 @@ fn unreadable(text: &str, path: &Path, error: &toml::de::Error) -> SettingsError
     let line = 1 + text.get(..span.start).unwrap_or_default().matches('\n').count();
     let (path, problem) = (path.into(), error.message().replace('\n', " "));
     let key = text.get(span).unwrap_or_default().trim_matches(['"', '\'']);
-    if !problem.starts_with("unknown field") {
+    // What is unknown within a handler has its own list of keys, which the text has.
+    if !problem.starts_with("unknown field") || !problem.contains(&format!("`{}`", KEYS[0])) {
         return SettingsError::Text { path, line, text: problem };
     }
     let likeness = |known: &&&str| strsim::jaro_winkler(known, key);

@@ -30,8 +30,8 @@ use std::path::PathBuf;
 use oci_spec::image::Config;
 use oci_spec::runtime::{Linux, LinuxResources, Process, Root, Spec};
 use protocol::cri::{
-    LinuxContainerConfig, LinuxContainerSecurityContext, NamespaceOption, PodSandboxConfig,
-    SeLinuxOption,
+    LinuxContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, SeLinuxOption,
 };
 
 pub use accounts::{Files as Accounts, GROUPS};
@@ -42,7 +42,7 @@ pub use input::{
     PodPaths, Propagation, Runtime, SandboxInput, Source,
 };
 pub use mounts::volumes_of_image;
-pub use refusal::refusal;
+pub use refusal::{needs_node, refusal};
 pub use resources::{apply, status};
 pub use sandbox::sandbox;
 pub use stop_signal::{StopSignal, stop_signal};
@@ -110,6 +110,13 @@ pub fn check_pod(pod: &PodSandboxConfig, handler: &HandlerConfig) -> Result<(), 
     let options = context.and_then(|context| context.namespace_options.as_ref());
     let users = options.and_then(|options| options.userns_options.as_ref());
     namespaces::users(users, handler).map(drop)
+}
+
+/// Whether a pod has a network of its own: not that of the node.
+pub fn has_network(pod: &PodSandboxConfig) -> bool {
+    let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let options = context.and_then(|context| context.namespace_options.as_ref());
+    !options.is_some_and(|options| options.network == i32::from(NamespaceMode::Node))
 }
 
 /// The path of the seccomp profile on the node that a container asks for: the caller reads it.

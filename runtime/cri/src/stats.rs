@@ -78,9 +78,8 @@ pub(crate) async fn known(pods: &Arc<Pods>, row: &row::Pod) -> Known {
 }
 
 async fn ask(pod: &Pod, row: &row::Pod) -> Option<Known> {
-    let shim = pod.site.shim().ok()?;
     let at = clock::now();
-    let metrics = shim.own().metrics().await.ok()?;
+    let metrics = pod.site.metrics().await.ok()?;
     let interfaces = interfaces(row.netns.clone()).await;
     let shim_client::PodMetrics { pod, containers, census } = metrics;
     Some(Known { at, live: true, pod, containers, census, interfaces })
@@ -152,9 +151,13 @@ fn of_container(node: &Node, row: &row::Container, known: &Known) -> ContainerSt
     }
 }
 
-/// What a container's disk takes of the node's.
+/// What a container's disk takes of the node's. None for one that writes to the node's own: to count
+/// a tree of files takes long.
 pub(crate) fn written(node: &Node, container: &str) -> Option<FilesystemUsage> {
     let directory = node.places.container(container);
+    if directory.join(overlay::UPPER).is_dir() {
+        return None;
+    }
     let files = std::fs::read_dir(&directory).ok()?.flatten();
     let blocks = files.filter_map(|file| file.metadata().ok()).map(|facts| facts.blocks());
     let containers = node.places.containers().display().to_string();

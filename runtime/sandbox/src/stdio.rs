@@ -7,48 +7,30 @@
 //! ends are held here. Each output fifo is also open for reading. The input fifo is also open for
 //! writing, until the caller says that no more input comes.
 
-pub mod attached;
 pub mod copy;
-pub mod cri_log;
-mod files;
 pub mod logger;
-pub mod records;
 pub mod target;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use api::request::StdioPaths;
 use api::{ContainerId, Error, Namespace};
+use logs::attached::Attached;
+use logs::records::Stream;
+use logs::{Flow, Log, LogSink};
 use machine::guest::{Guest, StreamIds};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use attached::Attached;
-use copy::{Flow, Sink};
-use cri_log::{Log, LogSink};
-use records::Stream;
+use copy::Sink;
 use target::Output;
 
-/// How long after a process's end its output may stand still before its end is told all the
-/// same. Copying goes on even then, until the process is deleted.
-const STALLED: Duration = Duration::from_secs(10);
-
-/// How long the rest of a process's output may take when the process is deleted. Containerd gives a
-/// deletion ten seconds.
-const LAST_CALL: Duration = Duration::from_secs(5);
-
-/// Longest time that a process's end may be held back by output that does move.
-const LONGEST: Duration = Duration::from_mins(5);
-
-/// Most bytes that may still come: what pipes and sockets on the way hold is far less. The
-/// attack: a guest whose output has no end, so that nobody can stop its pod.
-const REST: usize = 64 << 20;
+pub use logs::Drain;
 
 /// The running copies of one process. Dropping it ends them.
 #[derive(Debug)]
@@ -222,43 +204,7 @@ impl Streams {
 
     /// What tells when all output has been delivered.
     pub fn drain(&self) -> Drain {
-        Drain(self.flow.clone())
-    }
-}
-
-/// Waits for a process's output.
-#[derive(Debug)]
-pub struct Drain(watch::Receiver<Flow>);
-
-impl Drain {
-    /// As [`Self::done`] before the process is deleted, which is not held back for long.
-    pub async fn last(self) {
-        if tokio::time::timeout(LAST_CALL, self.done()).await.is_err() {
-            log::warn!("a process is deleted before all its output was read");
-        }
-    }
-
-    /// Returns when all output was written, has not moved for ten seconds, or has no end.
-    pub async fn done(mut self) {
-        let (since, first) = (Instant::now(), self.0.borrow().bytes);
-        loop {
-            let Flow { open, bytes } = *self.0.borrow_and_update();
-            if open == 0 {
-                return;
-            }
-            if bytes.wrapping_sub(first) > REST || since.elapsed() > LONGEST {
-                log::warn!("a process's output has no end; the process's end is told without it");
-                return;
-            }
-            match tokio::time::timeout(STALLED, self.0.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    log::warn!("nobody reads a process's output; its end is told without it");
-                    return;
-                }
-            }
-        }
+        Drain::new(self.flow.clone())
     }
 }
 
@@ -288,7 +234,7 @@ impl Outputs {
                 [stdout, stderr].map(|pipe| Some(Sink::Pipe(pipe)))
             }
             Output::File(path) => {
-                let file = files::append(&path).await;
+                let file = logs::disks::append(&path).await;
                 let file = file.map_err(|error| failed(&paths.stdout, error))?;
                 [file.clone(), file].map(|file| Some(Sink::File(file)))
             }
@@ -316,38 +262,5 @@ impl Outputs {
             }
         };
         Ok(Self { sinks: [stdout, stderr.filter(|_| !paths.terminal)], log })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn endless(flow: watch::Sender<Flow>) {
-        loop {
-            flow.send_modify(|flow| flow.bytes = flow.bytes.wrapping_add(1 << 16));
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn output_without_end_does_not_hold_back_the_end_of_its_process() {
-        let (flow, watch) = watch::channel(Flow { open: 1, bytes: usize::MAX - 5 });
-        let endless = tokio::spawn(endless(flow));
-        let drained = tokio::time::timeout(Duration::from_secs(60), Drain(watch).done());
-        drained.await.unwrap();
-        endless.abort();
-    }
-
-    #[tokio::test]
-    async fn output_that_ends_is_waited_for() {
-        let (flow, watch) = watch::channel(Flow { open: 1, bytes: 0 });
-        let drained = tokio::spawn(Drain(watch).done());
-        tokio::task::yield_now().await;
-        flow.send_modify(|flow| flow.bytes += 1);
-        tokio::task::yield_now().await;
-        assert!(!drained.is_finished());
-        flow.send_modify(|flow| flow.open = 0);
-        drained.await.unwrap();
     }
 }

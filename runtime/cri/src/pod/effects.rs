@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::fact::Rows;
 use super::handle::{Answer, Ask, Pod};
 
-pub(crate) use remove::{remove_directory, remove_files};
+pub(crate) use remove::{from_shim, remove_bundle, remove_directory, remove_files};
 pub(crate) use stop::{ended, started};
 pub(crate) use stop_pod::take_down;
 

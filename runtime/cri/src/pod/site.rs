@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use api::ExecId;
 use api::request::Target;
@@ -14,7 +13,6 @@ use crate::classes::Class;
 use crate::fault::Fault;
 use crate::ids;
 use crate::node::Node;
-use crate::row;
 
 /// Where a pod is, for everybody who works on it.
 #[derive(Debug)]
@@ -83,57 +81,6 @@ impl Site {
     /// Says which shim it has from now on.
     pub(crate) fn set_shim(&self, shim: Option<Shim>) {
         *self.shim.write().unwrap_or_else(PoisonError::into_inner) = shim;
-    }
-
-    /// Starts its shim and creates its sandbox, which boots its machine.
-    ///
-    /// # Errors
-    /// What the shim said.
-    pub(crate) async fn begin(&self, pod: &row::Pod) -> Result<Shim, Fault> {
-        let shim = self.class.begin(&self.bundle(), pod).await?;
-        self.set_shim(Some(shim.clone()));
-        Ok(shim)
-    }
-
-    /// Lets the pod take containers, whose network is there.
-    ///
-    /// # Errors
-    /// What the shim said.
-    pub(crate) async fn ready(&self, shim: &Shim) -> Result<(), Fault> {
-        shim.sandbox(ids::of_sandbox(&self.id)?).start().await?;
-        Ok(())
-    }
-
-    /// Waits until the pod has ended while its shim lives.
-    ///
-    /// # Errors
-    /// What the shim said.
-    pub(crate) async fn ended(&self, shim: &Shim) -> Result<(), shim_client::Error> {
-        let Ok(id) = ids::of_sandbox(&self.id) else { return Ok(()) };
-        shim.sandbox(id).wait().await.map(drop)
-    }
-
-    /// Ends the pod with its shim in order, within about `patience`.
-    ///
-    /// # Errors
-    /// What the shim said. Then [`Self::clean_up`] ends it.
-    pub(crate) async fn end(&self, shim: &Shim, patience: Duration) -> Result<(), Fault> {
-        let sandbox = shim.sandbox(ids::of_sandbox(&self.id)?);
-        match sandbox.stop(patience).await {
-            Ok(()) | Err(shim_client::Error::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        sandbox.shutdown().await?;
-        let closed = tokio::time::timeout(patience, shim.closed()).await;
-        closed.map_err(|_| Fault::DeadlineExceeded("the shim does not end".into()))
-    }
-
-    /// Ends what is left of its shim by force. It can be repeated.
-    ///
-    /// # Errors
-    /// What the runtime said.
-    pub(crate) async fn clean_up(&self) -> Result<(), Fault> {
-        self.class.clean_up(&self.bundle(), &self.id).await
     }
 
     /// Its bundle, on a file system that forgets at a restart of the node.

@@ -1,10 +1,13 @@
 //! Watches that tell a pod's owner what ends by itself: a container, the machine, the shim.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use api::events::Exit;
 use shim_client::{Error, Listing, Shim};
 
 use super::fact::{Ending, Fact};
+use super::foreign::{metrics, outputs};
 use super::handle::{Ask, Pod};
 use super::site;
 use crate::clock;
@@ -23,11 +26,7 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
         loop {
             match shim.wait(&target).await {
                 Ok(exit) => {
-                    let told = told(&pod, &shim).await;
-                    let own = told.containers.iter().find(|listed| listed.id.as_str() == id);
-                    let out_of_memory = own.is_some_and(|own| own.out_of_memory);
-                    let (code, at) = (exit.status, clock::nanos(exit.at));
-                    let ending = Ending { code, at, out_of_memory, cause: told.reason };
+                    let ending = ending(&pod, &shim, &id, &exit).await;
                     tell(&pod, Fact::Exited(id.clone(), ending)).await;
                     again(&pod, &id).await;
                     return idle(&pod).await;
@@ -41,6 +40,24 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
             }
         }
     });
+}
+
+/// How a container's process ended. All that it wrote is in its log when this is known.
+async fn ending(pod: &Pod, shim: &Shim, id: &str, exit: &Exit) -> Ending {
+    let (code, at) = (exit.status, clock::nanos(exit.at));
+    if pod.site.class.is_own() {
+        // Our own shim tells an end when the log is complete.
+        let told = told(pod, shim).await;
+        let own = told.containers.iter().find(|listed| listed.id.as_str() == id);
+        let out_of_memory = own.is_some_and(|own| own.out_of_memory);
+        return Ending { code, at, out_of_memory, cause: told.reason };
+    }
+    let killed = code == Exit::KILLED;
+    let out_of_memory = killed
+        && (metrics::out_of_memory(&shim.within(TELLS), id).await
+            || pod.site.node.news.out_of_memory(id).await);
+    outputs::drain(&pod.site, id).await;
+    Ending { code, at, out_of_memory, cause: String::new() }
 }
 
 /// Stops a pod that has nothing to do any more, if it is one that ends then. Whoever is attached gets
@@ -71,14 +88,21 @@ fn due(pod: &Pod, id: &str) -> Option<i64> {
     restart::due(now.pods.get(&pod.site.id)?, now.containers.get(id)?)
 }
 
-/// What the shim says of its containers and its machine.
+/// What the shim says of its containers and its machine. Foreign ones say nothing.
 async fn told(pod: &Pod, shim: &Shim) -> Listing {
+    if !pod.site.class.is_own() {
+        return Listing::default();
+    }
     let listed = shim.within(TELLS).own().list().await;
     listed.inspect_err(|error| log::warn!("pod {}: {error}", pod.site.id)).unwrap_or_default()
 }
 
 /// Watches a pod until its shim is gone.
 pub(crate) fn pod(pod: Pod, shim: Shim) {
+    if !pod.site.class.is_own() {
+        let site = Arc::clone(&pod.site);
+        tokio::spawn(async move { outputs::keep(&site).await });
+    }
     tokio::spawn(async move {
         tokio::select! {
             () = ended(&pod, &shim) => {

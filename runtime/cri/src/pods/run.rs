@@ -9,14 +9,16 @@ use crate::caller::Interest;
 use crate::clock;
 use crate::fault::Fault;
 use crate::ids;
-use crate::pod::effects::{remove_directory, take_down};
+use crate::network::Attached;
+use crate::node::Node;
+use crate::pod::effects::{remove_bundle, take_down};
 use crate::pod::fact::Rows;
 use crate::pod::handle::Answer;
 use crate::pod::site::Site;
 use crate::pod::{owner, watch};
 use crate::record::Change;
 use crate::row::{self, PodPhase};
-use crate::spec::{self, HandlerConfig, Runtime};
+use crate::spec;
 
 /// A pod that comes to be.
 struct Starting {
@@ -33,18 +35,17 @@ pub(super) async fn run(
     interest: &Interest,
 ) -> Answer {
     let node = &pods.node;
-    let found = node.classes.get(&handler)?.clone();
-    spec::check_pod(&config, &HandlerConfig::new(Runtime::Machine))
+    let found = node.classes.choose(&handler, &config)?.clone();
+    spec::check_pod(&config, &found.handler)
         .map_err(|error| Fault::InvalidArgument(error.to_string()))?;
     let id = ids::new().map_err(|error| Fault::Internal(format!("making an id: {error}")))?;
+    let class = found.name.to_string();
     let site = Arc::new(Site::new(&id, node, found));
-    let row = row::Pod {
-        id,
-        netns: node.places.netns(&site.id).display().to_string(),
-        config: Some(config),
-        handler,
-        ..row::Pod::default()
+    let netns = match spec::has_network(&config) {
+        true => node.places.netns(&site.id).display().to_string(),
+        false => String::new(),
     };
+    let row = row::Pod { id, netns, class, config: Some(config), handler, ..row::Pod::default() };
     let mut starting = Starting { pods: Arc::clone(pods), site, row };
     match starting.make(interest).await {
         Ok(()) => Ok(starting.site.id.clone()),
@@ -57,21 +58,24 @@ impl Starting {
         self.write().await?;
         let (node, site) = (Arc::clone(&self.site.node), Arc::clone(&self.site));
         interest.check()?;
-        node.network.make_namespace(&self.row.netns).await?;
-        self.row.attachment = node.network.plan(&self.row).await?;
+        if !self.row.netns.is_empty() {
+            node.network.make_namespace(&self.row.netns).await?;
+            self.row.attachment = node.network.plan(&self.row).await?;
+        }
         self.row.has_shim = true;
         self.write().await?;
         let row = self.row.clone();
-        let attached = node.network.attach(&row.attachment);
+        let attached = attach(&node, &row);
         let both = async { tokio::join!(attached, site.begin(&row)) };
         let (attached, begun) = tokio::select! {
             both = both => both,
             () = interest.gone() => return interest.check(),
         };
-        let attached = attached?;
-        self.row.attachment = attached.attachment;
-        self.row.ips = attached.ips.iter().map(ToString::to_string).collect();
-        self.write().await?;
+        if let Some(attached) = attached? {
+            self.row.attachment = attached.attachment;
+            self.row.ips = attached.ips.iter().map(ToString::to_string).collect();
+            self.write().await?;
+        }
         let shim = begun?;
         interest.check()?;
         site.ready(&shim).await?;
@@ -111,6 +115,14 @@ impl Starting {
     }
 }
 
+/// Takes a pod into the network, if it has one of its own.
+async fn attach(node: &Node, row: &row::Pod) -> Result<Option<Attached>, Fault> {
+    if row.attachment.is_empty() {
+        return Ok(None);
+    }
+    node.network.attach(&row.attachment).await.map(Some)
+}
+
 /// Undoes the start of a pod, however far it came. It can be done again.
 ///
 /// # Errors
@@ -119,8 +131,9 @@ pub(crate) async fn undo(site: &Site, row: &row::Pod) -> Result<(), Fault> {
     if row.has_shim {
         site.set_shim(None);
         site.clean_up().await?;
+        site.let_go().await?;
     }
     take_down(site, row).await?;
-    remove_directory(&site.bundle()).await?;
+    remove_bundle(&site.bundle()).await?;
     site.node.records.put(vec![Change::NoPod(site.id.clone())]).await
 }

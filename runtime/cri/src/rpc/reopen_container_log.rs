@@ -6,7 +6,6 @@ use protocol::cri::{ContainerState, ReopenContainerLogRequest, ReopenContainerLo
 use tonic::Request;
 
 use crate::fault::Fault;
-use crate::ids;
 use crate::pods::Pods;
 
 pub(super) async fn run(
@@ -19,7 +18,6 @@ pub(super) async fn run(
         let text = format!("container {} does not run, so nothing writes its log", row.id);
         return Err(Fault::FailedPrecondition(text));
     }
-    let shim = pods.get(&row.pod)?.site.shim()?;
-    shim.own().reopen_log(&ids::of_container(&row.id)?).await?;
+    pods.get(&row.pod)?.site.reopen_log(&row.id).await?;
     Ok(ReopenContainerLogResponse {})
 }

@@ -10,7 +10,7 @@ use protocol::cri::{
 use serde_json::json;
 use tonic::Request;
 
-use crate::classes::OWN;
+use crate::classes::Class;
 use crate::fault::Fault;
 use crate::pods::Pods;
 
@@ -45,15 +45,19 @@ pub(super) async fn run(
 
 /// The handlers by their names; ours has none, too.
 fn handlers(pods: &Pods) -> Vec<RuntimeHandler> {
-    let features =
-        RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };
-    let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features: Some(features) };
+    let handler = |name: &str, class: &Class| {
+        let features = RuntimeHandlerFeatures {
+            recursive_read_only_mounts: class.handler.recursive_read_only,
+            user_namespaces: class.handler.user_namespaces,
+        };
+        RuntimeHandler { name: name.to_owned(), features: Some(features) }
+    };
     let mut all = Vec::new();
-    for named in pods.node.classes.iter() {
-        if &*named.name == OWN {
-            all.push(handler(""));
+    for class in pods.node.classes.iter() {
+        if class.is_own() {
+            all.push(handler("", class));
         }
-        all.push(handler(&named.name));
+        all.push(handler(&class.name, class));
     }
     all
 }

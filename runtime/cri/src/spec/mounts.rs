@@ -10,7 +10,6 @@ use oci_spec::runtime::{LinuxIdMapping, Mount};
 use protocol::cri::{ContainerConfig, IdMapping, Mount as Asked};
 
 use super::SpecError;
-use super::error::shown;
 use super::input::{ContainerInput, PodPaths, Runtime};
 use super::process;
 
@@ -61,11 +60,7 @@ pub(super) fn of_container(
     for destination in volumes_of_image(image, input.container) {
         match input.found.volumes.get(&destination) {
             Some(path) => extra.push(extra_mount(&destination, path, false, users)),
-            None if input.handler.runtime == Runtime::Runc => {
-                let reason = "nobody has made a directory for this volume of the image".to_owned();
-                return Err(SpecError::Mount { path: shown(&destination), reason });
-            }
-            // The root file system of a container in a machine ends with it, as such a volume does.
+            // The root file system of a container ends with it, as such a volume does.
             None if !access.read_only_root => {}
             None => in_memory.push(mount(&destination, "tmpfs", "tmpfs", &["rw", "tmpcopyup"])),
         }
@@ -105,9 +100,8 @@ pub(super) fn of_sandbox(paths: &PodPaths, access: Access) -> Vec<Mount> {
     mounts
 }
 
-/// The volumes that an image has and the request does not: the caller makes a directory for each
-/// of them that shall outlast nothing but the container. None is needed for
-/// [`Runtime::Machine`].
+/// The volumes that an image has and the request does not. The caller may make a directory for
+/// each of them; without one it is a part of the root file system.
 pub fn volumes_of_image(image: &Config, container: &ContainerConfig) -> Vec<String> {
     let rooted = |volume: &String| absolute(&format!("/{volume}"));
     let volumes = process::list(image.volumes()).iter().filter_map(rooted);

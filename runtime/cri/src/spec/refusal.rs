@@ -31,6 +31,14 @@ pub fn refusal(
     options.filter(|_| runtime == Runtime::Machine).and_then(of_node)
 }
 
+/// Whether a pod needs the node itself: one of its namespaces, or its devices and mounts, which
+/// privilege is asked for.
+pub fn needs_node(pod: &PodSandboxConfig) -> bool {
+    let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    context.is_some_and(|context| context.privileged)
+        || refusal(Runtime::Machine, pod, None).is_some()
+}
+
 /// Namespaces of the node.
 fn of_node(options: &NamespaceOption) -> Option<String> {
     let node = i32::from(NamespaceMode::Node);
@@ -112,6 +120,15 @@ mod tests {
             assert_eq!(refused.as_deref(), Some("no privileged container allowed in sandbox"));
             assert_eq!(refusal(runtime, &pod(NamespaceOption::default(), true), Some(&own)), None);
         }
+    }
+
+    #[test]
+    fn privilege_and_namespaces_of_the_node_need_the_node() {
+        let network = |network| NamespaceOption { network, ..NamespaceOption::default() };
+        assert!(needs_node(&pod(network(2), false)));
+        assert!(needs_node(&pod(network(0), true)));
+        assert!(!needs_node(&pod(network(0), false)));
+        assert!(!needs_node(&PodSandboxConfig::default()));
     }
 
     #[test]

@@ -6,29 +6,19 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use logs::attached::Attached;
+use logs::disks::blocking;
+use logs::{Flow, LogSink};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
-
-use super::attached::Attached;
-use super::cri_log::LogSink;
-use super::files::blocking;
 
 /// Bytes of one stream's buffer: a quarter of a fifo's capacity.
 const BUFFER: usize = 16 << 10;
 
 /// Longest pause between two looks at a fifo that nobody reads.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// The state of a process's outputs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// Outputs that have not ended.
-    pub open: usize,
-    /// Bytes delivered; wraps around.
-    pub bytes: usize,
-}
 
 /// The host's end of an output.
 #[derive(Debug)]
@@ -215,8 +205,8 @@ pub async fn input(mut fifo: pipe::Receiver, mut stream: UnixStream) {
 mod tests {
     use std::fs::OpenOptions;
 
-    use super::super::files::append;
     use super::*;
+    use logs::disks::append;
 
     #[tokio::test]
     async fn all_bytes_arrive_through_a_slow_reader_and_the_end_follows() {

@@ -9,7 +9,7 @@ use api::Error;
 
 use syscalls::escapes::undo;
 
-use super::records::LONGEST;
+use logs::records::LONGEST;
 
 /// Sizes that a record's text may have: what kubelet has room for, and no more than a stream may
 /// keep of a line without an end.

@@ -185,7 +185,8 @@ impl Cuddyd {
     /// # Panics
     /// When they can't be read.
     pub fn remains(&self) -> Vec<PathBuf> {
-        let places = ["state/bundles", "state/netns", "root/containers"];
+        let places =
+            ["state/bundles", "state/companions", "state/layers", "state/netns", "root/containers"];
         let entries = places.iter().flat_map(|place| std::fs::read_dir(self.path(place)).unwrap());
         entries.map(|entry| entry.unwrap().path()).collect()
     }

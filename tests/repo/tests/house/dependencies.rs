@@ -71,11 +71,14 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 18] = [
     "protocol",
     "streaming",
     "network",
     "erofs",
+    "logs",
+    "companion",
+    "overlay",
     "image",
     "api",
     "shim-client",

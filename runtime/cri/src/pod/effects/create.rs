@@ -11,6 +11,7 @@ use api::request::{CreateRequest, Mount, StdioPaths};
 use protocol::cri::{ContainerConfig, LinuxContainerUser};
 use shim_client::Shim;
 
+use super::remove::from_shim;
 use super::remove_files;
 use crate::clock;
 use crate::fault::Fault;
@@ -18,6 +19,7 @@ use crate::fifo;
 use crate::ids;
 use crate::images::Held;
 use crate::pod::fact::{Fact, Rows};
+use crate::pod::foreign::outputs;
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::site::Site;
@@ -48,13 +50,14 @@ pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
             Ok(id)
         }
         Err(fault) => {
-            undo(pod, &shim, &id).await;
+            undo(pod, &id).await;
             Err(fault)
         }
     }
 }
 
 /// A container that comes to be.
+#[derive(Clone, Copy)]
 struct Making<'a> {
     id: &'a str,
     new: &'a NewContainer,
@@ -72,10 +75,6 @@ async fn make(
     restart::Policy::of(&new.config)?;
     let image = held.config.config().clone().unwrap_or_default();
     let (signal, note) = spec::stop_signal(&new.config, &image).map_err(refused)?;
-    let spec = input::spec(pod, &rows.pod, &making).await?;
-    for note in note.iter().chain(&spec.notes) {
-        log::info!("container {id}: {note}");
-    }
     let log_path = log_path(new);
     let row = Container {
         id: id.to_owned(),
@@ -88,26 +87,42 @@ async fn make(
         image_volumes: volumes.ids.clone(),
         ..Container::default()
     };
-    pod.tell(Fact::Creating(Box::new(row))).await?;
+    pod.tell(Fact::Creating(Box::new(row.clone()))).await?;
     let places = &pod.site.node.places;
     let (bundle, directory) = (places.bundle(id), places.container(id));
     for path in [&bundle, &directory] {
         tokio::fs::create_dir(path).await.map_err(|error| failed("making", path, &error))?;
     }
+    let own = pod.site.class.is_own();
+    let disk = directory.join(DISK);
+    match own {
+        true => pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?,
+        false => {
+            pod.site.node.roots.mount(&held.layers, &directory, &bundle.join("rootfs")).await?
+        }
+    }
+    let spec = input::spec(pod, shim, &rows.pod, making).await?;
+    for note in note.iter().chain(&spec.notes) {
+        log::info!("container {id}: {note}");
+    }
     let path = bundle.join("config.json");
     let text = serde_json::to_vec(&spec.spec)
         .map_err(|error| Fault::Internal(format!("writing {}: {error}", path.display())))?;
     tokio::fs::write(&path, text).await.map_err(|error| failed("writing", &path, &error))?;
-    let disk = directory.join(DISK);
-    pod.site.node.disks.make(&disk, pod.site.node.settings.container_disk).await?;
-    let stdio = stdio(&new.config, &bundle, &log_path);
-    if !stdio.stdin.is_empty() {
-        let fifo = Path::new(&stdio.stdin);
-        fifo::make(fifo).map_err(|error| failed("making", fifo, &error))?;
-    }
-    let rootfs = rootfs(&held.layers, &disk);
+    let (stdio, rootfs) = match own {
+        true => {
+            let stdio = stdio(&new.config, &bundle, &log_path);
+            if !stdio.stdin.is_empty() {
+                let fifo = Path::new(&stdio.stdin);
+                fifo::make(fifo).map_err(|error| failed("making", fifo, &error))?;
+            }
+            (stdio, rootfs(&held.layers, &disk))
+        }
+        false => (outputs::open(&pod.site, &row).await?, Vec::new()),
+    };
     let request = CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio };
-    shim.create(&request, None).await.map_err(|error| volumes::fault(Fault::from(error)))?;
+    let created = shim.create(&request, pod.site.class.options.as_ref()).await;
+    created.map_err(|error| volumes::fault(Fault::from(error)))?;
     identity::told(shim, id, &spec.spec).await
 }
 
@@ -116,21 +131,34 @@ async fn make(
 ///
 /// # Errors
 /// [`Fault::NotFound`] when its image is gone.
-pub(super) fn request_again(site: &Site, rows: &Rows, id: &str) -> Result<CreateRequest, Fault> {
+pub(super) async fn request_again(
+    site: &Site,
+    rows: &Rows,
+    id: &str,
+) -> Result<CreateRequest, Fault> {
     let missing = || Fault::NotFound(format!("container {id} or its image is gone"));
     let row = rows.row(id).ok_or_else(missing)?;
     let layers = site.node.images.layers(&row.image_id, id).ok_or_else(missing)?;
     let (bundle, disk) = (site.node.places.bundle(id), site.node.places.container(id).join(DISK));
-    let stdio = stdio(&row.config.clone().unwrap_or_default(), &bundle, &row.log_path);
-    let rootfs = rootfs(&layers, &disk);
+    let (stdio, rootfs) = match site.class.is_own() {
+        true => {
+            let config = row.config.clone().unwrap_or_default();
+            (stdio(&config, &bundle, &row.log_path), rootfs(&layers, &disk))
+        }
+        false => {
+            // The outputs of the process before have ended.
+            outputs::close(site, id).await;
+            (outputs::open(site, row).await?, Vec::new())
+        }
+    };
     Ok(CreateRequest { id: ids::of_container(id)?, bundle, rootfs, stdio })
 }
 
 /// Leaves nothing of it. What can't be undone now is undone with the pod.
-async fn undo(pod: &Pod, shim: &Shim, id: &str) {
-    if let Ok(target) = crate::pod::site::init(id) {
-        // It mostly does not exist.
-        let _gone = shim.delete(&target).await;
+async fn undo(pod: &Pod, id: &str) {
+    // The shim mostly does not have it.
+    if let Err(fault) = from_shim(&pod.site, id).await {
+        log::warn!("container {id}: {fault}");
     }
     let removed = remove_files(&pod.site, id).await;
     let undone = match removed {

@@ -7,7 +7,9 @@ use shim_client::Error;
 
 use super::stop;
 use crate::fault::Fault;
+use crate::foreign::files::unmount;
 use crate::pod::fact::Fact;
+use crate::pod::foreign::{collect, outputs};
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::site::{self, Site};
 use crate::row::ContainerPhase;
@@ -25,19 +27,22 @@ pub(super) async fn run(pod: &Pod, id: &str) -> Answer {
     Ok(id.to_owned())
 }
 
-/// Lets the shim forget a container. One that does not know it, or is gone, has none.
-async fn from_shim(site: &Site, id: &str) -> Result<(), Fault> {
+/// Lets the shim forget a container, which is killed if it lives. One that does not know it, or is
+/// gone, has none.
+///
+/// # Errors
+/// What the shim said.
+pub(crate) async fn from_shim(site: &Site, id: &str) -> Result<(), Fault> {
     let Ok(shim) = site.shim() else { return Ok(()) };
     match shim.delete(&site::init(id)?).await {
         Ok(_) => {}
         Err(Error::NotFound(_) | Error::Gone(_) | Error::Disconnected(_)) => return Ok(()),
-        // One that was never started.
-        Err(Error::FailedPrecondition(_)) => {
+        // One that was never started, or runs.
+        Err(_) => {
             shim.kill(&site::init(id)?, api::events::SIGKILL, true).await.or_else(gone)?;
             shim.wait(&site::init(id)?).await.map(drop).or_else(gone)?;
             shim.delete(&site::init(id)?).await.map(drop).or_else(gone)?;
         }
-        Err(error) => return Err(error.into()),
     }
     Ok(())
 }
@@ -57,10 +62,25 @@ fn gone(error: Error) -> Result<(), Fault> {
 /// [`Fault::Internal`] with the path.
 pub(crate) async fn remove_files(site: &Site, id: &str) -> Result<(), Fault> {
     let places = &site.node.places;
-    for directory in [places.bundle(id), places.container(id)] {
-        remove_directory(&directory).await?;
+    let foreign = !site.class.is_own();
+    if foreign {
+        outputs::close(site, id).await;
+    }
+    remove_bundle(&places.bundle(id)).await?;
+    remove_directory(&places.container(id)).await?;
+    if foreign {
+        collect(&site.node, Some(id)).await;
     }
     site.node.images.release(id).await
+}
+
+/// Removes a bundle, from which everything is unmounted before.
+///
+/// # Errors
+/// [`Fault::Internal`] with the path.
+pub(crate) async fn remove_bundle(bundle: &Path) -> Result<(), Fault> {
+    unmount(bundle).await?;
+    remove_directory(bundle).await
 }
 
 /// Removes a directory with its content, if it is there.

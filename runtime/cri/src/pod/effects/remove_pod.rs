@@ -1,6 +1,6 @@
 //! Removes a pod with its containers, and stops it first.
 
-use super::remove::remove_directory;
+use super::remove::remove_bundle;
 use super::{remove_files, stop_pod};
 use crate::pod::fact::{Fact, Rows};
 use crate::pod::handle::{Answer, Pod};
@@ -15,7 +15,7 @@ pub(super) async fn run(pod: &Pod, rows: &Rows) -> Answer {
         remove_files(site, &row.id).await?;
         pod.tell(Fact::Removed(row.id.clone())).await?;
     }
-    remove_directory(&site.bundle()).await?;
+    remove_bundle(&site.bundle()).await?;
     pod.tell(Fact::PodRemoved).await?;
     Ok(site.id.clone())
 }

@@ -44,7 +44,8 @@ async fn again(pod: &Pod, shim: &Shim, rows: &Rows, id: &str) -> Result<(), Faul
         Err(error) => return Err(error.into()),
     };
     if !is_there {
-        shim.create(&create::request_again(&pod.site, rows, id)?, None).await?;
+        let request = create::request_again(&pod.site, rows, id).await?;
+        shim.create(&request, pod.site.class.options.as_ref()).await?;
     }
     shim.start(&target).await?;
     Ok(())

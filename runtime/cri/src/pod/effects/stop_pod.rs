@@ -42,6 +42,7 @@ async fn end_shim(pod: &Pod) -> Result<(), Fault> {
         pod.site.clean_up().await?;
     }
     ends_are_on_record(pod).await;
+    pod.site.let_go().await?;
     pod.site.set_shim(None);
     pod.tell(Fact::NoShim).await
 }

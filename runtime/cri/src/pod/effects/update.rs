@@ -7,6 +7,7 @@ use shim_client::Any;
 use crate::fault::Fault;
 use crate::ids;
 use crate::pod::fact::{Fact, Rows};
+use crate::pod::foreign::input;
 use crate::pod::handle::{Answer, Pod};
 use crate::pod::handle::{NewLimits, PodLimits};
 use crate::spec;
@@ -29,7 +30,7 @@ pub(super) async fn container(pod: &Pod, rows: &Rows, id: &str, new: NewLimits) 
         serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     let mut linux = document.linux().clone().unwrap_or_default();
     let mut limits = linux.resources().clone().unwrap_or_default();
-    let notes = spec::apply(&mut limits, &new.resources, &pod.site.node.facts)
+    let notes = spec::apply(&mut limits, &new.resources, &input::facts(&pod.site))
         .map_err(|error| Fault::InvalidArgument(error.to_string()))?;
     for note in notes {
         log::info!("container {id}: {note}");
@@ -50,6 +51,10 @@ pub(super) async fn container(pod: &Pod, rows: &Rows, id: &str, new: NewLimits) 
 
 /// The pod's limits are its machine's. The shim decides what of them it can have.
 pub(super) async fn pod(pod: &Pod, new: PodLimits) -> Answer {
+    if !pod.site.class.is_own() {
+        // Those of containers on the node are the pod's cgroup, which the kubelet writes.
+        return Ok(pod.site.id.clone());
+    }
     let words = |limits: &LinuxContainerResources| {
         json!({
             "cpu_period": limits.cpu_period,

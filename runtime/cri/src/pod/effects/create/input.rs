@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use shim_client::Shim;
+
 use super::Making;
 use crate::fault::Fault;
+use crate::pod::foreign::input;
 use crate::pod::handle::NewContainer;
 use crate::pod::handle::Pod;
 use crate::pod::site::Site;
 use crate::row;
-use crate::spec::{
-    self, ContainerInput, ContainerSpec, Found, HandlerConfig, PodPaths, Runtime, Source,
-};
+use crate::spec::{self, ContainerInput, ContainerSpec, Found, Source};
 
 /// How long the host may take to say what is at the paths of a container's mounts: a volume's file
 /// system may hang, and then only its pod does.
@@ -25,52 +26,49 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// host does not answer.
 pub(super) async fn spec(
     pod: &Pod,
+    shim: &Shim,
     row: &row::Pod,
-    making: &Making<'_>,
+    making: Making<'_>,
 ) -> Result<ContainerSpec, Fault> {
-    let Making { id, new, held, .. } = *making;
-    let found = found(&pod.site, making).await?;
+    let (site, Making { id, new, held, .. }) = (&pod.site, making);
+    let found = found(site, &making).await?;
+    let (pids, paths) = match site.class.is_own() {
+        true => Default::default(),
+        false => (input::pids(site, shim, &new.config).await?, input::paths(site)),
+    };
     let config = row.config.clone().unwrap_or_default();
     let input = ContainerInput {
         pod: &config,
         pod_id: &row.id,
-        pod_pid: 0,
+        pod_pid: pids.pod,
         container: &new.config,
         container_id: id,
-        target_pid: None,
+        target_pid: pids.target,
         image: &held.config,
-        paths: &PodPaths::default(),
-        handler: &HandlerConfig::new(Runtime::Machine),
-        node: &pod.site.node.facts,
+        paths: &paths,
+        handler: &site.class.handler,
+        node: &input::facts(site),
         found: &found,
     };
     spec::container(&input).map_err(super::refused)
 }
 
 async fn found(site: &Site, making: &Making<'_>) -> Result<Found, Fault> {
-    let Making { id, new, held, volumes: images } = *making;
-    let image = held.config.config().clone().unwrap_or_default();
-    let mut volumes = BTreeMap::new();
-    for volume in spec::volumes_of_image(&image, &new.config) {
-        let path = site.node.places.container(id).join(format!("volume-{}", volumes.len()));
-        volumes.insert(volume, path);
-    }
-    let sources = sources(new).await?;
-    let seccomp_profile = profile(new).await?;
-    let image_volumes = images.found.clone();
-    Ok(Found { sources, volumes, image_volumes, seccomp_profile, ..Found::default() })
-}
-
-/// The seccomp profile that the container names.
-async fn profile(new: &NewContainer) -> Result<Option<String>, Fault> {
+    let Making { id, new, volumes: images, .. } = *making;
+    let mut image_volumes = images.found.clone();
     let linux = new.config.linux.clone().unwrap_or_default();
-    let context = linux.security_context.unwrap_or_default();
-    let Some(path) = spec::localhost_seccomp(&context).map_err(super::refused)? else {
-        return Ok(None);
+    let sources = sources(new).await?;
+    let seccomp_profile = input::profile(&linux.security_context.unwrap_or_default()).await?;
+    let root = site.node.places.bundle(id).join("rootfs");
+    let of_node = match site.class.is_own() {
+        true => Found::default(),
+        false => input::found(&new.config, root).await?,
     };
-    let text = tokio::fs::read_to_string(&path).await;
-    text.map(Some)
-        .map_err(|error| Fault::InvalidArgument(format!("seccomp profile {path}: {error}")))
+    if !site.class.is_own() {
+        let missing = || Err("this handler has no image volumes yet".to_owned());
+        image_volumes.iter_mut().for_each(|volume| volume.place = missing());
+    }
+    Ok(Found { sources, image_volumes, seccomp_profile, ..of_node })
 }
 
 /// What is at the host paths of the mounts. One that does not exist is made a directory, as

@@ -1,4 +1,4 @@
-//! A container's log file, written by the shim: it goes on whether or not a daemon lives.
+//! A container's log file, written beside the container: it goes on whether or not a daemon lives.
 //!
 //! ```text
 //!  stdout ──► Splitter ──┐
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::files::{blocking, in_time};
-use super::records::{Splitter, Stream};
+use crate::disks::{blocking, in_time};
+use crate::records::{Splitter, Stream};
 
 /// Who may read a log: as containerd has it.
 const MODE: u32 = 0o640;
@@ -126,13 +126,13 @@ impl LogSink {
     }
 
     /// Writes the records that a piece of output completes.
-    pub(super) async fn write(&mut self, piece: &[u8]) {
+    pub async fn write(&mut self, piece: &[u8]) {
         let records = self.splitter.take(piece, SystemTime::now());
         self.write_records(records).await;
     }
 
     /// The output is over: writes what had no end of line.
-    pub(super) async fn end(mut self) {
+    pub async fn end(mut self) {
         let records = self.splitter.end(SystemTime::now());
         self.write_records(records).await;
     }

@@ -59,7 +59,7 @@ impl Attached {
 
     /// Hands a piece of output to all clients. Those that lag too far behind are dropped: the end
     /// of their fifo comes after what they were given before.
-    pub(super) fn offer(&self, piece: &[u8]) {
+    pub fn offer(&self, piece: &[u8]) {
         let mut clients = self.clients();
         if clients.queues.is_empty() {
             return;
@@ -75,7 +75,7 @@ impl Attached {
     }
 
     /// The output is over.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         let mut clients = self.clients();
         clients.over = true;
         clients.queues.clear();

@@ -13,7 +13,7 @@ const OPEN: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// What the filesystem answered; that it did not answer in time.
-pub(super) async fn append(path: &Path) -> io::Result<Arc<File>> {
+pub async fn append(path: &Path) -> io::Result<Arc<File>> {
     let path = path.to_owned();
     let open = move || {
         if let Some(directory) = path.parent() {
@@ -25,7 +25,7 @@ pub(super) async fn append(path: &Path) -> io::Result<Arc<File>> {
 }
 
 /// Work that opens a file, on a thread that may block.
-pub(super) async fn in_time<T: Send + 'static>(
+pub async fn in_time<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::time::timeout(OPEN, blocking(work)).await.unwrap_or_else(|_| {
@@ -35,7 +35,7 @@ pub(super) async fn in_time<T: Send + 'static>(
 }
 
 /// Work for a file on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))

@@ -1,0 +1,34 @@
+//! A pod that runs by another shim than ours, from its beginning to its end. As everywhere, rows
+//! come before effects, and each effect can be done and undone again.
+
+mod begin;
+mod end;
+pub(crate) mod input;
+pub(crate) mod metrics;
+pub(crate) mod outputs;
+
+use std::path::PathBuf;
+
+pub(super) use begin::begin;
+pub(super) use end::{clean_up, end};
+
+use crate::node::Node;
+use crate::row::ContainerPhase;
+
+/// Unmounts the layers that no container on record needs but for `gone`, if one is named.
+pub(crate) async fn collect(node: &Node, gone: Option<&str>) {
+    node.roots.collect(|| needed(node, gone)).await;
+}
+
+/// The files of layers of all foreign containers that are not being removed.
+fn needed(node: &Node, gone: Option<&str>) -> Vec<PathBuf> {
+    let now = node.records.now();
+    let foreign = |pod: &str| {
+        let class = now.pods.get(pod).and_then(|pod| node.classes.of(pod).ok());
+        class.is_some_and(|class| !class.is_own())
+    };
+    let rows = now.containers.values().filter(|row| foreign(&row.pod));
+    let rows = rows.filter(|row| row.phase() != ContainerPhase::Removing);
+    let rows = rows.filter(|row| Some(&*row.id) != gone);
+    rows.filter_map(|row| node.images.layers(&row.image_id, &row.id)).flatten().collect()
+}
