@@ -98,26 +98,30 @@ async fn speak(client: &client::Client, verb: Verb) -> anyhow::Result<ExitCode> 
         Verb::Attach(args) => args.run(client).await,
         Verb::Cp(args) => args.run(client).await,
         Verb::Exec(args) => args.run(client).await,
-        Verb::Gc(args) => args.run(client).await,
-        Verb::Images(args) => args.run(client).await,
         Verb::Inspect(args) => args.run(client).await,
         Verb::Kill(args) => args.run(client).await,
-        Verb::Load(args) => args.run(client).await,
         Verb::Logs(args) => args.run(client).await,
         Verb::Pods(args) => args.run(client).await,
         Verb::Ps(args) => args.run(client).await,
-        Verb::Pull(args) => args.run(client).await,
         Verb::Rm(args) => args.run(client).await,
-        Verb::Rmi(args) => args.run(client).await,
         Verb::Run(args) => args.run(client).await,
-        Verb::Save(args) => args.run(client).await,
         Verb::Start(args) => args.run(client).await,
         Verb::Stats(args) => args.run(client).await,
         Verb::Stop(args) => args.run(client).await,
         Verb::Top(args) => args.run(client).await,
-        Verb::Check(_) | Verb::Completions(_) | Verb::Man(_) => {
-            anyhow::bail!("this verb needs no daemon")
-        }
+        verb => speak_of_images(client, verb).await,
+    }
+}
+
+async fn speak_of_images(client: &client::Client, verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Gc(args) => args.run(client).await,
+        Verb::Images(args) => args.run(client).await,
+        Verb::Load(args) => args.run(client).await,
+        Verb::Pull(args) => args.run(client).await,
+        Verb::Rmi(args) => args.run(client).await,
+        Verb::Save(args) => args.run(client).await,
+        _ => anyhow::bail!("this verb needs no daemon"),
     }
 }
 

@@ -123,7 +123,13 @@ impl Images {
     pub(crate) async fn release(&self, container: &str) -> Result<(), Fault> {
         let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         let Some(holds) = holds else { return Ok(()) };
-        let end = move || holds.into_iter().fold(Ok(()), |ended, hold| ended.and(hold.end()));
+        let end = move || {
+            let mut ended = Ok(());
+            for hold in holds {
+                ended = ended.and(hold.end());
+            }
+            ended
+        };
         let ended = tokio::task::spawn_blocking(end).await;
         ended.map_err(|error| Fault::Internal(error.to_string()))?.map_err(Fault::from)
     }

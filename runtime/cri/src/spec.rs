@@ -116,7 +116,7 @@ pub fn check_pod(pod: &PodSandboxConfig, handler: &HandlerConfig) -> Result<(), 
 pub fn has_network(pod: &PodSandboxConfig) -> bool {
     let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = context.and_then(|context| context.namespace_options.as_ref());
-    !options.is_some_and(|options| options.network == i32::from(NamespaceMode::Node))
+    options.is_none_or(|options| options.network != i32::from(NamespaceMode::Node))
 }
 
 /// The path of the seccomp profile on the node that a container asks for: the caller reads it.

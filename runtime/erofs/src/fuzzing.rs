@@ -241,13 +241,12 @@ fn walk(
     let names = reader.tree(&Limits::default())?;
     for name in &names.all {
         let inode = reader.inode(name.nid)?;
+        // Files of a damaged image may be as large as they say.
+        let kept = inode.kind == crate::Kind::Symlink;
         let mut content = Vec::new();
         for piece in reader.pieces(&inode)? {
             reader.content(piece, |bytes| {
-                // Files of a damaged image may be as large as they say.
-                if inode.kind == crate::Kind::Symlink {
-                    content.push(bytes.to_vec());
-                }
+                content.extend(kept.then(|| bytes.to_vec()));
                 Ok::<_, crate::ReadError>(())
             })?;
         }

@@ -147,8 +147,10 @@ pub fn export(
     }
     let mut outer = Outer::new(out);
     layout::write_heads(&documents, format, &mut outer)?;
-    for layer in layers.into_values() {
-        let Made { source, path, blob } = layer;
+    // By what they are in the archive: the same layers lie in the same order whatever they came from,
+    // and two that have become one come once.
+    let layers = layers.into_values().map(|made| (made.blob.digest.clone(), made));
+    for Made { source, path, blob } in layers.collect::<BTreeMap<_, _>>().into_values() {
         outer.begin(&blob.path(), blob.size)?;
         let mut sink = Sink::new(&mut outer);
         write_layer(&source, &path, &mut sink)?;

@@ -108,21 +108,22 @@ mod tests {
         assert_eq!(lines(&Image { names: Vec::new(), ..image }, false), ["sha256:1\n"]);
     }
 
+    async fn taken(receiver: &mut mpsc::Receiver<LoadRequest>) -> Vec<Vec<u8>> {
+        let mut pieces = Vec::new();
+        while let Some(LoadRequest { piece }) = receiver.recv().await {
+            pieces.push(piece);
+        }
+        pieces
+    }
+
     #[tokio::test]
     async fn archive_is_sent_whole_and_in_order() {
         let archive: Vec<u8> = (0..600_000_u32).flat_map(u32::to_le_bytes).collect();
         let (sender, mut receiver) = mpsc::channel(WAITING);
         let reading = read(&*archive, sender);
-        let taking = async {
-            let mut all = Vec::new();
-            while let Some(LoadRequest { piece }) = receiver.recv().await {
-                assert!(!piece.is_empty() && piece.len() <= 2 * PIECE);
-                all.extend(piece);
-            }
-            all
-        };
-        let (read, all) = tokio::join!(reading, taking);
+        let (read, pieces) = tokio::join!(reading, taken(&mut receiver));
         read.unwrap();
-        assert_eq!(all, archive);
+        assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= 2 * PIECE));
+        assert_eq!(pieces.concat(), archive);
     }
 }

@@ -105,12 +105,12 @@ fn damage_is_an_error_and_no_panic() {
     assert!(matches!(all(&[0; 8192]), Err(ReadError::Foreign(_))));
     assert!(matches!(all(&image[..image.len() - 4096]), Err(ReadError::Damaged { .. })));
     let mut errors = 0;
-    for at in (4096..image.len()).step_by(5) {
+    for at in (4096..image.len()).step_by(97) {
         let mut damaged = image.clone();
         damaged[at] ^= 0xff;
         errors += u32::from(all(&damaged).is_err());
     }
-    assert!(errors > 100, "{errors}");
+    assert!(errors > 10, "{errors}");
 }
 
 #[test]

@@ -82,6 +82,24 @@ pub(super) fn read<R: Read + Seek>(
     Ok(Names { all: walk.names })
 }
 
+/// Adds bytes to a block, and hands each one that is whole on.
+fn filled(
+    block: &mut Vec<u8>,
+    mut bytes: &[u8],
+    mut whole: impl FnMut(&[u8]) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    while !bytes.is_empty() {
+        let (some, rest) = bytes.split_at(bytes.len().min(BLOCK - block.len()));
+        block.extend_from_slice(some);
+        bytes = rest;
+        if block.len() == BLOCK {
+            whole(block)?;
+            block.clear();
+        }
+    }
+    Ok(())
+}
+
 struct Walk {
     names: Vec<Name>,
     /// Of all names.
@@ -111,17 +129,8 @@ impl Walk {
         }
         let mut block = Vec::with_capacity(BLOCK);
         for piece in reader.pieces(inode)? {
-            reader.content(piece, |mut bytes: &[u8]| {
-                while !bytes.is_empty() {
-                    let (some, rest) = bytes.split_at(bytes.len().min(BLOCK - block.len()));
-                    block.extend_from_slice(some);
-                    bytes = rest;
-                    if block.len() == BLOCK {
-                        self.block(own, &block, at)?;
-                        block.clear();
-                    }
-                }
-                Ok::<_, ReadError>(())
+            reader.content(piece, |bytes: &[u8]| {
+                filled(&mut block, bytes, |whole| self.block(own, whole, at))
             })?;
         }
         self.block(own, &block, at)

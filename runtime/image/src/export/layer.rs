@@ -20,7 +20,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Headers, content and padding are multiples of this.
 const BLOCK: u64 = 512;
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a layer has no archive.
 #[derive(Debug)]

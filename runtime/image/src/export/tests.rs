@@ -119,15 +119,15 @@ fn image_that_comes_back_has_the_same_layers_byte_for_byte() {
     let image = &import_stream(&first, &*archive("x:1", &layers)).unwrap()[0];
     for format in [Format::Oci, Format::Docker] {
         let (bytes, told) = exported(&first, &["x:1"], format);
-        assert_eq!(exported(&first, &["x:1"], format).0, bytes, "it is the same each time");
+        assert!(exported(&first, &["x:1"], format).0 == bytes, "it is the same each time");
         let (_kept, second) = store();
         let back = &import_stream(&second, &*bytes).unwrap()[0];
         assert_eq!((&back.id, &back.tags), (&told[0].id, &image.tags));
         assert_eq!((&told[0].source, &back.user), (&image.id, &image.user));
         assert_ne!(back.id, image.id, "the archives of its layers are others");
-        assert_eq!(files(&second, &back.id), files(&first, &image.id));
+        assert!(files(&second, &back.id) == files(&first, &image.id), "an EROFS file differs");
         let (again, told) = exported(&second, &["x:1"], format);
-        assert_eq!(again, bytes, "from now on nothing changes");
+        assert!(again == bytes, "from now on nothing changes");
         assert_eq!(told[0].source, told[0].id);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) async fn of_pod(site: &Site, shim: &Shim) -> Result<PodMetrics, Fault
         add(&mut sum, &metrics);
         containers.insert(row.id.clone(), any(&metrics)?);
     }
-    Ok(PodMetrics { pod: Some(any(&sum)?), containers })
+    Ok(PodMetrics { pod: Some(any(&sum)?), containers, ..PodMetrics::default() })
 }
 
 /// Whether the kernel killed a process of a container for want of memory.
