@@ -1,7 +1,6 @@
 //! The daemon's socket: for root, and for the members of a group, who are root on the node by it.
-//! The socket's mode keeps others away. Each connection is asked for its peer's credentials all the
-//! same, and each call of somebody else is refused with words: a mode can be changed, and a
-//! descriptor passed on.
+//! The socket's mode keeps others away, but a mode can be changed and a descriptor passed on. So each
+//! connection is asked for its peer's credentials. Each call of somebody else is refused with words.
 
 use std::fs::Permissions;
 use std::io;

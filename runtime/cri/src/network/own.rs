@@ -1,6 +1,6 @@
 //! The node's own bridge, for pods while CNI has no configuration. A pod's lease is in its row
-//! before anything is made of it, and here are the leases of all rows: nobody gets an address or a
-//! port twice. The bridge is made when the first pod needs it.
+//! before anything is made of it. The leases of all rows are here, too, so that nobody gets an
+//! address or a port twice. The bridge is made when the first pod needs it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
