@@ -320,16 +320,19 @@ mod tests {
         text
     }
 
+    async fn write(path: &str, text: &str) {
+        let mut fifo = pipe::OpenOptions::new().open_sender(path).unwrap();
+        fifo.write_all(text.as_bytes()).await.unwrap();
+    }
+
     #[tokio::test]
     async fn output_that_comes_before_the_client_waits_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let directory = dir.path().join("attach");
         // As a shim: it opens both and answers; the process writes and ends before anybody looks.
         let attach = async |out: String, err: String| {
-            for (path, text) in [(out, "early"), (err, "early error")] {
-                let mut fifo = pipe::OpenOptions::new().open_sender(path).unwrap();
-                fifo.write_all(text.as_bytes()).await.unwrap();
-            }
+            write(&out, "early").await;
+            write(&err, "early error").await;
             Ok(())
         };
         let outputs = Outputs::open(&directory, OUTPUTS, attach).await.unwrap();

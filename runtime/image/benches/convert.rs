@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let mut plain = tempfile::tempfile()?;
     write_archive(files, &mut plain)?;
     let diff_id = digest(&mut plain)?;
-    println!("layer of {files} files, {} MiB", files * FILE >> 20);
+    println!("layer of {files} files, {} MiB", (files * FILE) >> 20);
     measure("tar", &mut plain, &diff_id)?;
     let mut gzip = GzEncoder::new(tempfile::tempfile()?, flate2::Compression::new(6));
     rewound(&mut plain)?;

@@ -154,7 +154,7 @@ fn images_share_layers_and_are_called_as_they_were_asked_for() {
     let (_kept, first) = store();
     let shared = tar(&[("shared", b"s")]);
     let own = tar(&[("own", b"o")]);
-    import_stream(&first, &*archive("x:1", &[shared.clone()])).unwrap();
+    import_stream(&first, &*archive("x:1", std::slice::from_ref(&shared))).unwrap();
     let other = &import_stream(&first, &*archive("registry.test/y:2", &[shared, own])).unwrap()[0];
     let by_id = other.id.hex()[..12].to_owned();
     let (bytes, told) = exported(&first, &["x:1", "registry.test/y:2", &by_id], Format::Docker);

@@ -140,7 +140,7 @@ fn pod_that_ends_with_its_containers_waits_for_the_last() {
     own.config = Some(PodSandboxConfig { annotations, ..PodSandboxConfig::default() });
     let ended = Container { finished_at: 9, ..container("a", ContainerPhase::Exited) };
     let ask = |pod: &Pod, more: &[Container], busy: &[Job]| {
-        let rows = [&[ended.clone()], more].concat();
+        let rows = [std::slice::from_ref(&ended), more].concat();
         said(pod, &rows, busy, |now| now.stop_idle())
     };
     let goes_on = Verdict::Done("p".into());
