@@ -1,5 +1,5 @@
-//! What is done with the shim of a pod of either kind: a machine, whose shim is ours, or containers
-//! on the node, whose shim is foreign.
+//! What is done with the shim of a pod of either kind. A machine's shim is ours; that of containers
+//! on the node is foreign.
 
 use std::path::PathBuf;
 use std::time::Duration;

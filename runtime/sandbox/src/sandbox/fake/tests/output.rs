@@ -36,7 +36,7 @@ async fn ended(stage: &Stage) -> String {
     stdout
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn reader_that_comes_back_gets_all_output_before_the_container_is_deleted() {
     let stage = Stage::running().await;
     let stdout = ended(&stage).await;
@@ -51,13 +51,14 @@ async fn reader_that_comes_back_gets_all_output_before_the_container_is_deleted(
     stage.agent.called::<RpcContainer>("Container/Delete").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn reader_that_is_gone_does_not_hold_up_the_deletion() {
     let stage = Stage::running().await;
     ended(&stage).await;
     let since = tokio::time::Instant::now();
     stage.sandbox.delete(target("web", None)).await.unwrap();
-    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    // A reader that is there has five seconds.
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
