@@ -2,7 +2,14 @@
 
 use std::io;
 
-use super::{MAX_BYTES, MAX_GROUPS, MAX_ID};
+/// Most bytes of either file that are read.
+pub const MAX_BYTES: u64 = 8 << 20;
+
+/// Highest id that runc takes, and so everybody who wants the same configurations to run.
+pub const MAX_ID: u32 = 0x7fff_ffff;
+
+/// Most groups of a process beside its own: the kernel's `NGROUPS_MAX`.
+pub const MAX_GROUPS: usize = 65_536;
 
 /// Why nobody can say who a process is. The user is not in the text: whoever asks adds it.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
-use crate::AccountError;
-
-/// Most bytes of either file that are read.
-pub const MAX_BYTES: u64 = 8 << 20;
+use crate::error::{AccountError, MAX_BYTES};
 
 /// How often a file is looked for while others rename what is on the way. The attack: a container
 /// that renames without end while an exec looks.

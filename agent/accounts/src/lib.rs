@@ -19,9 +19,9 @@ pub mod fuzzing;
 mod request;
 mod table;
 
-pub use error::AccountError;
-pub use files::{Files, MAX_BYTES};
-pub use request::{Ids, MAX_GROUPS, MAX_ID, Name, Request};
+pub use error::{AccountError, MAX_BYTES, MAX_GROUPS, MAX_ID};
+pub use files::Files;
+pub use request::{Ids, Name, Request};
 
 /// The annotation of a container that says what its image's groups mean.
 pub const GROUPS: &str = "dev.cuddy.groups";

@@ -1,13 +1,8 @@
 //! Who a process shall be, and who that is (pure).
 
+use crate::Files;
+use crate::error::{AccountError, MAX_GROUPS, MAX_ID};
 use crate::table::{User, groups, users};
-use crate::{AccountError, Files};
-
-/// Highest id that runc takes, and so everybody who wants the same configurations to run.
-pub const MAX_ID: u32 = 0x7fff_ffff;
-
-/// Most groups of a process beside its own: the kernel's `NGROUPS_MAX`.
-pub const MAX_GROUPS: usize = 65_536;
 
 /// A user or group.
 #[derive(Debug, Clone, PartialEq, Eq)]
