@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 use std::future::Future;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -167,6 +168,8 @@ fn daemon_may_be_killed_at_every_step_of_a_pods_life() {
     daemon.pull("busybox");
     let mut kubelet = Kubelet { daemon, kills: 0 };
     for nth in 1.. {
+        // The lab ends what says nothing for minutes.
+        let _gone = writeln!(std::io::stderr(), "killed at record {nth}");
         let before = kubelet.kills;
         let killer = kubelet.daemon.kill_at_record(nth);
         life(&mut kubelet);
