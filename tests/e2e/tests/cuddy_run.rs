@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
 use std::fs::File;
-use std::io::Write as _;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
