@@ -1,5 +1,5 @@
-//! Generates the server of the container runtime interface and of our own service, whose messages are those of the crate
-//! `protocol`, without protoc.
+//! Generates the server of the container runtime interface and of our own service, without protoc.
+//! The messages are those of the crate `protocol`.
 
 const PROTO: &str = "../protocol/proto";
 

@@ -14,6 +14,7 @@ mod facts;
 mod fault;
 mod fifo;
 mod foreign;
+mod generated;
 mod ids;
 mod images;
 mod listen;

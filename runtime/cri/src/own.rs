@@ -15,22 +15,8 @@ use protocol::node::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::generated::node::node_server::Node;
 use crate::pods::Pods;
-use generated::node_server::Node;
-
-/// The generated server.
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    unreachable_pub,
-    reason = "generated code"
-)]
-pub(crate) mod generated {
-    tonic::include_proto!("cuddy.node.v1");
-}
 
 /// Messages that are made while they are sent.
 type Messages<T> = ReceiverStream<Result<T, Status>>;

@@ -37,20 +37,6 @@ mod update_container_resources;
 mod update_pod_sandbox_resources;
 mod version;
 
-/// The generated servers.
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    unreachable_pub,
-    reason = "generated code"
-)]
-pub(crate) mod generated {
-    tonic::include_proto!("runtime.v1");
-}
-
 use std::sync::Arc;
 
 use crate::fault::Fault;

@@ -7,10 +7,10 @@ use protocol::cri::{
 };
 use tonic::{Request, async_trait};
 
-use super::generated::image_service_server::ImageService;
 use super::pages::Pages;
 use super::{Answer, Services, answer};
 use super::{image_fs_info, image_status, list_images, pull_image, remove_image};
+use crate::generated::cri::image_service_server::ImageService;
 
 #[async_trait]
 impl ImageService for Services {

@@ -26,7 +26,6 @@ use protocol::cri::{
 };
 use tonic::{Request, async_trait};
 
-use super::generated::runtime_service_server::RuntimeService;
 use super::pages::Pages;
 use super::{Answer, Services, answer, unimplemented};
 use super::{
@@ -37,6 +36,7 @@ use super::{
     start_container, status, stop_container, stop_pod_sandbox, update_container_resources,
     update_pod_sandbox_resources, version,
 };
+use crate::generated::cri::runtime_service_server::RuntimeService;
 
 #[async_trait]
 impl RuntimeService for Services {
