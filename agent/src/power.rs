@@ -29,18 +29,18 @@ pub(crate) fn off() -> Result<()> {
     }
     // Writes what it unmounts; of the share that is what the guest has of it, and the host is not
     // asked to write anything else.
-    unmount_all();
+    // Names of mount points may be a workload's, in any bytes.
+    unmount_all(&std::fs::read("/proc/self/mountinfo").unwrap_or_default());
     // What could not be unmounted is at least on its disk. Once: if the share is among it, the host
     // writes to every disk that it shows.
     rustix::fs::sync();
     reboot(RebootCommand::PowerOff).map_err(Error::io("power off"))
 }
 
-/// Unmounts what can be, children first.
-fn unmount_all() {
-    // Names of mount points may be a workload's, in any bytes.
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    for point in mount_points(&table).iter().rev() {
+/// Unmounts what can be of a table in the form of proc_pid_mountinfo(5), children first. What is
+/// in use stays, and keeps nothing else from being unmounted.
+fn unmount_all(table: &[u8]) {
+    for point in mount_points(table).iter().rev() {
         if OWN.iter().any(|own| point == Path::new(own)) || point.starts_with("/sys") {
             continue;
         }
@@ -62,7 +62,37 @@ fn mount_points(table: &[u8]) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::mount_points;
+    use std::fs::File;
+    use std::path::Path;
+
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+    use super::{mount_points, unmount_all};
+
+    /// Mounting needs root, which the agent always is.
+    #[test]
+    fn a_share_in_use_keeps_no_disk_from_being_unmounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let points = ["disk", "share", "share/volume", "other disk"].map(|name| {
+            let point = folder.path().join(name);
+            std::fs::create_dir(&point).unwrap();
+            mount("none", &point, "tmpfs", MountFlags::empty(), None).unwrap();
+            std::fs::write(point.join("file"), name).unwrap();
+            point
+        });
+        let in_use = File::open(points[1].join("file")).unwrap();
+        let line = |point: &Path| {
+            let point = point.display().to_string().replace(' ', "\\040");
+            format!("9 1 0:9 / {point} rw - tmpfs x rw\n")
+        };
+        unmount_all(points.each_ref().map(|point| line(point)).concat().as_bytes());
+        let mounted = points.each_ref().map(|point| point.join("file").exists());
+        drop(in_use);
+        for point in points.iter().rev() {
+            let _gone = unmount(point, UnmountFlags::empty());
+        }
+        assert_eq!(mounted, [false, true, false, false]);
+    }
 
     #[test]
     fn mount_points_are_read_in_any_bytes() {

@@ -34,9 +34,13 @@ one() {
     inputs=$work/inputs
     mkdir "$inputs"
     cp -r "$corpus/." "$inputs" 2>/dev/null
-    TMPDIR=$work "$programs/fuzz-$target" "$inputs" -max_total_time="$seconds" -timeout=60 \
-        -rss_limit_mb=2048 -max_len=4096 -reload=0 -verbosity=0 -print_final_stats=1 \
-        -artifact_prefix="$found/$target-" >"$found/$target.log" 2>&1
+    # As the product, whose programs Rust starts: a peer that is gone is an error, and no signal.
+    (
+        trap '' PIPE
+        TMPDIR=$work exec "$programs/fuzz-$target" "$inputs" -max_total_time="$seconds" \
+            -timeout=60 -rss_limit_mb=2048 -max_len=4096 -reload=0 -verbosity=0 \
+            -print_final_stats=1 -artifact_prefix="$found/$target-" >"$found/$target.log" 2>&1
+    )
     code=$?
     if [ "$code" -eq 0 ] && [ "${KEEP:-0}" != 0 ]; then
         mkdir -p "$corpus"

@@ -79,10 +79,10 @@ pub async fn run(
         environment: Vec::new(),
     });
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let facts = facts::ask(&settings);
+    let driver = facts::cgroup_driver(&settings);
     let foreign = OfShims { events: places.events().display().to_string(), ..(*daemon).clone() };
     let daemons = [daemon, Arc::new(foreign)];
-    let classes = Classes::find(&path, &daemons, &settings, facts.cgroup_driver)?;
+    let classes = Classes::find(&path, &daemons, &settings, driver)?;
     let (programs, news) = match settings.handlers.is_empty() {
         true => Default::default(),
         false => (Programs::find(&path, &places.pause())?, News::serve(&places.events()).await?),
@@ -94,7 +94,6 @@ pub async fn run(
     let node = Arc::new(Node {
         network: Network::new(cni, &settings, attachments),
         disks: Disks::new(settings.root.clone()),
-        facts,
         roots: Roots::new(places.layers()),
         programs,
         news,

@@ -1,4 +1,5 @@
-//! What the node can do, asked once at the start.
+//! What the node can do. It is asked for each pod and container: an administrator may load a profile
+//! of AppArmor, or give the node another name, at any time.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,7 +23,7 @@ pub(crate) fn cgroup_driver(settings: &Settings) -> CgroupDriver {
     }
 }
 
-/// Asks.
+/// Asks. A handful of small files of the kernel's, none of which waits for a device.
 pub(crate) fn ask(settings: &Settings) -> Node {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let controllers = read("/sys/fs/cgroup/cgroup.controllers");

@@ -2,6 +2,7 @@
 
 use crate::classes::Classes;
 use crate::disk::Disks;
+use crate::facts;
 use crate::fault::Fault;
 use crate::foreign::{News, Programs, Roots};
 use crate::images::Images;
@@ -25,8 +26,6 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     /// The images.
     pub(crate) images: Images,
-    /// What the node can do.
-    pub(crate) facts: crate::spec::Node,
     /// Disks for containers.
     pub(crate) disks: Disks,
     /// Root file systems on the node.
@@ -40,6 +39,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// What the node can do at the moment.
+    pub(crate) fn facts(&self) -> crate::spec::Node {
+        facts::ask(&self.settings)
+    }
+
     /// An address at which one client gets this session.
     ///
     /// # Errors

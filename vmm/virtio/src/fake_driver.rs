@@ -170,6 +170,16 @@ impl Driver {
         self.read(0x44) == 1
     }
 
+    /// Where the next buffer will be, for [`Driver::give_back`].
+    pub(crate) fn mark(&self) -> u64 {
+        self.next
+    }
+
+    /// All buffers since `mark` are given out again.
+    pub(crate) fn give_back(&mut self, mark: u64) {
+        self.next = mark;
+    }
+
     /// Memory for a buffer; all of it is given out again after a reset of the test only.
     pub(crate) fn alloc(&mut self, len: usize) -> u64 {
         let address = self.next;

@@ -61,7 +61,7 @@ pub enum CgroupDriver {
     Cgroupfs,
 }
 
-/// What the node can do, asked once.
+/// What the node can do.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// The name that pods without one of their own have.

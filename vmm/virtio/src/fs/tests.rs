@@ -5,7 +5,7 @@
 
 mod kinds;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
@@ -26,6 +26,7 @@ const SYMLINK: u32 = 6;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
 const WRITE: u32 = 16;
+const RELEASE: u32 = 18;
 const SETXATTR: u32 = 21;
 const GETXATTR: u32 = 22;
 const INIT: u32 = 26;
@@ -99,13 +100,16 @@ impl Guest {
         body: &[u8],
     ) -> Result<Vec<u8>, i32> {
         let header = self.header(operation, node, body.len(), user);
+        let mark = self.driver.mark();
         let (header, body) = (self.driver.out(&header), self.driver.out(body));
         let (first, rest) = (self.driver.space(OUT as u32), self.driver.space(70_000));
         let len = self.driver.request(REQUESTS, &[header, body, first, rest]);
         let answer = self.driver.bytes(first);
         assert_eq!((word(&answer, 0), long(&answer, 8)), (len, self.unique));
+        let body = self.driver.bytes(Piece { len: len - OUT as u32, ..rest });
+        self.driver.give_back(mark);
         match word(&answer, 4) as i32 {
-            0 => Ok(self.driver.bytes(Piece { len: len - OUT as u32, ..rest })),
+            0 => Ok(body),
             error => Err(-error),
         }
     }
@@ -277,6 +281,29 @@ fn a_reset_forgets_what_was_open() {
 fn a_missing_directory_is_an_error() {
     let config = FsConfig { tag: "x".into(), root: "/nonexistent/share".into(), max_files: 9 };
     assert!(matches!(super::device(&spawner(), &config), Err(DeviceError::Host { .. })));
+}
+
+#[test]
+fn a_guest_has_only_its_own_share_of_descriptors() {
+    let mut guest = Guest::new();
+    fs::write(guest.folder.path().join("file"), "").unwrap();
+    let node = guest.lookup(1, "file").unwrap();
+    let mut open = Vec::new();
+    let error = loop {
+        match guest.call(OPEN, node, &words(&[0, 0])) {
+            Ok(answer) => open.push(long(&answer, 0)),
+            Err(error) => break error,
+        }
+        assert!(open.len() as u64 <= MAX_FILES, "more than {MAX_FILES} files");
+    };
+    // ENFILE.
+    assert_eq!(error, 23);
+    assert!(open.len() as u64 > MAX_FILES / 2, "only {} files", open.len());
+    // The process has descriptors left for everything else, and the guest again once it closes.
+    File::open(guest.folder.path().join("file")).unwrap();
+    let body = [open[0].to_le_bytes().to_vec(), words(&[0; 4])].concat();
+    guest.call(RELEASE, node, &body).unwrap();
+    guest.call(OPEN, node, &words(&[0, 0])).unwrap();
 }
 
 #[test]

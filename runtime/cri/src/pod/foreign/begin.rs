@@ -35,7 +35,7 @@ pub(in crate::pod) async fn begin(site: &Site, pod: &row::Pod) -> Result<Shim, F
         _ => {}
     }
     let config = pod.config.clone().unwrap_or_default();
-    let paths = files::make(&bundle, &config, &node.facts.hostname).await?;
+    let paths = files::make(&bundle, &config, &node.facts().hostname).await?;
     let made = sandbox(site, pod, &config, &paths).await?;
     for note in &made.notes {
         log::info!("pod {}: {note}", site.id);

@@ -38,7 +38,7 @@ pub(crate) struct Pids {
 
 /// What the node can do, as the pod's handler is to use it.
 pub(crate) fn facts(site: &Site) -> Node {
-    let mut facts = site.node.facts.clone();
+    let mut facts = site.node.facts();
     facts.cgroup_driver = site.class.cgroup_driver.unwrap_or(facts.cgroup_driver);
     facts
 }
