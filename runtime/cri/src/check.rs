@@ -31,6 +31,12 @@ pub fn problems(settings: &Settings, path: &OsStr) -> Vec<String> {
         let state = settings.state.display();
         all.push(format!("state: {state} is not on a tmpfs: a restart of the node must empty it"));
     }
+    if !settings.handlers.is_empty() && !overlay::holds_overlays(&settings.root) {
+        let root = settings.root.display();
+        all.push(format!(
+            "root: {root} is on an overlay, which can't hold what containers of other handlers write"
+        ));
+    }
     if !Group::find(&settings.group).exists() {
         let group = &settings.group;
         all.push(format!(

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::UnmountFlags;
 
 pub use layers::Layers;
-pub use root::{UPPER, mount_root, read_below};
+pub use root::{UPPER, holds_overlays, mount_root, read_below};
 
 /// Most mounts over each other that an unmounting takes away.
 const LAYERS: usize = 16;

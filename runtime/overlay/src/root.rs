@@ -16,6 +16,9 @@ use crate::Error;
 /// Where a container's own files are, in its directory.
 pub const UPPER: &str = "upper";
 
+/// Kind of an overlay (statfs(2), `OVERLAYFS_SUPER_MAGIC`).
+const OVERLAY: u64 = 0x794c_7630;
+
 /// Mounts the overlay of `layers`, the lowest one first and at least one, at `root`, which is made.
 /// What is written goes to `upper` in `directory`, which exists; `work` beside it is the kernel's.
 ///
@@ -37,7 +40,21 @@ pub fn mount_root(layers: &[PathBuf], directory: &Path, root: &Path) -> Result<(
     let options = CString::new(options)
         .map_err(|error| Error::new("mounting", root, io::Error::other(error)))?;
     let mounted = mount("overlay", root, "overlay", MountFlags::NODEV, &*options);
-    mounted.map_err(|error| Error::new("mounting an overlay at", root, error))
+    mounted.map_err(|error| match holds_overlays(directory) {
+        true => Error::new("mounting an overlay at", root, error),
+        false => {
+            let text = "what containers write is on an overlay itself, which the kernel refuses: put \
+                        the daemon's `root` on another file system";
+            Error::new("mounting an overlay with", &upper, io::Error::other(text))
+        }
+    })
+}
+
+/// Whether directories here can be what containers write to: all file systems but an overlay
+/// (kernel's `filesystems/overlayfs`, "Upper and Lower"). The nearest directory that is there counts.
+pub fn holds_overlays(path: &Path) -> bool {
+    let found = path.ancestors().find_map(|path| rustix::fs::statfs(path).ok());
+    found.is_none_or(|found| u64::try_from(found.f_type) != Ok(OVERLAY))
 }
 
 /// The directories by their descriptors: the options fit into a page with any paths and hundreds of

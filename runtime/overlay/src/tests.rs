@@ -179,3 +179,19 @@ fn file_of_an_image_is_never_one_of_the_node() {
     std::fs::write(root.join("long"), [0; 17]).unwrap();
     assert!(read("long").unwrap_err().to_string().contains("over 16 bytes"));
 }
+
+#[test]
+fn what_is_written_on_an_overlay_is_refused_with_the_way_out() {
+    apart(|ground| {
+        let (lower, root) = (ground.path("layers"), ground.path("root"));
+        assert!(holds_overlays(&ground.path("not/there/yet")));
+        mount_root(std::slice::from_ref(&lower), &ground.path("upper"), &root).unwrap();
+        let inside = root.join("containers/a");
+        assert!(!holds_overlays(&inside));
+        std::fs::create_dir_all(&inside).unwrap();
+        let refused = mount_root(&[lower], &inside, &ground.path("second")).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("put the daemon's `root`") && text.contains("containers/a"), "{text}");
+        unmount(&root).unwrap();
+    });
+}
