@@ -21,6 +21,7 @@ mod generated {
     }
 }
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use generated::image_service_client::ImageServiceClient;
@@ -56,7 +57,7 @@ pub(crate) enum ClientError {
         reason: std::io::Error,
     },
     /// The socket is not for this user.
-    #[error("{0} is for root and the group \"cuddy\"; use sudo, or join the group")]
+    #[error("{} is not for this user: use sudo, or {}", .0.display(), way_in(.0))]
     NotAllowed(PathBuf),
     /// The path can't be a socket's.
     #[error("{0:?} can't be the address of a daemon: {1}")]
@@ -100,6 +101,18 @@ fn advice(root: &Path) -> &'static str {
     match is_installed {
         true => "; start it: systemctl start cuddyd",
         false => "; start cuddyd",
+    }
+}
+
+/// How a user comes to be allowed to use a socket.
+fn way_in(socket: &Path) -> &'static str {
+    let mode = std::fs::metadata(socket).map_or(0, |socket| socket.permissions().mode());
+    match mode & 0o020 {
+        0 => {
+            "make the group (groupadd --system cuddy), start cuddyd again, and join it \
+             (usermod -aG cuddy USER)"
+        }
+        _ => "join the group cuddy (usermod -aG cuddy USER), and log in again",
     }
 }
 
@@ -225,5 +238,17 @@ mod tests {
         std::fs::create_dir_all(&units).unwrap();
         std::fs::write(units.join("cuddyd.service"), "").unwrap();
         assert!(advice(root.path()).contains("systemctl start cuddyd"));
+    }
+
+    #[test]
+    fn user_is_told_the_way_that_the_sockets_mode_leaves() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        std::fs::write(&socket, "").unwrap();
+        for (mode, way) in [(0o600, "groupadd"), (0o660, "log in again")] {
+            std::fs::set_permissions(&socket, PermissionsExt::from_mode(mode)).unwrap();
+            let text = ClientError::NotAllowed(socket.clone()).to_string();
+            assert!(text.contains("sudo") && text.contains(way), "{text}");
+        }
     }
 }

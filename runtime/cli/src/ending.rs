@@ -9,6 +9,7 @@ use protocol::cri::{
 
 use crate::client::{Client, ClientError, answer};
 use crate::plan::OWN;
+use crate::restarts::Restarts;
 
 /// The other containers of a pod that `cuddy run` made; none if the pod is somebody else's.
 async fn beside(
@@ -27,46 +28,22 @@ async fn beside(
     Ok(Some(others))
 }
 
-/// Whether a container runs, or will: it waits for its start, or for another one by its policy.
-async fn needs_its_pod(client: &Client, container: &Container) -> Result<bool, ClientError> {
-    if container.state() != ContainerState::ContainerExited {
-        return Ok(true);
-    }
-    Ok(client.status(&container.id).await?.1["restartAt"].is_number())
-}
-
-/// Ends a container's process, by its signal first and by force after `seconds`.
+/// Ends a container, by its signal first and by force after `seconds`. The daemon ends a pod of
+/// `cuddy run` with the last of its containers; its machine and its ports are free then.
 ///
 /// # Errors
 /// [`ClientError::Refused`].
-pub(crate) async fn stop_process(
-    client: &Client,
-    id: &str,
-    seconds: u32,
-) -> Result<(), ClientError> {
+pub(crate) async fn stop(client: &Client, id: &str, seconds: u32) -> Result<(), ClientError> {
     let request = StopContainerRequest { container_id: id.to_owned(), timeout: seconds.into() };
     answer(client.runtime().stop_container(request).await).map(drop)
 }
 
-/// Ends a container, and the pod that `cuddy run` made if its machine has nothing to do any more.
+/// Whether a container that has ended is to be started again by its policy.
 ///
 /// # Errors
 /// [`ClientError::Refused`].
-pub(crate) async fn stop(
-    client: &Client,
-    container: &Container,
-    seconds: u32,
-) -> Result<(), ClientError> {
-    stop_process(client, &container.id, seconds).await?;
-    let Some(others) = beside(client, container).await? else { return Ok(()) };
-    for other in &others {
-        if needs_its_pod(client, other).await? {
-            return Ok(());
-        }
-    }
-    let pod_sandbox_id = container.pod_sandbox_id.clone();
-    let request = StopPodSandboxRequest { pod_sandbox_id };
-    answer(client.runtime().stop_pod_sandbox(request).await).map(drop)
+pub(crate) async fn is_to_run_again(client: &Client, id: &str) -> Result<bool, ClientError> {
+    Ok(Restarts::read(&client.status(id).await?.1).at.is_some())
 }
 
 /// Removes a container with its log, and with the last one the pod that `cuddy run` made.

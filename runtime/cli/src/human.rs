@@ -110,6 +110,12 @@ pub(crate) fn since(nanoseconds: i64, now: SystemTime) -> Duration {
     now.duration_since(at).unwrap_or_default()
 }
 
+/// How long it is from `now` until `nanoseconds` since 1970. What is past is now.
+pub(crate) fn until(nanoseconds: i64, now: SystemTime) -> Duration {
+    let at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or_default());
+    at.duration_since(now).unwrap_or_default()
+}
+
 /// The first twelve digits of an id, without the name of its digest.
 pub(crate) fn short(id: &str) -> String {
     let id = id.strip_prefix("sha256:").unwrap_or(id);
@@ -162,6 +168,8 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(5);
         assert_eq!(since(2_000_000_000, now), Duration::from_secs(3));
         assert_eq!(since(9_000_000_000, now), Duration::ZERO);
+        assert_eq!(until(9_000_000_000, now), Duration::from_secs(4));
+        assert_eq!(until(2_000_000_000, now), Duration::ZERO);
         assert_eq!(short("sha256:0123456789abcdef"), "0123456789ab");
     }
 }

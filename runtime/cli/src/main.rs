@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod private;
 mod probe;
+mod restarts;
 mod session;
 mod terminal;
 

@@ -167,7 +167,8 @@ impl Plan {
             annotations,
             log_path,
             stdin: self.stdin,
-            stdin_once: self.stdin,
+            // A terminal's input ends by a key, and goes on for who comes back to it.
+            stdin_once: self.stdin && !self.tty,
             tty: self.tty,
             linux: Some(LinuxContainerConfig {
                 resources: Some(self.resources()),

@@ -4,6 +4,7 @@
 use std::fs::Permissions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -132,6 +133,9 @@ async fn serve(
     let node = &pods.node;
     let socket = &node.settings.socket;
     let group = Group::find(&node.settings.group);
+    if let Err(error) = group.give_logs(Path::new(listen::LOGS)) {
+        log::warn!("{}: {error}: only root can read containers' logs there", listen::LOGS);
+    }
     let listener = listen::listen(socket, &group).await?;
     let services = Services::new(pods);
     let runtime = RuntimeServiceServer::new(services.clone())

@@ -18,6 +18,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
+/// Where the command line has the logs of its containers, which their users read there.
+pub(crate) const LOGS: &str = "/var/log/cuddy/containers";
+
 /// A group of the node whose members may do everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {
@@ -64,6 +67,18 @@ impl Group {
             None => 0o600,
         };
         std::fs::set_permissions(socket, Permissions::from_mode(mode))
+    }
+
+    /// Lets the group read all that is in a directory from now on; nobody but root if there is no
+    /// such group. What is made in it has its group (inode(7), the set-group-ID bit).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn give_logs(&self, directory: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let Some(id) = self.id else { return Ok(()) };
+        chown(directory, None, Some(id))?;
+        std::fs::set_permissions(directory, Permissions::from_mode(0o2750))
     }
 
     /// Who is at the other end.
@@ -191,6 +206,8 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -204,6 +221,18 @@ mod tests {
         let none = Group { name: "cuddy".into(), id: None };
         assert!(matches!(none.judge(1000, 990, &[990]), Peer::Refused(_)));
         assert_eq!(none.judge(0, 990, &[]), Peer::Allowed);
+    }
+
+    #[test]
+    fn logs_that_are_made_later_are_the_groups_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path().join("logs/containers");
+        Group { name: "none".into(), id: None }.give_logs(&logs).unwrap();
+        assert!(logs.is_dir());
+        Group { name: "cuddy".into(), id: Some(990) }.give_logs(&logs).unwrap();
+        std::fs::create_dir(logs.join("web")).unwrap();
+        std::fs::write(logs.join("web/0.log"), "").unwrap();
+        assert_eq!(std::fs::metadata(logs.join("web/0.log")).unwrap().gid(), 990);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - [`cri`] talks to one as kubelet does.
 //! - [`shim`] talks to a shim directly.
 //! - [`cri_o`] does as CRI-O does.
+//! - [`cuddy`] is the command line, and a terminal for it.
 //! - [`host`] looks at what the host shows.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
@@ -14,6 +15,7 @@ pub mod containerd;
 pub mod cri;
 pub mod cri_o;
 pub mod ctr;
+pub mod cuddy;
 pub mod host;
 pub mod shim;
 

@@ -6,6 +6,7 @@ use anyhow::bail;
 use protocol::cri::{AttachRequest, ContainerState};
 
 use crate::client::{Client, answer};
+use crate::restarts::Restarts;
 use crate::session::{End, Outcome, Session};
 use crate::{console, exit};
 
@@ -65,9 +66,12 @@ pub(crate) async fn finish(
         End::Detached => Ok(ExitCode::SUCCESS),
         End::Told(Outcome::Failed(text)) => bail!(text),
         End::Told(Outcome::Exited(_)) => {
-            let (status, _) = client.status(id).await?;
+            let (status, info) = client.status(id).await?;
             match status.state() {
                 ContainerState::ContainerExited => Ok(exit::of_process(status.exit_code)),
+                _ if Restarts::read(&info).count > 0 => {
+                    bail!("the process has ended, and was started again: attach anew")
+                }
                 _ => bail!("the daemon let go of the container, which goes on"),
             }
         }

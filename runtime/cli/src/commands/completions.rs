@@ -15,10 +15,35 @@ pub(crate) struct CompletionsArgs {
 
 impl CompletionsArgs {
     /// Prints them.
-    pub(crate) fn run(self, mut command: clap::Command) -> anyhow::Result<ExitCode> {
-        let mut text = Vec::new();
-        generate(self.shell, &mut command, "cuddy", &mut text);
-        output::print(&text)?;
+    pub(crate) fn run(self, command: clap::Command) -> anyhow::Result<ExitCode> {
+        output::print(&text(self.shell, command))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text(shell: Shell, mut command: clap::Command) -> Vec<u8> {
+    let mut text = Vec::new();
+    generate(shell, &mut command, "cuddy", &mut text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, ValueEnum};
+
+    use super::*;
+    use crate::Cli;
+
+    #[test]
+    fn every_shell_completes_every_verb_and_option() {
+        for shell in Shell::value_variants() {
+            let text = String::from_utf8(text(*shell, Cli::command())).unwrap();
+            for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+                assert!(text.contains(verb.get_name()), "{shell}: {}", verb.get_name());
+                for long in verb.get_arguments().filter_map(clap::Arg::get_long) {
+                    assert!(text.contains(long), "{shell}: {} --{long}", verb.get_name());
+                }
+            }
+        }
     }
 }

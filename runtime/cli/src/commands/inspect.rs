@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, ClientError, answer};
 use crate::human::state_word;
 use crate::output;
+use crate::restarts::Restarts;
 
 /// Print all that is known of containers, pods or images.
 #[derive(Debug, clap::Args)]
@@ -97,6 +98,7 @@ async fn pod(client: &Client, pod_sandbox_id: String) -> Result<Value, ClientErr
 /// A container in our words (pure).
 fn container(status: &ContainerStatus, info: &Value) -> Value {
     let state = state_word(status.state());
+    let restarts = Restarts::read(info);
     let mounts = status.mounts.iter().map(|mount| {
         json!({ "host": mount.host_path, "container": mount.container_path, "readonly": mount.readonly })
     });
@@ -112,6 +114,8 @@ fn container(status: &ContainerStatus, info: &Value) -> Value {
         "exitCode": status.exit_code,
         "reason": status.reason,
         "message": status.message,
+        "restarts": restarts.count,
+        "restartAt": restarts.at,
         "imageId": status.image_id,
         "logPath": status.log_path,
         "mounts": mounts,

@@ -20,10 +20,12 @@ impl KillArgs {
     pub(crate) async fn run(self, client: &Client) -> anyhow::Result<ExitCode> {
         for name in &self.containers {
             let container = client.container(name).await?;
-            if !ending::runs(&container) {
+            let is_to_run =
+                ending::runs(&container) || ending::is_to_run_again(client, &container.id).await?;
+            if !is_to_run {
                 bail!("container {name:?} does not run");
             }
-            ending::stop(client, &container, 0).await?;
+            ending::stop(client, &container.id, 0).await?;
             output::print(format!("{name}\n").as_bytes())?;
         }
         Ok(ExitCode::SUCCESS)

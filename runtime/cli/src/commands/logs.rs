@@ -11,6 +11,7 @@ use protocol::cri::ContainerState;
 use crate::client::{Client, ClientError};
 use crate::log_file::{Changes, LogFile};
 use crate::log_record::{self, parse};
+use crate::restarts::Restarts;
 
 /// How often the daemon is asked whether a container whose log is followed has ended.
 const ASK: Duration = Duration::from_millis(500);
@@ -18,7 +19,7 @@ const ASK: Duration = Duration::from_millis(500);
 /// Print what a container has written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogsArgs {
-    /// Go on until the container ends.
+    /// Go on until the container ends, and is not to run again.
     #[arg(short, long)]
     follow: bool,
     /// Begin with this many lines from the end.
@@ -105,7 +106,10 @@ impl LogsArgs {
 
 async fn has_ended(client: &Client, id: &str) -> Result<bool, ClientError> {
     match client.status(id).await {
-        Ok((status, _)) => Ok(status.state() == ContainerState::ContainerExited),
+        Ok((status, info)) => {
+            let has_ended = status.state() == ContainerState::ContainerExited;
+            Ok(has_ended && Restarts::read(&info).at.is_none())
+        }
         Err(ClientError::Refused { code: tonic::Code::NotFound, .. }) => Ok(true),
         Err(error) => Err(error),
     }

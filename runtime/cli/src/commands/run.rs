@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::attach;
 use super::pull::pull;
-use crate::client::{Client, ClientError, NAME, answer};
+use crate::client::{Client, ClientError, answer};
 use crate::plan::{LOG, Plan};
 use crate::{ending, output};
 
@@ -55,10 +55,8 @@ impl RunArgs {
         match (&ran, self.remove) {
             // A container that never ran is of no use.
             (Err(_), _) | (_, true) => made.undo().await,
-            _ => {
-                let container = client.container(&id).await?;
-                ending::stop(client, &container, 0).await?;
-            }
+            // It has ended: this waits for its machine.
+            _ => ending::stop(client, &id, 0).await?,
         }
         ran
     }
@@ -71,16 +69,7 @@ impl RunArgs {
     /// Makes the container, and the pod that it is in unless it joins another; the container's id.
     async fn create(&self, plan: &Plan, made: &mut Made<'_>) -> anyhow::Result<String> {
         let client = made.client;
-        let containers = client.containers().await?;
-        if let Some(other) = containers.iter().find(|one| one.labels.get(NAME) == Some(&plan.name))
-        {
-            bail!(
-                "the name {:?} is taken by container {}: `cuddy rm {}` frees it",
-                plan.name,
-                crate::human::short(&other.id),
-                plan.name
-            );
-        }
+        place::is_free(client, &plan.name, self.pod.is_none()).await?;
         let here = match self.pull {
             Pull::Always => None,
             _ => client.image(&plan.image).await?.map(|image| image.id),
@@ -140,7 +129,7 @@ impl RunArgs {
                     // The second time it is killed.
                     grace = 0;
                     tokio::spawn(async move {
-                        if let Err(error) = ending::stop_process(&client, &id, seconds).await {
+                        if let Err(error) = ending::stop(&client, &id, seconds).await {
                             eprintln!("cuddy: stopping the container: {error}");
                         }
                     });

@@ -21,7 +21,7 @@ impl StopArgs {
     pub(crate) async fn run(self, client: &Client) -> anyhow::Result<ExitCode> {
         for name in &self.containers {
             let container = client.container(name).await?;
-            ending::stop(client, &container, self.time).await?;
+            ending::stop(client, &container.id, self.time).await?;
             output::print(format!("{name}\n").as_bytes())?;
         }
         Ok(ExitCode::SUCCESS)

@@ -63,3 +63,9 @@ fn terminal_has_its_size_from_the_first_moment() {
     };
     assert_eq!((size(true).as_deref(), size(false)), (Some("132x43"), None));
 }
+
+#[test]
+fn input_ends_with_who_sends_it_but_a_terminals_goes_on() {
+    let once = |tty| Plan { stdin: true, tty, ..plan() }.container("").stdin_once;
+    assert!(once(false) && !once(true));
+}

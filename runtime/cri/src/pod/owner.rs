@@ -71,11 +71,15 @@ impl Owner {
         }
     }
 
-    fn consider(&mut self, ask: Ask, reply: oneshot::Sender<Answer>) {
+    /// What `look` says of the situation.
+    fn now<T>(&self, look: impl FnOnce(&Situation<'_>) -> T) -> T {
         let busy: HashSet<_> = self.waiters.keys().cloned().collect();
         let Rows { pod, containers } = &self.rows;
-        let now = Situation { pod, containers, busy: &busy };
-        let verdict = ask.verdict(&now);
+        look(&Situation { pod, containers, busy: &busy })
+    }
+
+    fn consider(&mut self, ask: Ask, reply: oneshot::Sender<Answer>) {
+        let verdict = self.now(|now| ask.verdict(now));
         let answer = match verdict {
             Verdict::Begin => return self.begin(ask, reply),
             Verdict::Join => return self.join(&ask, reply),
@@ -143,6 +147,11 @@ impl Owner {
         for waiter in self.waiters.remove(job).unwrap_or_default() {
             // Who asked may have gone.
             let _ = waiter.send(answer.clone());
+        }
+        if matches!(job, Job::Remove(_)) && self.now(|now| now.is_left()) {
+            // That it failed is in the log, and whoever removes the pod tries again.
+            let (reply, _nobody) = oneshot::channel();
+            self.consider(Ask::StopPod, reply);
         }
         let (again, later) =
             std::mem::take(&mut self.later).into_iter().partition(|(other, _, _)| other == job);

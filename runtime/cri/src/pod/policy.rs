@@ -188,9 +188,17 @@ impl Situation<'_> {
         if nothing_left { Verdict::Done(self.pod.id.clone()) } else { Verdict::Begin }
     }
 
-    /// What to do where the pod may have nothing to do any more. One that does not end with its
-    /// containers, or has yet to run one, goes on.
+    /// What to do where the pod may have nothing to do any more.
     pub(crate) fn stop_idle(&self) -> Verdict {
+        match self.is_idle() {
+            true => self.stop_pod(),
+            false => Verdict::Done(self.pod.id.clone()),
+        }
+    }
+
+    /// Whether the pod has nothing to do any more. One that does not end with its containers, or has
+    /// yet to run one, has.
+    pub(crate) fn is_idle(&self) -> bool {
         let begun = |job: &Job| matches!(job, Job::Create(..) | Job::Start(_));
         let needs_it = |row: &Container| {
             row.lives()
@@ -201,7 +209,13 @@ impl Situation<'_> {
             || self.busy.iter().any(begun)
             || self.containers.iter().any(needs_it)
             || self.containers.iter().all(|row| row.finished_at == 0);
-        if goes_on { Verdict::Done(self.pod.id.clone()) } else { self.stop_pod() }
+        !goes_on
+    }
+
+    /// Whether the last container of a pod that ends with its containers has just been removed.
+    pub(crate) fn is_left(&self) -> bool {
+        let comes = self.busy.iter().any(|job| matches!(job, Job::Create(..)));
+        self.pod.ends_with_containers() && self.containers.is_empty() && !comes
     }
 
     /// What to do with a request to remove the pod, which stops it first.

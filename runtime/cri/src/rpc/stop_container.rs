@@ -1,5 +1,6 @@
 //! StopContainer: ends a container's process, by its signal first and by force after the grace. One
-//! that is not there has ended.
+//! that is not there has ended. A pod that ends with its containers has ended with the last one when
+//! this is answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tonic::Request;
 use super::there;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
+use crate::pod::watch;
 use crate::pods::Pods;
 
 pub(super) async fn run(
@@ -20,7 +22,9 @@ pub(super) async fn run(
     let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or_default());
     let now = pods.node.records.now();
     if let Some(row) = there(now.container(&container_id))? {
-        pods.get(&row.pod)?.ask(Ask::Stop(row.id.clone(), grace)).await?;
+        let pod = pods.get(&row.pod)?;
+        pod.ask(Ask::Stop(row.id.clone(), grace)).await?;
+        watch::at_rest(&pod).await?;
     }
     Ok(StopContainerResponse {})
 }

@@ -17,6 +17,7 @@ use crate::{eventually, host};
 pub struct Cuddyd {
     dir: TempDir,
     level: &'static str,
+    has_cni: bool,
     child: Option<Child>,
     cri: Option<Cri>,
 }
@@ -30,12 +31,20 @@ impl Cuddyd {
         Self::with("")
     }
 
+    /// [`Self::new`] on a node without CNI, as a fresh one is: its pods are on the node's own bridge.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn without_cni() -> Self {
+        Self::told("", "debug", false)
+    }
+
     /// [`Self::new`] that tells no more than it does to an operator, for measurements.
     ///
     /// # Panics
     /// When that fails.
     pub fn quiet() -> Self {
-        Self::told("", "info")
+        Self::told("", "info", true)
     }
 
     /// [`Self::new`] with more settings.
@@ -43,16 +52,18 @@ impl Cuddyd {
     /// # Panics
     /// When that fails.
     pub fn with(more: &str) -> Self {
-        Self::told(more, "debug")
+        Self::told(more, "debug", true)
     }
 
-    fn told(more: &str, level: &'static str) -> Self {
+    fn told(more: &str, level: &'static str, has_cni: bool) -> Self {
         let served = Command::new("lab-registry").arg("busybox").status().unwrap();
         assert!(served.success(), "lab-registry: {served}");
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::create_dir(path("net.d")).unwrap();
-        std::fs::write(path("net.d/10-cuddy.conflist"), bridge(&path("addresses"))).unwrap();
+        if has_cni {
+            std::fs::write(path("net.d/10-cuddy.conflist"), bridge(&path("addresses"))).unwrap();
+        }
         mirror(&path("certs.d"));
         let at = dir.path().display();
         let text = format!(
@@ -61,7 +72,7 @@ impl Cuddyd {
              registry_config = '{at}/certs.d'\ncgroup_driver = 'cgroupfs'\n{more}"
         );
         std::fs::write(path("cuddyd.toml"), text).unwrap();
-        let mut daemon = Self { dir, level, child: None, cri: None };
+        let mut daemon = Self { dir, level, has_cni, child: None, cri: None };
         daemon.start();
         daemon
     }
@@ -83,7 +94,8 @@ impl Cuddyd {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
         self.cri = Some(Cri::connect(&socket));
-        eventually("the network is ready", || self.is("NetworkReady"));
+        let condition = if self.has_cni { "NetworkReady" } else { "RuntimeReady" };
+        eventually("it is ready", || self.is(condition));
     }
 
     /// Lets the kernel kill it at the `nth` time from now that it puts something on record, before

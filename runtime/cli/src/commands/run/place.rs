@@ -1,12 +1,14 @@
 //! The pod that a container goes into, and what is left when it is given up.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use protocol::cri::{PodSandboxConfig, PodSandboxState, RunPodSandboxRequest};
 
-use crate::client::{Client, ClientError, answer};
+use crate::client::{Client, ClientError, NAME, answer};
 use crate::ending;
+use crate::human::short;
 use crate::plan::{OWN, Plan};
 
 /// What was made so far.
@@ -53,6 +55,35 @@ impl Made<'_> {
         let pod = answered.with_context(without_kvm)?.pod_sandbox_id;
         self.pod = Some(pod.clone());
         Ok((pod, config))
+    }
+}
+
+/// Finds that no container has this name, and no pod if one is to be made.
+///
+/// # Errors
+/// Who has the name, and how it becomes free.
+pub(super) async fn is_free(client: &Client, name: &str, with_pod: bool) -> anyhow::Result<()> {
+    let has_it = |labels: &HashMap<String, String>| labels.get(NAME).is_some_and(|own| own == name);
+    let containers = client.containers().await?;
+    if let Some(other) = containers.iter().find(|one| has_it(&one.labels)) {
+        let id = short(&other.id);
+        bail!("the name {name:?} is taken by container {id}: `cuddy rm {name}` frees it");
+    }
+    if !with_pod {
+        return Ok(());
+    }
+    let pods = client.pods().await?;
+    let pod = pods.iter().find(|pod| pod.labels.contains_key(OWN) && has_it(&pod.labels));
+    let Some(pod) = pod else { return Ok(()) };
+    let left = containers.iter().find(|one| one.pod_sandbox_id == pod.id);
+    match left.map(|one| one.labels.get(NAME).cloned().unwrap_or_else(|| short(&one.id))) {
+        Some(other) => bail!(
+            "the name {name:?} is taken by the pod that container {other:?} is in: \
+             `cuddy rm {other}` frees it"
+        ),
+        None => bail!(
+            "the name {name:?} is taken by a pod without containers: `cuddy rm {name}` frees it"
+        ),
     }
 }
 

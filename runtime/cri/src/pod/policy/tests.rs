@@ -154,6 +154,13 @@ fn pod_that_ends_with_its_containers_waits_for_the_last() {
     for job in [Job::Create("b".into(), 0), Job::Start("b".into())] {
         assert_eq!(ask(&own, &[], &[job]), goes_on);
     }
+    let left = |pod: &Pod, rows: &[Container], busy: &[Job]| {
+        let busy = busy.iter().cloned().collect();
+        Situation { pod, containers: rows, busy: &busy }.is_left()
+    };
+    assert!(left(&own, &[], &[]) && !left(&pod(PodPhase::Ready), &[], &[]));
+    assert!(!left(&own, std::slice::from_ref(&ended), &[]));
+    assert!(!left(&own, &[], &[Job::Create("b".into(), 0)]));
 }
 
 #[test]
