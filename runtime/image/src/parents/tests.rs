@@ -94,7 +94,8 @@ fn what_was_removed_between_is_not_looked_at() {
     expect(&[&[tmp], &[(".wh.tmp", 0)], &[("tmp/x", 0o644)]], &[]);
     expect(&[&[tmp], &[("tmp", 0o644)], &[("tmp/x", 0o644)]], &[]);
     let below = [("a/", 0o755), ("a/b/", 0o700)];
-    expect(&[&below, &[("a/.wh..wh..opq", 0)], &[("a/b/x", 0o644)]], &[]);
+    // What is emptied stays itself, and what was in it is gone.
+    expect(&[&below, &[("a/.wh..wh..opq", 0)], &[("a/b/x", 0o644)]], &[("a", 0o755)]);
     expect(&[&below, &[(".wh.a", 0)], &[("a/b/x", 0o644)]], &[]);
     // Nothing comes back that a layer above has removed.
     expect(&[&[tmp], &[("tmp/x", 0o644)], &[(".wh.tmp", 0)]], &[]);
