@@ -98,7 +98,7 @@ pub async fn run(
         roots: Roots::new(places.layers()),
         programs,
         news,
-        images: Images::new(store, Hosts::new(&settings.registry_config)),
+        images: Images::new(store, Hosts::new(&settings.registry_config), places.parents()),
         streams: streams(&places, &Group::find(&settings.group)).await?,
         settings,
         places,

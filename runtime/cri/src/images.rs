@@ -1,6 +1,8 @@
 //! The images of the node, and which of them containers use.
 
-use std::collections::HashMap;
+mod parents;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +14,7 @@ use image::store::{Hold, Image, Store, StoreError};
 use oci_spec::image::ImageConfiguration;
 
 use crate::fault::Fault;
+use parents::Parents;
 
 /// The images.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub(crate) struct Images {
     pub(crate) puller: Puller,
     /// By the container: its image, and those that are its volumes.
     holds: Mutex<HashMap<String, Vec<Hold>>>,
+    parents: Parents,
 }
 
 /// An image that a container is to have.
@@ -36,10 +40,11 @@ pub(crate) struct Held {
 }
 
 impl Images {
-    /// The images of a store, and more from where `hosts` says.
-    pub(crate) fn new(store: Store, hosts: Hosts) -> Self {
+    /// The images of a store, and more from where `hosts` says. What some have on top of their
+    /// layers goes in the directory `parents`.
+    pub(crate) fn new(store: Store, hosts: Hosts, parents: PathBuf) -> Self {
         let puller = Puller::new(store.clone(), hosts, Patience::default());
-        Self { store, puller, holds: Mutex::default() }
+        Self { store, puller, holds: Mutex::default(), parents: Parents::new(parents) }
     }
 
     /// The image that a text names: an id, a name, the beginning of an id.
@@ -67,7 +72,7 @@ impl Images {
     pub(crate) async fn hold(&self, text: &str, container: &str) -> Result<Held, Fault> {
         let image = self.find(text)?;
         let hold = self.store.hold(&image.id)?;
-        let layers = hold.layers();
+        let layers = self.files(&hold, container).await?;
         let bytes = self.config(&image.id).await?;
         let config = ImageConfiguration::from_reader(&*bytes).map_err(|error| {
             Fault::Internal(format!("image {}: its configuration: {error}", image.id.as_str()))
@@ -80,14 +85,14 @@ impl Images {
     /// and its layers' files, the lowest one first.
     ///
     /// # Errors
-    /// [`Fault::NotFound`].
-    pub(crate) fn hold_volume(
+    /// [`Fault::NotFound`], or what was wrong with its layers.
+    pub(crate) async fn hold_volume(
         &self,
         text: &str,
         container: &str,
     ) -> Result<(String, Vec<PathBuf>), Fault> {
         let hold = self.store.hold(&self.find(text)?.id)?;
-        let held = (hold.image().id.to_string(), hold.layers());
+        let held = (hold.image().id.to_string(), self.files(&hold, container).await?);
         self.keep(container, hold);
         Ok(held)
     }
@@ -108,7 +113,27 @@ impl Images {
     pub(crate) fn layers(&self, id: &str, container: &str) -> Option<Vec<PathBuf>> {
         let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         let hold = holds.get(container)?.iter().find(|hold| hold.image().id.as_str() == id);
-        hold.map(Hold::layers)
+        hold.map(|hold| {
+            let mut files = hold.layers();
+            files.extend(self.parents.get(&hold.image().id));
+            files
+        })
+    }
+
+    /// The files of all layers that an image has for a container.
+    async fn files(&self, hold: &Hold, container: &str) -> Result<Vec<PathBuf>, Fault> {
+        let mut files = hold.layers();
+        let top = self.parents.make(&hold.image().id, &files, container).await?;
+        files.extend(top);
+        Ok(files)
+    }
+
+    /// Removes what images that are no more had on top of their layers.
+    pub(crate) fn sweep(&self) {
+        let view = self.store.view();
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = holds.values().flatten().map(|hold| &hold.image().id);
+        self.parents.keep(view.images().map(|image| &image.id).chain(held));
     }
 
     fn keep(&self, container: &str, hold: Hold) {
@@ -116,17 +141,28 @@ impl Images {
         holds.entry(container.to_owned()).or_default().push(hold);
     }
 
+    /// What a container holds, and the images that others hold.
+    fn take(&self, container: &str) -> Option<(Vec<Hold>, BTreeSet<Digest>)> {
+        let mut all = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.remove(container)?;
+        Some((own, all.values().flatten().map(|hold| hold.image().id.clone()).collect()))
+    }
+
     /// A container has no images any more. What was removed while it had them is freed now.
     ///
     /// # Errors
     /// What the store said; the next removal tries again.
     pub(crate) async fn release(&self, container: &str) -> Result<(), Fault> {
-        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
-        let Some(holds) = holds else { return Ok(()) };
+        let Some((holds, others)) = self.take(container) else { return Ok(()) };
+        let (store, parents) = (self.store.clone(), self.parents.clone());
         let end = move || {
             let mut ended = Ok(());
             for hold in holds {
+                let id = hold.image().id.clone();
                 ended = ended.and(hold.end());
+                if !others.contains(&id) && store.view().get(&id).is_none() {
+                    parents.forget(&id);
+                }
             }
             ended
         };

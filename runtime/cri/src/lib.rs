@@ -2,6 +2,7 @@
 //! containerd and without CRI-O.
 
 mod adopt;
+mod bounds;
 mod caller;
 mod check;
 mod classes;

@@ -20,7 +20,7 @@ impl Places {
     }
 
     /// All directories that must exist.
-    pub(crate) fn directories(&self) -> [PathBuf; 8] {
+    pub(crate) fn directories(&self) -> [PathBuf; 9] {
         [
             self.state.clone(),
             self.state.join("bundles"),
@@ -29,6 +29,7 @@ impl Places {
             self.netns_directory(),
             self.root.clone(),
             self.images(),
+            self.parents(),
             self.root.join("containers"),
         ]
     }
@@ -86,6 +87,11 @@ impl Places {
     /// The images.
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// What some images have on top of their layers.
+    pub(crate) fn parents(&self) -> PathBuf {
+        self.root.join("parents")
     }
 
     /// What a container has written, and its volumes.

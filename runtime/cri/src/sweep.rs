@@ -26,6 +26,7 @@ pub(crate) async fn sweep(node: &Node) {
         }
     }
     files(node);
+    node.images.sweep();
     collect(node, None).await;
 }
 

@@ -29,6 +29,9 @@ const COMPATIBLE: u32 = 0x1 | 0x2;
 /// `EROFS_FEATURE_INCOMPAT_CHUNKED_FILE`.
 const CHUNKED_FILE: u32 = 0x4;
 
+/// Where inodes are implied, the volume's name says so, so that nobody has to look at all others.
+const IMPLIED: [u8; 16] = *b"implied-parents\0";
+
 /// How the content of an inode is found (`i_format`, above the bit for the extended form).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DataLayout {
@@ -104,6 +107,9 @@ pub(crate) struct RawInode {
     pub(crate) gid: u32,
     pub(crate) mtime: Mtime,
     pub(crate) links: u32,
+    /// Whether it is a directory that no entry has described; in the first byte of `i_reserved2`,
+    /// which the kernel does not read.
+    pub(crate) implied: bool,
 }
 
 impl RawInode {
@@ -122,6 +128,7 @@ impl RawInode {
         bytes.extend(self.mtime.seconds.to_le_bytes());
         bytes.extend(self.mtime.nanoseconds.to_le_bytes());
         bytes.extend(self.links.to_le_bytes());
+        bytes.push(self.implied.into());
         bytes.resize(INODE, 0);
         bytes
     }
@@ -139,6 +146,8 @@ pub(crate) struct Superblock {
     pub(crate) uuid: [u8; 16],
     /// Whether a file has chunks.
     pub(crate) has_chunks: bool,
+    /// Whether an inode besides the root's is implied.
+    pub(crate) has_implied: bool,
 }
 
 impl Superblock {
@@ -166,8 +175,7 @@ impl Superblock {
         // No shared attributes.
         bytes.extend([0; 4]);
         bytes.extend(self.uuid);
-        // No name.
-        bytes.extend([0; 16]);
+        bytes.extend(if self.has_implied { IMPLIED } else { [0; 16] });
         bytes.extend(incompatible.to_le_bytes());
         // No compression, no other device, no long prefixes of attributes.
         bytes.resize(BLOCK - BEFORE_SUPERBLOCK, 0);
@@ -182,6 +190,7 @@ pub(crate) struct Found {
     pub(crate) inodes: u64,
     pub(crate) blocks: u32,
     pub(crate) metadata: u32,
+    pub(crate) has_implied: bool,
 }
 
 impl Found {
@@ -208,7 +217,8 @@ impl Found {
         }
         let high = u16::try_from(number(12) >> 16).unwrap_or_default();
         let inodes = u64::from(number(16)) | u64::from(number(20)) << 32;
-        Ok(Self { root: high, inodes, blocks: number(36), metadata: number(40) })
+        let has_implied = bytes.get(64..80) == Some(&IMPLIED[..]);
+        Ok(Self { root: high, inodes, blocks: number(36), metadata: number(40), has_implied })
     }
 }
 
@@ -248,13 +258,14 @@ mod tests {
             gid: 5,
             mtime: Mtime { seconds: -1, nanoseconds: 7 },
             links: 8,
+            implied: true,
         };
         let bytes = inode.to_bytes();
         assert_eq!(bytes.len(), INODE);
         assert_eq!(bytes[0], 9);
         assert_eq!(bytes[4..6], 0o100_644_u16.to_le_bytes());
         assert_eq!(bytes[32..40], [0xff; 8]);
-        assert_eq!(bytes[44], 8);
+        assert_eq!(bytes[44..50], [8, 0, 0, 0, 1, 0]);
         let superblock = Superblock {
             root: 2,
             inodes: 1,
@@ -262,6 +273,7 @@ mod tests {
             metadata: 8,
             uuid: [0xaa; 16],
             has_chunks: true,
+            has_implied: false,
         };
         let block = superblock.to_block();
         assert_eq!(block.len(), BLOCK);

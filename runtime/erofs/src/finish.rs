@@ -34,17 +34,18 @@ pub(crate) fn finish<W: Write + Seek>(
     let directories = output.align()?;
     let rest = plan.blocks.saturating_mul(BLOCK_U64).saturating_add(plan.bytes);
     output.check_room(rest.saturating_add(BLOCK_U64))?;
-    let mut ending = Ending { output, tree, plan: &plan, directories, has_chunks: false };
+    let (has_chunks, has_implied) = (false, false);
+    let mut ending = Ending { output, tree, plan: &plan, directories, has_chunks, has_implied };
     ending.directories()?;
     let metadata = ending.output.align()?;
     ending.metadata()?;
-    let Ending { mut output, has_chunks, .. } = ending;
+    let Ending { mut output, has_chunks, has_implied, .. } = ending;
     // fsck.erofs 1.5 reads a header of attributes behind each inode, also behind the last.
     output.write(zeros(12))?;
     let blocks = output.align()?;
     let inodes = u64::try_from(plan.order.len()).unwrap_or(u64::MAX);
     let root = u16::try_from(plan.place(Id::ROOT).nid).unwrap_or_default();
-    let superblock = Superblock { root, inodes, blocks, metadata, uuid, has_chunks };
+    let superblock = Superblock { root, inodes, blocks, metadata, uuid, has_chunks, has_implied };
     output.finish(&superblock.to_block())?;
     Ok(Summary { bytes: u64::from(blocks) * BLOCK_U64, inodes, blocks })
 }
@@ -57,6 +58,7 @@ struct Ending<'a, W: Write + Seek> {
     /// The first block of directories.
     directories: u32,
     has_chunks: bool,
+    has_implied: bool,
 }
 
 impl<W: Write + Seek> Ending<'_, W> {
@@ -91,7 +93,9 @@ impl<W: Write + Seek> Ending<'_, W> {
             let place = self.plan.place(*id);
             self.output.skip_to(start.saturating_add(place.offset()))?;
             let shape = Shape::new(self.tree, *id, inode);
-            let raw = self.raw(inode, &shape, place, number);
+            let mut raw = self.raw(inode, &shape, place, number);
+            raw.implied &= *id != Id::ROOT;
+            self.has_implied |= raw.implied;
             self.has_chunks |= raw.layout == DataLayout::Chunks;
             self.output.write(&raw.to_bytes())?;
             self.output.write(xattr::header(&shape.xattrs))?;
@@ -124,6 +128,7 @@ impl<W: Write + Seek> Ending<'_, W> {
             gid: inode.attributes.gid,
             mtime: inode.attributes.mtime,
             links: shape.listing.as_ref().map_or(inode.links, |listing| listing.links),
+            implied: inode.attributes.implied,
         }
     }
 

@@ -80,14 +80,17 @@ pub(crate) struct Attributes {
     pub(crate) mtime: Mtime,
     /// Encoded, see [`Xattrs::encode`].
     pub(crate) xattrs: Box<[u8]>,
+    /// Whether no entry has said them.
+    pub(crate) implied: bool,
 }
 
 impl Attributes {
     /// Those of a parent directory that no entry has described. containerd makes it so, too, where no
     /// layer below has the directory. Where one has, containerd copies what that one says
-    /// (`mkparent` in its `pkg/archive/tar.go`); a writer of one layer does not know the others.
+    /// (`mkparent` in its `pkg/archive/tar.go`). A writer of one layer does not know the others, and
+    /// marks it for who does.
     pub(crate) fn of_missing_parent() -> Self {
-        Meta { mode: 0o755, ..Meta::default() }.into()
+        Self { implied: true, ..Meta { mode: 0o755, ..Meta::default() }.into() }
     }
 }
 
@@ -100,6 +103,7 @@ impl From<Meta> for Attributes {
             gid: meta.gid,
             mtime: Mtime { seconds, nanoseconds: nanoseconds.min(MAX_NANOSECONDS) },
             xattrs: meta.xattrs.encode(),
+            implied: false,
         }
     }
 }

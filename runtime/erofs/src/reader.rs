@@ -67,6 +67,7 @@ pub struct Reader<R> {
     metadata: u64,
     root: u64,
     inodes: u64,
+    has_implied: bool,
 }
 
 impl<R: Read + Seek> Reader<R> {
@@ -77,7 +78,7 @@ impl<R: Read + Seek> Reader<R> {
     pub fn open(mut source: R) -> Result<Self, ReadError> {
         let end = source.seek(SeekFrom::End(0));
         let size = end.map_err(|source| ReadError::Io { at: 0, len: 0, source })?;
-        let mut reader = Self { source, size, metadata: 0, root: 0, inodes: 0 };
+        let mut reader = Self { source, size, metadata: 0, root: 0, inodes: 0, has_implied: false };
         let mut block = vec![0; BLOCK - usize::try_from(BEFORE).unwrap_or_default()];
         reader.read(BEFORE, &mut block)?;
         let superblock = disk::Found::parse(&block).map_err(ReadError::Foreign)?;
@@ -87,7 +88,13 @@ impl<R: Read + Seek> Reader<R> {
         reader.metadata = u64::from(superblock.metadata) * BLOCK_U64;
         reader.root = u64::from(superblock.root);
         reader.inodes = superblock.inodes;
+        reader.has_implied = superblock.has_implied;
         Ok(reader)
+    }
+
+    /// Whether an inode is [implied](Inode::implied). Images of earlier releases do not say so.
+    pub fn has_implied(&self) -> bool {
+        self.has_implied
     }
 
     /// All names of the image.

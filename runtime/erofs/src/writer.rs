@@ -23,7 +23,8 @@ const MAX_TARGET: usize = 4095;
 ///
 /// The last entry with a path counts. It replaces the one before, with all below it. Only a
 /// directory over a directory keeps what is in it, and gets new attributes. Directories above an
-/// entry are made if they are missing: mode 0755, user and group 0, time 0. An entry below what is
+/// entry are made if they are missing: mode 0755, user and group 0, time 0. They are marked as
+/// implied, which the root never is. An entry below what is
 /// no directory is refused.
 ///
 /// Every call may fail with [`Error::Path`], [`Error::NotADirectory`], [`Error::Limit`] and

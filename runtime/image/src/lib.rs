@@ -14,6 +14,7 @@ pub mod export;
 pub mod hosts;
 pub mod layer;
 pub mod manifest;
+pub mod parents;
 pub mod pull;
 pub mod redact;
 pub mod reference;

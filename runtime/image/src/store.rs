@@ -216,4 +216,4 @@ fn step() {}
 use tests::crash::step;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,12 +6,17 @@
 //!  stderr ──► Splitter ──┘
 //! ```
 //!
+//! Who rotates a log moves its file away and has it opened anew. One that gets no answer, as its daemon
+//! was killed meanwhile, moves the old file back, over the new one if that is there. What the new one
+//! has goes to the file that is in its place then: nothing is lost, and nothing doubled.
+//!
 //! The file's disk may be slow or not answer at all. A thread of its own waits for it then, and the
 //! container behind it, but nothing else of the pod.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -22,11 +27,17 @@ use crate::records::{Splitter, Stream};
 /// Who may read a log: as containerd has it.
 const MODE: u32 = 0o640;
 
+/// Most bytes that are taken along from a file that another one was put in place of. Between an
+/// answer that was lost and the old file's return are milliseconds.
+const TAKEN_ALONG: u64 = 64 << 20;
+
 /// A log that both outputs of a container are written to.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     file: Mutex<Written>,
+    /// One after the other: each ends with the file that is at the path.
+    reopening: Mutex<()>,
 }
 
 /// The file and how much of it is whole records.
@@ -34,15 +45,44 @@ pub struct Log {
 struct Written {
     file: File,
     len: u64,
+    /// Whether all that is in it was written here.
+    began_empty: bool,
     /// Whether the last write failed; only the first failure in a row is told.
     failing: bool,
 }
 
 impl Written {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path)?;
+        Self::of(OpenOptions::new().append(true).create(true).mode(MODE).open(path)?)
+    }
+
+    fn of(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self { file, len, failing: false })
+        Ok(Self { file, len, began_empty: len == 0, failing: false })
+    }
+
+    /// Whether its file has no name any more, as when another one was moved over it.
+    fn is_nameless(&self) -> bool {
+        self.file.metadata().is_ok_and(|facts| facts.is_file() && facts.nlink() == 0)
+    }
+
+    /// Goes over to another file, which may be the same one. What is in a nameless one is taken along.
+    fn replace(&mut self, mut new: Self) -> io::Result<()> {
+        // It may have grown since it was opened.
+        new.len = new.file.metadata()?.len();
+        if self.is_nameless() && self.began_empty && self.len <= TAKEN_ALONG {
+            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let taken = File::open(own).and_then(|mut own| io::copy(&mut own, &mut new.file));
+            match taken {
+                Ok(bytes) => new.len += bytes,
+                Err(error) => {
+                    let _no_file = new.file.set_len(new.len);
+                    log::warn!("records of a log that was moved away are lost: {error}");
+                }
+            }
+        }
+        *self = new;
+        Ok(())
     }
 
     /// Writes records; those that do not fit on the disk leave no part of them.
@@ -69,7 +109,7 @@ impl Log {
                 std::fs::create_dir_all(directory)?;
             }
             let file = Mutex::new(Written::open(&path)?);
-            Ok(Arc::new(Self { path, file }))
+            Ok(Arc::new(Self { path, file, reopening: Mutex::default() }))
         };
         in_time(open).await
     }
@@ -83,9 +123,9 @@ impl Log {
     pub async fn reopen(self: &Arc<Self>) -> io::Result<()> {
         let log = self.clone();
         let reopen = move || {
-            let file = Written::open(&log.path)?;
-            *log.file() = file;
-            Ok(())
+            let _one = log.reopening.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = Written::open(&log.path)?;
+            log.file().replace(new)
         };
         in_time(reopen).await
     }
@@ -99,8 +139,23 @@ impl Log {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Goes over to the file that was put in the place of this one. One that was only removed is
+    /// written on, until the log is opened anew.
+    fn follow(&self, written: &mut Written) -> io::Result<()> {
+        match OpenOptions::new().append(true).open(&self.path) {
+            Ok(there) => written.replace(Written::of(there)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn write(&self, records: &[u8]) {
         let mut file = self.file();
+        if file.is_nameless()
+            && let Err(error) = self.follow(&mut file)
+        {
+            log::warn!("writing {}: another file is in its place: {error}", self.path.display());
+        }
         let written = file.write(records);
         if let Err(error) = &written
             && !file.failing

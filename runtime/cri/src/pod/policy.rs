@@ -77,9 +77,14 @@ impl Situation<'_> {
             let text = format!("{name} exists with another configuration: {}", row.id);
             return Verdict::Refuse(Fault::AlreadyExists(text));
         }
+        let removal = Job::Remove(row.id.clone());
         match row.phase() {
-            ContainerPhase::Creating => Verdict::Join,
-            ContainerPhase::Removing => Verdict::After(Job::Remove(row.id.clone())),
+            ContainerPhase::Creating if self.busy.contains(&job) => Verdict::Join,
+            ContainerPhase::Removing if self.busy.contains(&removal) => Verdict::After(removal),
+            ContainerPhase::Creating | ContainerPhase::Removing => {
+                let text = format!("{name} is there by half, and nobody ends it: remove the pod");
+                Verdict::Refuse(Fault::FailedPrecondition(text))
+            }
             _ => Verdict::Done(row.id.clone()),
         }
     }

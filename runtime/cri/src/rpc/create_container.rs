@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::cri::{CreateContainerRequest, CreateContainerResponse};
 use tonic::Request;
 
+use crate::bounds;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
 use crate::pod::handle::NewContainer;
@@ -23,6 +24,8 @@ pub(super) async fn run(
         return Err(missing("a name in its metadata"));
     }
     let pod = sandbox_config.or_else(|| row.config.clone()).unwrap_or_default();
+    bounds::container(&config)?;
+    bounds::pod(&pod)?;
     let new = NewContainer { config, pod };
     let container_id = pods.get(&row.id)?.ask(Ask::Create(Box::new(new))).await?;
     Ok(CreateContainerResponse { container_id })

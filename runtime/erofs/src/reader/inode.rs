@@ -48,6 +48,8 @@ pub struct Inode {
     pub size: u64,
     /// Extended attributes by their whole names, sorted by these.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether it is a directory that no entry has described: others that lie below may have it.
+    pub implied: bool,
     layout: u16,
     union: u32,
     /// Where what follows inode and attributes begins.
@@ -123,6 +125,7 @@ pub(super) fn read<R: Read + Seek>(reader: &mut Reader<R>, nid: u64) -> Result<I
         mtime: Mtime { seconds, nanoseconds: fields.u32(40).min(999_999_999) },
         links: fields.u32(44),
         size,
+        implied: kind == Kind::Directory && bytes[48] == 1,
         xattrs: xattrs.ok_or_else(|| damaged("the extended attributes of an inode"))?,
         layout,
         union,

@@ -73,6 +73,8 @@ impl<R: Read + Seek, W: Write> Archive<'_, R, W> {
             return Err(fault(&path, "an archive would hide a file by this name"));
         }
         match inode.kind {
+            // So that what lies below describes it again.
+            Kind::Directory if inode.implied => return self.opaque_mark(&path, &inode),
             Kind::Directory => {
                 self.entry(&[&path, &b"/"[..]].concat(), &inode, Content::Directory)?;
                 return self.opaque_mark(&path, &inode);

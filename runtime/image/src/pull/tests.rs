@@ -1,5 +1,8 @@
 //! Pulls from servers on loopback into stores of directories of their own.
 
+mod company;
+mod room;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -111,7 +114,12 @@ struct Node {
 impl Node {
     fn new(toml: &str, patience: Patience) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(directory.path()).unwrap();
+        Self::at(&directory.path().to_owned(), directory, toml, patience)
+    }
+
+    /// With its store at this path.
+    fn at(path: &Path, directory: TempDir, toml: &str, patience: Patience) -> Self {
+        let (store, _) = Store::open(path).unwrap();
         store.uses_known().unwrap();
         let (folder, hosts) = configured(toml);
         let puller = Puller::new(store.clone(), hosts, patience);

@@ -1,7 +1,7 @@
 //! The store as its callers use it. Each test's store is a directory of its own.
 
 pub(super) mod crash;
-mod full;
+pub(crate) mod full;
 mod model;
 
 use std::collections::BTreeSet;

@@ -11,6 +11,8 @@ mod links;
 #[cfg(test)]
 mod numbers;
 #[cfg(test)]
+mod parents;
+#[cfg(test)]
 mod semantics;
 #[cfg(test)]
 mod sparse;

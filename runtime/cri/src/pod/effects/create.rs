@@ -40,12 +40,14 @@ pub(super) async fn run(pod: &Pod, rows: &Rows, new: NewContainer) -> Answer {
     let shim = pod.site.shim()?;
     let spec = new.config.image.clone().unwrap_or_default();
     let held = pod.site.node.images.hold(&spec.image, &id).await?;
-    let volumes = volumes::hold(&pod.site.node.images, &new.config, &id);
+    let volumes = volumes::hold(&pod.site.node.images, &new.config, &id).await;
     let making = Making { id: &id, new: &new, held: &held, volumes: &volumes };
-    let made = make(pod, &shim, rows, making).await;
+    let made = match make(pod, &shim, rows, making).await {
+        Ok(user) => pod.tell(Fact::Created(id.clone(), clock::now(), user)).await,
+        Err(fault) => Err(fault),
+    };
     match made {
-        Ok(user) => {
-            pod.tell(Fact::Created(id.clone(), clock::now(), user)).await?;
+        Ok(()) => {
             watch::container(pod.clone(), shim, id.clone());
             Ok(id)
         }

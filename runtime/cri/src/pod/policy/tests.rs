@@ -47,8 +47,23 @@ fn container_that_is_asked_for_again_is_the_same_one() {
 #[test]
 fn container_whose_name_is_being_removed_waits_for_that() {
     let rows = [container("a", ContainerPhase::Removing)];
-    let verdict = said(&pod(PodPhase::Ready), &rows, &[], |now| now.create(&config("a", "")));
+    let busy = [Job::Remove("a".into())];
+    let verdict = said(&pod(PodPhase::Ready), &rows, &busy, |now| now.create(&config("a", "")));
     assert_eq!(verdict, Verdict::After(Job::Remove("a".into())));
+}
+
+/// Whoever waited for a job that nobody does would wait for ever.
+#[test]
+fn container_that_is_there_by_half_is_refused() {
+    let ask = |phase, busy: &[Job]| {
+        let rows = [container("a", phase)];
+        said(&pod(PodPhase::Ready), &rows, busy, |now| now.create(&config("a", "")))
+    };
+    let own = Job::Create("a".into(), 0);
+    assert_eq!(ask(ContainerPhase::Creating, &[own]), Verdict::Join);
+    for phase in [ContainerPhase::Creating, ContainerPhase::Removing] {
+        assert!(refused(&ask(phase, &[]), "remove the pod"), "{phase:?}");
+    }
 }
 
 #[test]

@@ -51,6 +51,8 @@ impl Gate {
 #[derive(Debug, Clone)]
 enum Step {
     Send(Vec<u8>),
+    /// The same bytes, so many times.
+    Repeat(Vec<u8>, usize),
     /// The same bytes, until nobody reads them.
     Endless(Vec<u8>),
     /// Byte after byte, with a pause after each.
@@ -129,6 +131,13 @@ impl Answer {
     pub(crate) fn endless(mut self, content: &[u8]) -> Self {
         self.steps.push(Step::Endless(content.to_vec()));
         self.without_length()
+    }
+
+    /// Sends the same bytes so many times.
+    pub(crate) fn repeat(mut self, content: &[u8], times: usize) -> Self {
+        self.length = self.length.map(|length| length + content.len() * times);
+        self.steps.push(Step::Repeat(content.to_vec(), times));
+        self
     }
 
     pub(crate) fn trickle(mut self, content: &[u8], pause: Duration) -> Self {
@@ -295,6 +304,11 @@ impl Shared {
     ) -> std::io::Result<bool> {
         match step {
             Step::Send(content) => stream.write_all(content).await?,
+            Step::Repeat(content, times) => {
+                for _ in 0..*times {
+                    stream.write_all(content).await?;
+                }
+            }
             Step::Endless(content) => loop {
                 stream.write_all(content).await?;
             },

@@ -16,7 +16,7 @@ use super::{Removed, Sample, Store, StoreError, check_files};
 const PAGE: usize = 4096;
 
 /// A disk of so many pages.
-fn disk(pages: usize) -> (OwnedFd, PathBuf) {
+pub(crate) fn disk(pages: usize) -> (OwnedFd, PathBuf) {
     let disk = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
     fsconfig_set_string(&disk, "size", (pages * PAGE).to_string()).unwrap();
     fsconfig_create(&disk).unwrap();

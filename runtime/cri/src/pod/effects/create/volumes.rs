@@ -18,11 +18,11 @@ pub(super) struct Volumes {
 }
 
 /// Holds all images that mounts name. Which is not here is told with the configuration.
-pub(super) fn hold(images: &Images, config: &ContainerConfig, container: &str) -> Volumes {
+pub(super) async fn hold(images: &Images, config: &ContainerConfig, container: &str) -> Volumes {
     let mut volumes = Volumes::default();
     for mount in &config.mounts {
         let Some(image) = mount.image.as_ref().map(|image| &image.image) else { continue };
-        let place = match images.hold_volume(image, container) {
+        let place = match images.hold_volume(image, container).await {
             Ok((id, layers)) => {
                 volumes.ids.insert(image.clone(), id);
                 Ok(ImagePlace::Layers(layers))
