@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use host::cgroup::{self, Hierarchy};
+
 use crate::settings::{Driver, Settings};
 use crate::spec::{CgroupDriver, Node};
 
@@ -25,14 +27,15 @@ pub(crate) fn cgroup_driver(settings: &Settings) -> CgroupDriver {
 /// Asks.
 pub(crate) fn ask(settings: &Settings) -> Node {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let controllers = read("/sys/fs/cgroup/cgroup.controllers");
-    let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
+    let hierarchies = told(Hierarchy::all());
+    let controllers = told(cgroup::controllers());
     let last_capability = read("/proc/sys/kernel/cap_last_cap").trim().parse().unwrap_or(40);
     Node {
         hostname: read("/proc/sys/kernel/hostname").trim().to_owned(),
         cgroup_driver: cgroup_driver(settings),
-        swap: has("memory"),
-        hugetlb: has("hugetlb"),
+        cgroup_namespaces: hierarchies.iter().all(Hierarchy::is_unified),
+        swap: controllers.contains("memory") && hierarchies.iter().any(limits_swap),
+        hugetlb: controllers.contains("hugetlb"),
         seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         apparmor: std::fs::read_to_string(PROFILES).ok().map(|text| profiles(&text)),
         last_capability,
@@ -40,11 +43,24 @@ pub(crate) fn ask(settings: &Settings) -> Node {
     }
 }
 
+/// What the kernel tells of cgroups; nothing where it does not.
+fn told<T: Default>(answer: Result<T, api::Error>) -> T {
+    answer.unwrap_or_else(|error| {
+        log::warn!("{error}");
+        T::default()
+    })
+}
+
+/// Whether memory and swap can be limited there. In version 1 the kernel's command line says so.
+fn limits_swap(hierarchy: &Hierarchy) -> bool {
+    hierarchy.is_unified() || hierarchy.top.join("memory.memsw.limit_in_bytes").exists()
+}
+
 /// Options of the node's cgroup file system that a mount without them takes away
 /// (proc_pid_mountinfo(5), pure).
 fn cgroup_options(mounts: &str) -> Vec<String> {
     let kept = ["nsdelegate", "memory_recursiveprot", "memory_localevents"];
-    let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/sys/fs/cgroup"));
+    let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some(cgroup::ROOT));
     let Some((_, rest)) = line.and_then(|line| line.split_once(" - cgroup2 ")) else {
         return Vec::new();
     };

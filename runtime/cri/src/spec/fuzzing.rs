@@ -111,6 +111,7 @@ fn node(bits: u8) -> Node {
     Node {
         hostname: "node-1".to_owned(),
         cgroup_driver: driver,
+        cgroup_namespaces: !bit(bits, 4),
         swap: bit(bits, 4),
         hugetlb: bit(bits, 4),
         seccomp: !bit(bits, 5),

@@ -68,6 +68,8 @@ pub struct Node {
     pub hostname: String,
     /// Who makes cgroups.
     pub cgroup_driver: CgroupDriver,
+    /// Whether containers have a namespace of cgroups: not on a node with version 1.
+    pub cgroup_namespaces: bool,
     /// Whether swap can be limited.
     pub swap: bool,
     /// Whether huge pages can be limited.
