@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shim_client::Shim;
 
-use super::Making;
+use super::{Making, volumes};
 use crate::fault::Fault;
 use crate::pod::foreign::input;
 use crate::pod::handle::NewContainer;
@@ -65,8 +65,7 @@ async fn found(site: &Site, making: &Making<'_>) -> Result<Found, Fault> {
         false => input::found(&new.config, root).await?,
     };
     if !site.class.is_own() {
-        let missing = || Err("this handler has no image volumes yet".to_owned());
-        image_volumes.iter_mut().for_each(|volume| volume.place = missing());
+        volumes::mount(site, id, &mut image_volumes).await?;
     }
     Ok(Found { sources, image_volumes, seccomp_profile, ..of_node })
 }
