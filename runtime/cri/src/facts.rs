@@ -1,18 +1,15 @@
 //! What the node can do, asked once at the start.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use host::cgroup::{self, Hierarchy};
 
+use crate::apparmor;
 use crate::settings::{Driver, Settings};
 use crate::spec::{CgroupDriver, Node};
 
 /// What exists where systemd manages the cgroups (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
-
-/// Profiles of AppArmor that are loaded, a line each.
-const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
 /// Who manages the node's cgroups.
 pub(crate) fn cgroup_driver(settings: &Settings) -> CgroupDriver {
@@ -37,7 +34,7 @@ pub(crate) fn ask(settings: &Settings) -> Node {
         swap: controllers.contains("memory") && hierarchies.iter().any(limits_swap),
         hugetlb: controllers.contains("hugetlb"),
         seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
-        apparmor: std::fs::read_to_string(PROFILES).ok().map(|text| profiles(&text)),
+        apparmor: apparmor::loaded(),
         last_capability,
         cgroup_options: cgroup_options(&read("/proc/self/mountinfo")),
     }
@@ -68,12 +65,6 @@ fn cgroup_options(mounts: &str) -> Vec<String> {
     options.filter(|option| kept.contains(option)).map(str::to_owned).collect()
 }
 
-/// The names of profiles, as `cri-containerd.apparmor.d (enforce)` (pure).
-fn profiles(text: &str) -> BTreeSet<String> {
-    let names = text.lines().filter_map(|line| line.rsplit_once(" (").map(|(name, _)| name));
-    names.map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
@@ -83,11 +74,5 @@ mod tests {
         assert_eq!(super::cgroup_options(line), ["nsdelegate"]);
         let first = "33 24 0:30 / /sys/fs/cgroup rw - tmpfs tmpfs rw,nsdelegate";
         assert!(super::cgroup_options(first).is_empty());
-    }
-
-    #[test]
-    fn names_of_profiles_may_have_spaces() {
-        let names = super::profiles("a b (enforce)\nunconfined (complain)\nnonsense\n");
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a b", "unconfined"]);
     }
 }

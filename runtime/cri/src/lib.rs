@@ -2,6 +2,7 @@
 //! containerd and without CRI-O.
 
 mod adopt;
+mod apparmor;
 mod caller;
 mod check;
 mod classes;

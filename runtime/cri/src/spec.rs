@@ -38,8 +38,8 @@ pub use accounts::{Files as Accounts, GROUPS};
 pub use apparmor::DEFAULT_APPARMOR;
 pub use error::SpecError;
 pub use input::{
-    CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImagePlace, ImageVolume, Node,
-    PodPaths, Propagation, Runtime, SandboxInput, Source,
+    AppArmor, CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImagePlace,
+    ImageVolume, Node, PodPaths, Propagation, Runtime, SandboxInput, Source,
 };
 pub use mounts::volumes_of_image;
 pub use refusal::{needs_node, refusal};
