@@ -82,6 +82,7 @@ e2e() {
     mkdir "$payload/images"
     cp "$(tests/lab/images.sh | tail -n 1)"/{busybox,pause}.tar "$payload/images/"
     tests/lab/containerds.sh "$payload/containerd" || { status=1; return; }
+    cp -r "$(tests/conformance/apparmor.sh | tail -n 1)" "$payload/apparmor"
     images
     local seed
     seed=$(tests/lab/seed.sh | tail -n 1)

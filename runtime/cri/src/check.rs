@@ -8,6 +8,7 @@ use std::time::Duration;
 use cni::{NodeNetwork, Plugins};
 use rustix::fs::statfs;
 
+use crate::apparmor;
 use crate::listen::Group;
 use crate::settings::{Bridge, Settings};
 
@@ -47,6 +48,14 @@ pub fn problems(settings: &Settings, path: &OsStr) -> Vec<String> {
         if !std::env::split_paths(path).any(|directory| directory.join(program).is_file()) {
             all.push(format!("PATH: {program} is missing, which {what}"));
         }
+    }
+    if !settings.handlers.is_empty() && apparmor::is_there() && apparmor::parser(path).is_none() {
+        let parser = apparmor::PARSER;
+        all.push(format!(
+            "PATH: {parser} is missing, which loads the default AppArmor profile of containers \
+             under other handlers than ours (Debian: apparmor): they run without it, and who asks \
+             for it is refused"
+        ));
     }
     all.extend(network(settings));
     all

@@ -2,6 +2,7 @@
 //! containerd and without CRI-O.
 
 mod adopt;
+mod apparmor;
 mod bounds;
 mod caller;
 mod check;

@@ -38,8 +38,8 @@ pub use accounts::{Files as Accounts, GROUPS};
 pub use apparmor::DEFAULT_APPARMOR;
 pub use error::SpecError;
 pub use input::{
-    CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImagePlace, ImageVolume, Node,
-    PodPaths, Propagation, Runtime, SandboxInput, Source,
+    AppArmor, CgroupDriver, ContainerInput, DeviceNode, Found, HandlerConfig, ImagePlace,
+    ImageVolume, Node, PodPaths, Propagation, Runtime, SandboxInput, Source,
 };
 pub use mounts::volumes_of_image;
 pub use refusal::{needs_node, refusal};
@@ -203,12 +203,14 @@ fn namespaces(
     let of_pod: NamespaceOption =
         of_pod.and_then(|context| context.namespace_options.clone()).unwrap_or_default();
     let own = context.namespace_options.clone().unwrap_or_default();
+    // A guest has version 2 in any case.
+    let version_1 = input.handler.runtime == Runtime::Runc && !input.node.cgroup_namespaces;
     let wish = namespaces::Wish {
         options: &own,
         pod: &of_pod,
         pod_pid: input.pod_pid,
         target_pid: input.target_pid,
-        privileged: context.privileged,
+        all_cgroups: context.privileged || version_1,
     };
     let (list, users) = namespaces::of_container(&wish, input.handler)?;
     let foreign_network = namespaces::is_node("network", of_pod.network)? && users.is_some();

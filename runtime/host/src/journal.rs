@@ -33,9 +33,9 @@ pub enum Entry {
         /// What tells it from a later one at the same place.
         inode: u64,
     },
-    /// A cgroup of the sandbox's processes.
+    /// A cgroup of the sandbox's processes, in one hierarchy.
     Cgroup {
-        /// Its directory.
+        /// Its directory there.
         path: PathBuf,
     },
 }

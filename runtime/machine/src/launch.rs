@@ -154,11 +154,11 @@ fn start(launch: &Launch<'_>, control: OwnedFd, stderr: OwnedFd) -> Result<Watch
 
 /// Puts this process, and with it the VMM that it starts, where the pod's limits hold.
 fn enter(cgroup: &Cgroup, state: &StateDir) -> Result<(), Error> {
-    let entry = Entry::Cgroup { path: cgroup.path().to_owned() };
-    state
-        .journal()
-        .and_then(|mut journal| journal.add(&entry))
-        .map_err(|error| Error::failed("writing the journal", &error))?;
+    let noted = state.journal().and_then(|mut journal| {
+        let mut entries = cgroup.directories().map(|path| Entry::Cgroup { path: path.to_owned() });
+        entries.try_for_each(|entry| journal.add(&entry))
+    });
+    noted.map_err(|error| Error::failed("writing the journal", &error))?;
     cgroup.create()?;
     cgroup.bound_threads();
     cgroup.enter(std::process::id())

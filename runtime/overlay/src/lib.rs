@@ -1,5 +1,5 @@
-//! Root file systems of containers that run in the node's own kernel. Each layer's EROFS file is
-//! mounted once. Each container has an overlay of them.
+//! Root file systems of containers that run in the node's own kernel, and images that they have as
+//! volumes. Each layer's EROFS file is mounted once. Each container has an overlay of them.
 //!
 //! ```text
 //!   images/…/A.erofs ──► layers/A ──┐
@@ -12,9 +12,10 @@
 //!
 //! The files were written by our own writer of EROFS, never by a registry: the kernel reads no
 //! stranger's metadata. The tree of an image is a stranger's. A path in it is looked up with the
-//! root as its bound ([`read_below`]).
+//! root as its bound ([`read_below`], [`directory_below`]).
 #![forbid(unsafe_code)]
 
+mod below;
 mod layers;
 mod root;
 
@@ -23,8 +24,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::UnmountFlags;
 
+pub use below::{directory_below, read_below};
 pub use layers::Layers;
-pub use root::{UPPER, holds_overlays, mount_root, read_below};
+pub use root::{UPPER, holds_overlays, mount_root, mount_view};
 
 /// Most mounts over each other that an unmounting takes away.
 const LAYERS: usize = 16;

@@ -154,6 +154,41 @@ fn layer_is_mounted_by_a_device_as_well() {
 }
 
 #[test]
+fn image_is_seen_and_not_written() {
+    apart(|ground| {
+        let layer = |name: &str| {
+            ground.layer(name, |writer| {
+                writer.directory(b"d", meta(0o755)).unwrap();
+                file(writer, &format!("d/{name}"), name.as_bytes());
+                writer.symlink(b"up", b"../../../d", meta(0o777)).unwrap();
+                writer.symlink(b"out", b"/etc", meta(0o777)).unwrap();
+            })
+        };
+        let layers = Layers::new(ground.path("layers"));
+        let mounted: Vec<_> =
+            ["one", "two"].map(|name| layers.mount(&layer(name)).unwrap()).to_vec();
+        for count in 0..=2 {
+            let view = ground.path(&format!("view{count}"));
+            mount_view(&mounted[..count], &view).unwrap();
+            let names = ["one", "two"].iter().filter(|name| view.join("d").join(name).exists());
+            assert_eq!(names.count(), count);
+            if count > 0 {
+                let error = std::fs::write(view.join("d/new"), "x").unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+                for path in ["d", "up", "./up/../d/."] {
+                    assert_eq!(directory_below(&view, path).unwrap(), view.join("d"), "{path}");
+                }
+                for path in ["out", "d/one", "missing", "d/../../../etc"] {
+                    directory_below(&view, path).unwrap_err();
+                }
+            }
+            assert_eq!(directory_below(&view, ".").unwrap(), view);
+            unmount(&view).unwrap();
+        }
+    });
+}
+
+#[test]
 fn file_of_an_image_is_never_one_of_the_node() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");

@@ -181,6 +181,36 @@ fn containers_share_layers_and_processes() {
 }
 
 #[test]
+fn image_is_a_volume_and_no_part_of_it_is_the_nodes() {
+    let daemon = daemon();
+    let cri = daemon.cri();
+    let pod = cri.run_pod(on_node("volumes"));
+    let image = api::ImageSpec { image: "cuddy.test/busybox:latest".into(), ..Default::default() };
+    let volume = |place: &str, part: &str| api::Mount {
+        container_path: place.into(),
+        image: Some(image.clone()),
+        image_sub_path: part.into(),
+        readonly: true,
+        ..Default::default()
+    };
+    let spec = ContainerSpec::idle("main").mounted(volume("/whole", ""));
+    let container = cri.start_new(&pod, spec.mounted(volume("/part", "bin")));
+    assert_eq!(
+        cri.sh(&container, "/whole/bin/busybox echo one; /part/busybox echo two"),
+        "one\ntwo"
+    );
+    let script = "touch /whole/new || touch /part/new || echo neither";
+    assert_eq!(cri.sh(&container, script), "neither");
+    for part in ["missing", "bin/busybox", "../x", "/etc"] {
+        let spec = ContainerSpec::idle("refused").mounted(volume("/data", part));
+        let error = cri.try_create(&pod, spec).unwrap_err().to_string();
+        assert!(error.contains("ImageVolumeMountFailed") && error.contains(part), "{error}");
+    }
+    cri.remove_pod(&pod);
+    is_clean(&daemon);
+}
+
+#[test]
 fn what_a_container_uses_and_may_use_is_told() {
     let daemon = daemon();
     let cri = daemon.cri();

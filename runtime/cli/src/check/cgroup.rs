@@ -1,36 +1,47 @@
-//! The cgroup hierarchy: unified (version 2) with the controllers that limit a machine.
+//! The cgroup hierarchies, with the controllers that limit a machine.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+
+use host::cgroup::{self, Hierarchy, ROOT};
 
 use super::Check;
 
 const TOPIC: &str = "cgroup";
-const ROOT: &str = "/sys/fs/cgroup";
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 
 pub(super) fn check() -> Check {
-    // This file is at the root of a version 2 hierarchy and nowhere in version 1.
-    evaluate(std::fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")).ok().as_deref())
+    let told = Hierarchy::all().and_then(|all| Ok((all, cgroup::controllers()?)));
+    match told {
+        Ok((hierarchies, controllers)) => evaluate(&hierarchies, &controllers),
+        Err(error) => Check::warning(TOPIC, error.to_string(), "Mount /proc."),
+    }
 }
 
-fn evaluate(controllers: Option<&str>) -> Check {
-    let Some(controllers) = controllers else {
-        return Check::warning(
-            TOPIC,
-            format!("{ROOT} is not cgroup version 2: the host can't limit machines"),
-            "Boot with the unified hierarchy: add `systemd.unified_cgroup_hierarchy=1` to the \
-             kernel's command line, or mount cgroup2 there.",
-        );
+fn evaluate(hierarchies: &[Hierarchy], controllers: &BTreeSet<String>) -> Check {
+    let version = match (
+        hierarchies.iter().any(Hierarchy::is_unified),
+        hierarchies.iter().any(|hierarchy| !hierarchy.is_unified()),
+    ) {
+        (true, false) => "version 2",
+        (false, true) => "version 1",
+        (true, true) => "versions 1 and 2",
+        (false, false) => {
+            return Check::warning(
+                TOPIC,
+                "no cgroups are mounted: the host can't limit machines",
+                format!("Mount them: mount -t cgroup2 cgroup2 {ROOT}"),
+            );
+        }
     };
-    let present: Vec<_> = controllers.split_whitespace().collect();
-    let missing: Vec<_> = NEEDED.into_iter().filter(|name| !present.contains(name)).collect();
+    let missing: Vec<_> = NEEDED.into_iter().filter(|name| !controllers.contains(*name)).collect();
     if missing.is_empty() {
-        return Check::ok(TOPIC, format!("version 2 with {}", present.join(", ")));
+        let present: Vec<_> = controllers.iter().map(String::as_str).collect();
+        return Check::ok(TOPIC, format!("{version} with {}", present.join(", ")));
     }
     Check::warning(
         TOPIC,
-        format!("version 2 without the controllers {}", missing.join(", ")),
-        "Take them away from version 1 mounts, or enable them on the kernel's command line.",
+        format!("{version} without the controllers {}", missing.join(", ")),
+        "Enable them on the kernel's command line, and mount those of version 1.",
     )
 }
 
@@ -39,12 +50,25 @@ mod tests {
     use super::super::Status;
     use super::*;
 
+    fn controllers(text: &str) -> BTreeSet<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
     #[test]
-    fn unified_hierarchy_with_its_controllers_passes() {
-        assert_eq!(evaluate(Some("cpuset cpu io memory pids\n")).status, Status::Ok);
-        let part = evaluate(Some("cpuset io pids"));
+    fn hierarchy_with_its_controllers_passes() {
+        let unified = [Hierarchy::unified(ROOT.into(), ROOT.into())];
+        let whole = evaluate(&unified, &controllers("cpuset cpu io memory pids"));
+        assert_eq!(whole.status, Status::Ok);
+        assert_eq!(whole.found, "version 2 with cpu, cpuset, io, memory, pids");
+        let part = evaluate(&unified, &controllers("cpuset io pids"));
         assert_eq!(part.status, Status::Warning);
         assert!(part.found.ends_with("cpu, memory"), "{}", part.found);
-        assert!(evaluate(None).found.contains("not cgroup version 2"));
+    }
+
+    #[test]
+    fn host_without_cgroups_is_told_what_to_mount() {
+        let none = evaluate(&[], &controllers("cpu memory pids"));
+        assert_eq!(none.status, Status::Warning);
+        assert!(none.action.unwrap().contains(ROOT), "{}", none.found);
     }
 }

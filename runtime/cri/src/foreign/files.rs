@@ -4,7 +4,7 @@
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protocol::cri::{DnsConfig, NamespaceMode, PodSandboxConfig};
 use rustix::mount::{MountFlags, mount};
@@ -15,6 +15,14 @@ use crate::spec::PodPaths;
 
 /// What is mounted in a bundle: a container's root, a pod's shared memory.
 const MOUNTS: [&str; 2] = ["rootfs", "shm"];
+
+/// The directory in a bundle that has a container's image volumes, each in one of its own.
+const VOLUMES: &str = "volumes";
+
+/// Where the image volume of this number is in a container's bundle (pure).
+pub(crate) fn image_volume(bundle: &Path, number: usize) -> PathBuf {
+    bundle.join(VOLUMES).join(number.to_string())
+}
 
 /// As containerd has it.
 const SHM: &std::ffi::CStr = c"mode=1777,size=64m";
@@ -72,7 +80,10 @@ pub(crate) async fn make(
 pub(crate) async fn unmount(bundle: &Path) -> Result<(), Fault> {
     let bundle = bundle.to_owned();
     let done = blocking("unmounting", move || {
-        MOUNTS.iter().try_for_each(|name| overlay::unmount(&bundle.join(name)))
+        let volumes = std::fs::read_dir(bundle.join(VOLUMES)).into_iter().flatten().flatten();
+        let volumes = volumes.map(|volume| volume.path());
+        let mut mounts = MOUNTS.iter().map(|name| bundle.join(name)).chain(volumes);
+        mounts.try_for_each(|at| overlay::unmount(&at))
     });
     done.await?.map_err(|error| Fault::Internal(error.to_string()))
 }

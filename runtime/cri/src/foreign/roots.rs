@@ -1,4 +1,5 @@
-//! Root file systems of foreign containers. Which layers are needed is told by the rows alone.
+//! Root file systems of foreign containers, and images that they have as volumes. Which layers are
+//! needed is told by the rows alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,16 +35,37 @@ impl Roots {
         directory: &Path,
         root: &Path,
     ) -> Result<(), Fault> {
-        let _one = self.one.lock().await;
-        let (layers, files) = (self.layers.clone(), files.to_vec());
         let (directory, root) = (directory.to_owned(), root.to_owned());
-        let mounted = blocking("mounting a root file system", move || {
-            let mut lower =
-                files.iter().map(|file| layers.mount(file)).collect::<Result<Vec<_>, _>>()?;
+        let over = move |layers: &Layers, mut lower: Vec<PathBuf>| {
             if lower.is_empty() {
                 lower.push(layers.empty()?);
             }
             overlay::mount_root(&lower, &directory, &root)
+        };
+        self.mount_over(files, over).await
+    }
+
+    /// Mounts the files of an image's layers, the lowest one first, as a volume of a container whose
+    /// row is on record. Nothing can be written to it.
+    ///
+    /// # Errors
+    /// [`Fault::Internal`] with the path.
+    pub(crate) async fn mount_volume(&self, files: &[PathBuf], at: &Path) -> Result<(), Fault> {
+        let at = at.to_owned();
+        self.mount_over(files, move |_, lower| overlay::mount_view(&lower, &at)).await
+    }
+
+    /// Mounts layers, and over them what `over` makes.
+    async fn mount_over(
+        &self,
+        files: &[PathBuf],
+        over: impl FnOnce(&Layers, Vec<PathBuf>) -> Result<(), overlay::Error> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let _one = self.one.lock().await;
+        let (layers, files) = (self.layers.clone(), files.to_vec());
+        let mounted = blocking("mounting an image", move || {
+            let lower = files.iter().map(|file| layers.mount(file)).collect::<Result<_, _>>()?;
+            over(&layers, lower)
         });
         mounted.await?.map_err(|error| Fault::Internal(error.to_string()))
     }

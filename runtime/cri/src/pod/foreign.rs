@@ -13,7 +13,7 @@ pub(super) use begin::begin;
 pub(super) use end::{clean_up, end};
 
 use crate::node::Node;
-use crate::row::ContainerPhase;
+use crate::row::{Container, ContainerPhase};
 
 /// Unmounts the layers that no container on record needs but for `gone`, if one is named.
 pub(crate) async fn collect(node: &Node, gone: Option<&str>) {
@@ -30,5 +30,9 @@ fn needed(node: &Node, gone: Option<&str>) -> Vec<PathBuf> {
     let rows = now.containers.values().filter(|row| foreign(&row.pod));
     let rows = rows.filter(|row| row.phase() != ContainerPhase::Removing);
     let rows = rows.filter(|row| Some(&*row.id) != gone);
-    rows.filter_map(|row| node.images.layers(&row.image_id, &row.id)).flatten().collect()
+    let images = |row: &Container| {
+        let images = std::iter::once(&row.image_id).chain(row.image_volumes.values());
+        images.filter_map(|image| node.images.layers(image, &row.id)).flatten().collect::<Vec<_>>()
+    };
+    rows.flat_map(|row| images(row)).collect()
 }

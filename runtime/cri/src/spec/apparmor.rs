@@ -4,7 +4,7 @@ use protocol::cri::LinuxContainerSecurityContext;
 
 use super::SpecError;
 use super::error::shown;
-use super::input::{Node, Runtime};
+use super::input::{AppArmor, Node, Runtime};
 use super::profile::{self, Profile};
 
 /// The default profile: containerd's, which distributions and our shim know by this name.
@@ -24,7 +24,7 @@ pub(super) fn apparmor(
     #[allow(deprecated, reason = "kubelets before 1.30 say it there")]
     let text = &context.apparmor_profile;
     let asked = profile::read(what, context.apparmor.as_ref(), text)?;
-    let Some(loaded) = &node.apparmor else {
+    let Some(AppArmor { loaded, failed }) = &node.apparmor else {
         return match asked {
             None | Some(Profile::Unconfined) => Ok(None),
             Some(_) => Err(bad("apparmor is not supported on this node".to_owned())),
@@ -43,9 +43,10 @@ pub(super) fn apparmor(
         _ if runtime == Runtime::Machine || loaded.contains(DEFAULT_APPARMOR) => {
             Ok(Some(DEFAULT_APPARMOR.to_owned()))
         }
+        // Whoever tried to load it has told.
         None => Ok(None),
         Some(Profile::RuntimeDefault) => {
-            Err(bad(format!("the default profile {DEFAULT_APPARMOR} is not loaded")))
+            Err(bad(format!("the default profile {DEFAULT_APPARMOR} is not loaded: {failed}")))
         }
     }
 }
@@ -64,7 +65,7 @@ mod tests {
         let runc = Runtime::Runc;
         let name = |name: &str| Ok(Some(name.to_owned()));
         let error = |text: &str| Err(format!("AppArmor: {text}"));
-        let not_loaded = "the default profile cri-containerd.apparmor.d is not loaded";
+        let not_loaded = "the default profile cri-containerd.apparmor.d is not loaded: no parser";
         for (loaded, asked, privileged, runtime, expected) in [
             (None, None, false, runc, Ok(None)),
             (None, Some((1, "")), false, runc, Ok(None)),
@@ -87,7 +88,10 @@ mod tests {
             (Some(vec!["p"]), Some((1, "")), false, machine, Ok(None)),
         ] {
             let mut node = node();
-            node.apparmor = loaded.map(|list| list.into_iter().map(str::to_owned).collect());
+            node.apparmor = loaded.map(|list| AppArmor {
+                loaded: list.into_iter().map(str::to_owned).collect(),
+                failed: "no parser".to_owned(),
+            });
             let asked = asked.map(|(profile_type, localhost_ref)| SecurityProfile {
                 profile_type,
                 localhost_ref: localhost_ref.to_owned(),

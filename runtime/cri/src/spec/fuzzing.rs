@@ -19,8 +19,9 @@ use protocol::cri::{ContainerConfig, CreateContainerRequest};
 
 use super::mounts::absolute;
 use super::{
-    Accounts, CgroupDriver, ContainerInput, ContainerSpec, DeviceNode, Found, HandlerConfig,
-    ImagePlace, ImageVolume, Node, PodPaths, Propagation, Runtime, SandboxInput, Source, SpecError,
+    Accounts, AppArmor, CgroupDriver, ContainerInput, ContainerSpec, DeviceNode, Found,
+    HandlerConfig, ImagePlace, ImageVolume, Node, PodPaths, Propagation, Runtime, SandboxInput,
+    Source, SpecError,
 };
 
 /// Most bytes of a text for people.
@@ -111,10 +112,11 @@ fn node(bits: u8) -> Node {
     Node {
         hostname: "node-1".to_owned(),
         cgroup_driver: driver,
+        cgroup_namespaces: !bit(bits, 4),
         swap: bit(bits, 4),
         hugetlb: bit(bits, 4),
         seccomp: !bit(bits, 5),
-        apparmor: bit(bits, 5).then(BTreeSet::new),
+        apparmor: bit(bits, 5).then(AppArmor::default),
         last_capability: 40,
         cgroup_options: Vec::new(),
     }

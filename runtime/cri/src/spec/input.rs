@@ -68,18 +68,29 @@ pub struct Node {
     pub hostname: String,
     /// Who makes cgroups.
     pub cgroup_driver: CgroupDriver,
+    /// Whether containers have a namespace of cgroups: not on a node with version 1.
+    pub cgroup_namespaces: bool,
     /// Whether swap can be limited.
     pub swap: bool,
     /// Whether huge pages can be limited.
     pub hugetlb: bool,
     /// Whether the kernel filters system calls.
     pub seccomp: bool,
-    /// The profiles that AppArmor has loaded; none where there is no AppArmor.
-    pub apparmor: Option<BTreeSet<String>>,
+    /// None where there is no AppArmor.
+    pub apparmor: Option<AppArmor>,
     /// The highest capability that the kernel knows (`/proc/sys/kernel/cap_last_cap`).
     pub last_capability: usize,
     /// Options of `/sys/fs/cgroup` that a container without a cgroup namespace must not take away.
     pub cgroup_options: Vec<String>,
+}
+
+/// The node's AppArmor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppArmor {
+    /// The profiles that are loaded.
+    pub loaded: BTreeSet<String>,
+    /// Why the default one could not be loaded; empty where nobody tried.
+    pub failed: String,
 }
 
 /// Files of the pod on the host; none where the shim makes them.

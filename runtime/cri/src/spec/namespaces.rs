@@ -80,7 +80,7 @@ pub(super) struct Wish<'a> {
     /// The process of the container whose process ids are shared.
     pub(super) target_pid: Option<u32>,
     /// Whether the container sees all cgroups.
-    pub(super) privileged: bool,
+    pub(super) all_cgroups: bool,
 }
 
 /// The namespaces of a container, and its maps.
@@ -116,7 +116,7 @@ pub(super) fn of_container(
         of(pod_pid, Ipc, "ipc"),
         of(pod_pid, Uts, "uts"),
     ];
-    if !wish.privileged {
+    if !wish.all_cgroups {
         namespaces.push(namespace(Cgroup, None));
     }
     if users.is_some() {
@@ -197,9 +197,9 @@ mod tests {
         }
     }
 
-    fn container(options: NamespaceOption, privileged: bool, target_pid: Option<u32>) -> String {
+    fn container(options: NamespaceOption, all_cgroups: bool, target_pid: Option<u32>) -> String {
         let pod = options.clone();
-        let wish = Wish { options: &options, pod: &pod, pod_pid: 7, target_pid, privileged };
+        let wish = Wish { options: &options, pod: &pod, pod_pid: 7, target_pid, all_cgroups };
         told(of_container(&wish, &handler()))
     }
 
@@ -240,7 +240,7 @@ mod tests {
             pod: &options.clone(),
             pod_pid: 7,
             target_pid: None,
-            privileged: false,
+            all_cgroups: false,
         };
         let (list, maps) = of_container(&wish, &handler()).unwrap();
         assert_eq!(list.last().unwrap().path().as_deref(), Some("/proc/7/ns/user".as_ref()));

@@ -14,6 +14,7 @@ pub(super) fn node() -> Node {
     Node {
         hostname: "node-1".to_owned(),
         cgroup_driver: CgroupDriver::Systemd,
+        cgroup_namespaces: true,
         swap: true,
         hugetlb: true,
         seccomp: true,
@@ -116,6 +117,19 @@ fn container_that_says_nothing_has_the_defaults_and_no_more() {
     let json = serde_json::to_value(&spec).unwrap();
     let back: Spec = serde_json::from_value(json).unwrap();
     assert_eq!(back, spec);
+}
+
+#[test]
+fn containers_on_a_node_with_version_1_have_its_cgroups() {
+    let has_own = |runtime: Runtime| {
+        let mut case = Case::new(runtime);
+        case.node.cgroup_namespaces = false;
+        let ContainerSpec { spec, .. } = case.made().unwrap();
+        let namespaces = linux(&spec).namespaces().clone().unwrap();
+        namespaces.iter().any(|one| one.typ() == LinuxNamespaceType::Cgroup)
+    };
+    assert!(!has_own(Runtime::Runc));
+    assert!(has_own(Runtime::Machine), "the guest's are of version 2");
 }
 
 #[test]

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
 use api::Error;
-use host::cgroup::Cgroup;
+use host::Config;
+use host::cgroup::{Cgroup, Hierarchy};
 use host::mounts::Share;
 use host::store::StateDir;
-use host::{Config, cgroup};
 use machine::Live;
 use machine::guest::Guest;
 use machine::{Boot, Launch, Machine};
@@ -121,7 +120,11 @@ impl Owner {
 /// What the machine is sized by.
 fn limits(pod: &Pod, config: &Config) -> Limits {
     match pod.cgroup.as_deref().filter(|_| pod.limits_in_cgroup) {
-        Some(path) => pod.limits.or_of_pod_cgroup(Path::new(cgroup::ROOT), path, config),
+        Some(path) => {
+            // The boot itself says what is wrong there.
+            let hierarchies = Hierarchy::all().unwrap_or_default();
+            pod.limits.or_of_pod_cgroup(&hierarchies, path, config)
+        }
         None => pod.limits,
     }
 }
@@ -281,19 +284,23 @@ fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, E
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn failed_boot_puts_this_process_back_to_where_it_came_from() {
         let dir = tempfile::tempdir().unwrap();
-        let (pod, home) = (dir.path().join("pod"), dir.path().join("home"));
+        let top = dir.path().to_owned();
+        let (pod, home) = (top.join("pod"), top.join("home"));
         for cgroup in [&pod, &home] {
             std::fs::create_dir(cgroup).unwrap();
         }
         std::fs::write(pod.join("cgroup.procs"), "4711\n").unwrap();
         let state = StateDir::at(&dir.path().join("test/pod"));
         state.create().unwrap();
-        undo(&state, Some(Cgroup::at(pod, home.clone())));
+        let cgroup = Cgroup::of([Hierarchy::unified(top, home.clone())], Path::new("pod"));
+        undo(&state, Some(cgroup));
         assert_eq!(std::fs::read_to_string(home.join("cgroup.procs")).unwrap(), "4711");
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::request::StdioPaths;
-use host::cgroup::Cgroup;
+use host::cgroup::{Cgroup, Hierarchy};
 use tempfile::TempDir;
 
 use super::boot::{self, ToDo};
@@ -46,7 +46,8 @@ impl Stage {
         let share = Arc::new(state.create_share().unwrap());
         let agent = FakeAgent::listen(&state.vsock()).await;
         let (vmm, machine) = FakeVmm::start(dir.path(), 2, MEMORY_MIB);
-        let cgroup = Cgroup::at(dir.path().join("cgroup"), dir.path().join("home"));
+        let hierarchy = Hierarchy::unified(dir.path().to_owned(), dir.path().join("home"));
+        let cgroup = Cgroup::of([hierarchy], Path::new("cgroup"));
         let boot = move |owner: &mut Owner| {
             owner.cgroup = Some(cgroup.clone());
             let work = async move |unwanted: oneshot::Receiver<()>| {

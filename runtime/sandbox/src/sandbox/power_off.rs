@@ -69,7 +69,7 @@ impl Owner {
             if let Some(cgroup) = cgroup
                 && let Err(error) = cgroup.dissolve()
             {
-                log::warn!("removing {}: {error}", cgroup.path().display());
+                log::warn!("leaving the pod's cgroup: {error}");
             }
             // A process that hangs in the host's kernel is waited for, and this thread must not be.
             let path = state.path().display().to_string();

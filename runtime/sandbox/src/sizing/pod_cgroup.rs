@@ -1,30 +1,38 @@
-//! What a pod's cgroup on the host says of its limits. The kubelet makes it and sets `memory.max`
-//! and `cpu.max` (cgroup version 2) before it asks for the pod. Each is the sum of the containers'
-//! limits and the RuntimeClass's overhead. When a container has no limit, the kubelet does not set
-//! it.
+//! What a pod's cgroup on the host says of its limits. The kubelet makes it and sets its limits of
+//! memory and CPUs before it asks for the pod. Each is the sum of the containers' limits and the
+//! RuntimeClass's overhead. When a container has no limit, the kubelet does not set it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use host::{Config, cgroup};
+use host::Config;
+use host::cgroup::{self, CpuLimit, Hierarchy, MemoryLimit};
 
 use super::{Limits, OVERHEAD_MIB, OVERHEAD_MILLI_CPUS};
 
 impl Limits {
     /// With what these limits leave open taken from the pod's cgroup: the parent of the sandbox
-    /// container's, whose `cgroupsPath` this is. `root` is where the hierarchy is mounted,
-    /// [`cgroup::ROOT`]. What can't be read says nothing.
+    /// container's, whose `cgroupsPath` this is. `hierarchies` are the host's. What can't be read
+    /// says nothing.
     #[must_use]
-    pub fn or_of_pod_cgroup(self, root: &Path, cgroups_path: &str, config: &Config) -> Self {
+    pub fn or_of_pod_cgroup(
+        self,
+        hierarchies: &[Hierarchy],
+        cgroups_path: &str,
+        config: &Config,
+    ) -> Self {
         let Some(pod) = pod_directory(cgroups_path) else { return self };
-        let read = |file| std::fs::read_to_string(root.join(&pod).join(file)).unwrap_or_default();
+        let places = || hierarchies.iter().map(|hierarchy| hierarchy.top.join(&pod));
         let overhead = (config.memory_overhead_mib + OVERHEAD_MIB) << 20;
-        let memory = self.memory_bytes.or_else(|| memory(&read("memory.max"), overhead));
-        let mut limits = Self { memory_bytes: memory, ..self };
+        let memory = || places().find_map(|path| cgroup::memory_limit(&path));
+        let mut limits = Self {
+            memory_bytes: self.memory_bytes.or_else(|| Some(memory_part(memory()?, overhead))),
+            ..self
+        };
         if limits.cpu_quota_us.is_none()
-            && let Some((quota, period)) = cpu(&read("cpu.max"))
+            && let Some(limit) = places().find_map(|path| cgroup::cpu_limit(&path))
         {
-            limits.cpu_quota_us = Some(quota);
-            limits.cpu_period_us = Some(period);
+            limits.cpu_quota_us = Some(cpu_part(limit));
+            limits.cpu_period_us = Some(limit.period);
         }
         limits
     }
@@ -36,23 +44,22 @@ fn pod_directory(cgroups_path: &str) -> Option<PathBuf> {
     pod.components().next().is_some().then_some(pod)
 }
 
-/// The containers' part of a `memory.max` in bytes; none for `max`. One that holds no more than
-/// the overhead leaves the guest what is left, which is never nothing.
-fn memory(text: &str, overhead: u64) -> Option<u64> {
-    let bytes = text.trim().parse::<u64>().ok()?;
-    Some(bytes.saturating_sub(overhead))
+/// The containers' part of a limit of memory, in bytes. One that holds no more than the overhead
+/// leaves the guest what is left, which is never nothing.
+fn memory_part(limit: MemoryLimit, overhead: u64) -> u64 {
+    limit.bytes.saturating_sub(overhead)
 }
 
-/// The containers' part of a `cpu.max`, as quota and period in microseconds; none for `max`.
-fn cpu(text: &str) -> Option<(u64, u64)> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    let overhead = period * OVERHEAD_MILLI_CPUS / 1000;
-    (period > 0).then(|| (quota.saturating_sub(overhead).max(1), period))
+/// The containers' part of a limit of CPUs: its quota in microseconds.
+fn cpu_part(limit: CpuLimit) -> u64 {
+    let overhead = limit.period.saturating_mul(OVERHEAD_MILLI_CPUS) / 1000;
+    limit.quota.saturating_sub(overhead).max(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use host::config::RawConfig;
 
     use super::super::{Host, machine};
@@ -68,6 +75,10 @@ mod tests {
         Config::new(RawConfig::default(), here, here).unwrap()
     }
 
+    fn hierarchy(top: &Path) -> Hierarchy {
+        Hierarchy::unified(top.to_owned(), top.to_owned())
+    }
+
     /// What is read where `pod` has these files.
     fn limits(pod: &str, cgroups_path: &str, memory: &str, cpu: &str) -> Limits {
         let root = tempfile::tempdir().unwrap();
@@ -78,7 +89,7 @@ mod tests {
                 std::fs::write(pod.join(file), format!("{text}\n")).unwrap();
             }
         }
-        Limits::default().or_of_pod_cgroup(root.path(), cgroups_path, &config())
+        Limits::default().or_of_pod_cgroup(&[hierarchy(root.path())], cgroups_path, &config())
     }
 
     fn with_overhead(mib: u64) -> String {
@@ -106,6 +117,28 @@ mod tests {
     }
 
     #[test]
+    fn version_1_has_a_hierarchy_for_each_limit() {
+        let root = tempfile::tempdir().unwrap();
+        for (controller, file, text) in [
+            ("memory", "memory.limit_in_bytes", with_overhead(1024).as_str()),
+            ("cpu,cpuacct", "cpu.cfs_quota_us", "200100"),
+            ("cpu,cpuacct", "cpu.cfs_period_us", "100000"),
+        ] {
+            let pod = root.path().join(controller).join(SYSTEMD_POD);
+            std::fs::create_dir_all(&pod).unwrap();
+            std::fs::write(pod.join(file), format!("{text}\n")).unwrap();
+        }
+        let tops = ["pids", "memory", "cpu,cpuacct"].map(|name| hierarchy(&root.path().join(name)));
+        let limits = Limits::default().or_of_pod_cgroup(&tops, SYSTEMD, &config());
+        let expected = Limits {
+            cpu_quota_us: Some(200_000),
+            cpu_period_us: Some(100_000),
+            memory_bytes: Some(1 << 30),
+        };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
     fn no_limit_and_no_file_leave_the_defaults() {
         assert_eq!(limits(SYSTEMD_POD, SYSTEMD, "max", "max 100000"), Limits::default());
         assert_eq!(limits(SYSTEMD_POD, SYSTEMD, "", ""), Limits::default());
@@ -123,7 +156,7 @@ mod tests {
         std::fs::write(pod.join("memory.max"), with_overhead(64)).unwrap();
         std::fs::write(pod.join("cpu.max"), "400000 100000").unwrap();
         let said = Limits { memory_bytes: Some(5 * MIB), ..Limits::default() };
-        let limits = said.or_of_pod_cgroup(root.path(), SYSTEMD, &config());
+        let limits = said.or_of_pod_cgroup(&[hierarchy(root.path())], SYSTEMD, &config());
         assert_eq!((limits.memory_bytes, limits.cpu_quota_us), (Some(5 * MIB), Some(399_900)));
     }
 }

@@ -188,6 +188,8 @@ mod tests {
             device,
             root: root.into(),
             point: point.into(),
+            kind: "tmpfs".to_owned(),
+            options: "rw".to_owned(),
         };
         lines.into_iter().map(mounted).collect()
     }

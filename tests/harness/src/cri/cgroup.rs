@@ -6,19 +6,34 @@ use tonic::Status;
 
 use crate::comes_true;
 
-/// Where the hierarchy is mounted.
+/// Where the hierarchy is mounted, or those of version 1 are.
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// What a hierarchy of version 2 has at its top.
+const CONTROLLERS: &str = "cgroup.controllers";
 
 /// The parent of all pods' cgroups, as `kubepods` is.
 pub(super) const PARENT: &str = "/cuddy-pods";
 
-fn place(name: &str) -> PathBuf {
-    Path::new(ROOT).join(name.trim_start_matches('/'))
+/// Where each hierarchy is mounted.
+fn tops() -> Vec<PathBuf> {
+    let root = Path::new(ROOT);
+    if root.join(CONTROLLERS).exists() {
+        return vec![root.to_owned()];
+    }
+    let entries = std::fs::read_dir(root).unwrap();
+    entries.map(|entry| entry.unwrap().path()).filter(|top| top.is_dir()).collect()
 }
 
-/// Lets the children of a cgroup be limited in every way that it can be itself.
+/// A cgroup in each hierarchy.
+fn places(name: &str) -> impl Iterator<Item = PathBuf> {
+    tops().into_iter().map(|top| top.join(name.trim_start_matches('/')))
+}
+
+/// Lets the children of a cgroup be limited in every way that it can be itself. Those of version 1
+/// always can.
 fn delegate(directory: &Path) {
-    let controllers = std::fs::read_to_string(directory.join("cgroup.controllers")).unwrap();
+    let controllers = std::fs::read_to_string(directory.join(CONTROLLERS)).unwrap_or_default();
     for controller in controllers.split_whitespace() {
         // Not every controller can be handed on in every kernel.
         let _kept =
@@ -31,11 +46,13 @@ pub(super) fn make(name: &str) {
     if name.is_empty() {
         return;
     }
-    let directory = place(name);
-    let parents: Vec<_> = directory.ancestors().take_while(|at| *at != Path::new(ROOT)).collect();
-    for at in parents.into_iter().rev() {
-        std::fs::create_dir_all(at).unwrap();
-        delegate(at);
+    for top in tops() {
+        let mut at = top;
+        for part in Path::new(name.trim_start_matches('/')) {
+            at.push(part);
+            std::fs::create_dir_all(&at).unwrap();
+            delegate(&at);
+        }
     }
 }
 
@@ -44,9 +61,8 @@ pub(super) fn make(name: &str) {
 /// # Errors
 /// When something stays in it.
 pub(super) fn remove(name: &str) -> Result<(), Status> {
-    let directory = place(name);
-    let gone = || !directory.exists() || std::fs::remove_dir(&directory).is_ok();
-    if name.is_empty() || comes_true(gone) {
+    let gone = |directory: &PathBuf| !directory.exists() || std::fs::remove_dir(directory).is_ok();
+    if name.is_empty() || comes_true(|| places(name).all(|directory| gone(&directory))) {
         return Ok(());
     }
     Err(Status::aborted(format!("something stays in the pod's cgroup {name}")))
@@ -54,8 +70,8 @@ pub(super) fn remove(name: &str) -> Result<(), Status> {
 
 /// Cgroups of pods that are there.
 pub(super) fn remains() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(place(PARENT)).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    let entries = places(PARENT).flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten());
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Removes what pods of failed tests have left, if it is empty.

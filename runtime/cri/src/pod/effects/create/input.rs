@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use shim_client::Shim;
 
-use super::Making;
+use super::{Making, volumes};
+use crate::apparmor;
 use crate::fault::Fault;
 use crate::pod::foreign::input;
 use crate::pod::handle::NewContainer;
@@ -32,9 +33,15 @@ pub(super) async fn spec(
 ) -> Result<ContainerSpec, Fault> {
     let (site, Making { id, new, held, .. }) = (&pod.site, making);
     let found = found(site, &making).await?;
+    let mut node = input::facts(site);
     let (pids, paths) = match site.class.is_own() {
         true => Default::default(),
         false => (input::pids(site, shim, &new.config).await?, input::paths(site)),
+    };
+    // Profiles come and go.
+    node.apparmor = match site.class.is_own() {
+        true => apparmor::loaded(),
+        false => apparmor::with_default().await,
     };
     let config = row.config.clone().unwrap_or_default();
     let input = ContainerInput {
@@ -47,7 +54,7 @@ pub(super) async fn spec(
         image: &held.config,
         paths: &paths,
         handler: &site.class.handler,
-        node: &input::facts(site),
+        node: &node,
         found: &found,
     };
     spec::container(&input).map_err(super::refused)
@@ -65,8 +72,7 @@ async fn found(site: &Site, making: &Making<'_>) -> Result<Found, Fault> {
         false => input::found(&new.config, root).await?,
     };
     if !site.class.is_own() {
-        let missing = || Err("this handler has no image volumes yet".to_owned());
-        image_volumes.iter_mut().for_each(|volume| volume.place = missing());
+        volumes::mount(site, id, &mut image_volumes).await?;
     }
     Ok(Found { sources, image_volumes, seccomp_profile, ..of_node })
 }

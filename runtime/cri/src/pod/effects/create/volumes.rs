@@ -1,11 +1,14 @@
 //! The images that a container has as volumes.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use protocol::cri::ContainerConfig;
 
 use crate::fault::Fault;
+use crate::foreign::{blocking, files};
 use crate::images::Images;
+use crate::pod::site::Site;
 use crate::spec::{ImagePlace, ImageVolume};
 
 /// Images that are held for a container.
@@ -33,6 +36,34 @@ pub(super) async fn hold(images: &Images, config: &ContainerConfig, container: &
         volumes.found.push(ImageVolume { image, sub_path, place });
     }
     volumes
+}
+
+/// Mounts the images on the node, for a container that runs there. A sub-path that is not in its
+/// image is told with the configuration.
+///
+/// # Errors
+/// [`Fault::Internal`] for an image that can't be mounted.
+pub(super) async fn mount(
+    site: &Site,
+    container: &str,
+    volumes: &mut [ImageVolume],
+) -> Result<(), Fault> {
+    let bundle = site.node.places.bundle(container);
+    for (number, volume) in volumes.iter_mut().enumerate() {
+        let Ok(ImagePlace::Layers(layers)) = &volume.place else { continue };
+        let at = files::image_volume(&bundle, number);
+        site.node.roots.mount_volume(layers, &at).await?;
+        let part = volume.sub_path.clone();
+        let found = blocking("finding a part of an image", move || below(&at, &part)).await?;
+        volume.place = found.map(ImagePlace::Host);
+    }
+    Ok(())
+}
+
+/// A directory of an image that is mounted at `root`.
+fn below(root: &Path, part: &str) -> Result<PathBuf, String> {
+    let path = if part.is_empty() { "." } else { part };
+    overlay::directory_below(root, path).map_err(|error| format!("sub-path \"{part}\": {error}"))
 }
 
 /// What the shim said, as a kubelet looks for it if it is about such a volume.

@@ -1,0 +1,153 @@
+//! A node whose cgroups are of version 1: a hierarchy for each controller. The lab of this program is
+//! its own, and is made such a node before the first test.
+
+#![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+
+use harness::cri::{ContainerSpec, Cuddyd, PodSpec};
+use harness::{eventually, host};
+
+const ROOT: &str = "/sys/fs/cgroup";
+const RUNC: &str = "[handlers.runc]\nruntime_type = 'io.containerd.runc.v2'\n";
+
+/// What is mounted together, as systemd mounts it.
+const HIERARCHIES: [&str; 8] =
+    ["cpu,cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "none,name=systemd"];
+
+/// Those that a machine is limited by or counted in.
+const NEEDED: [&str; 3] = ["cpu,cpuacct", "memory", "pids"];
+
+fn mount(arguments: &[&str]) {
+    let status = Command::new("mount").args(arguments).status().unwrap();
+    assert!(status.success(), "mount {arguments:?}: {status}");
+}
+
+/// Takes the controllers from version 2, which nobody uses yet, and mounts those of version 1.
+fn version_1() {
+    static MOUNTED: Once = Once::new();
+    MOUNTED.call_once(|| {
+        let root = Path::new(ROOT);
+        let control = root.join("cgroup.subtree_control");
+        for controller in std::fs::read_to_string(&control).unwrap().split_whitespace() {
+            std::fs::write(&control, format!("-{controller}")).unwrap();
+        }
+        let status = Command::new("umount").arg(root).status().unwrap();
+        assert!(status.success(), "umount: {status}");
+        mount(&["-t", "tmpfs", "cgroups", ROOT]);
+        for options in HIERARCHIES {
+            let place = root.join(options.trim_start_matches("none,name="));
+            std::fs::create_dir(&place).unwrap();
+            mount(&["-t", "cgroup", "-o", options, "cgroup", place.to_str().unwrap()]);
+        }
+    });
+}
+
+fn daemon() -> Cuddyd {
+    version_1();
+    let daemon = Cuddyd::with(RUNC);
+    daemon.pull("busybox");
+    daemon
+}
+
+/// The pod's own cgroups, as kubelet makes them.
+fn parent(spec: &PodSpec) -> String {
+    spec.config.linux.as_ref().unwrap().cgroup_parent.clone()
+}
+
+/// A file of one of them.
+fn file(hierarchy: &str, parent: &str, name: &str) -> PathBuf {
+    Path::new(ROOT).join(hierarchy).join(parent.trim_start_matches('/')).join(name)
+}
+
+/// The cgroup of a process in one hierarchy.
+fn cgroup_of(pid: u32, hierarchy: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    lines.find(|(list, _)| *list == hierarchy).unwrap().1.to_owned()
+}
+
+#[test]
+fn machine_and_shim_are_charged_to_the_pod_in_each_hierarchy() {
+    let daemon = daemon();
+    let cri = daemon.cri();
+    let spec = PodSpec::new("charged").resources(128 << 20, 1000);
+    let parent = parent(&spec);
+    let pod = cri.run_pod(spec);
+    let container = cri.start_new(&pod, ContainerSpec::idle("main"));
+    assert_eq!(cri.sh(&container, "echo there"), "there");
+    let (vmms, shims) = (host::vmms(), host::shims());
+    assert_eq!((vmms.len(), shims.len()), (1, 1));
+    for hierarchy in NEEDED {
+        for pid in [vmms[0], shims[0]] {
+            let own = cgroup_of(pid, hierarchy);
+            assert!(own.starts_with(&format!("{parent}/")), "{hierarchy}: {own}");
+        }
+    }
+    let bound = file("pids", &cgroup_of(vmms[0], "pids"), "pids.max");
+    assert_eq!(std::fs::read_to_string(bound).unwrap().trim(), "16384");
+    let used = file("memory", &parent, "memory.usage_in_bytes");
+    let used: u64 = std::fs::read_to_string(used).unwrap().trim().parse().unwrap();
+    assert!(used > 16 << 20, "{used} bytes are no guest");
+    // It refuses to where something is left in one of them.
+    cri.remove_pod(&pod);
+    assert!(daemon.remains().is_empty(), "{:?}", daemon.remains());
+}
+
+#[test]
+fn pod_without_room_for_its_machine_is_refused_with_both_sizes() {
+    let daemon = daemon();
+    let spec = PodSpec::new("narrow").resources(48 << 20, 1000);
+    let limit = file("memory", &parent(&spec), "memory.limit_in_bytes");
+    std::fs::create_dir_all(limit.parent().unwrap()).unwrap();
+    std::fs::write(&limit, (48 << 20).to_string()).unwrap();
+    let error = daemon.cri().try_run_pod(spec).unwrap_err().to_string();
+    for word in ["48 MiB", "188 MiB", "memory.limit_in_bytes"] {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+}
+
+#[test]
+fn machine_killed_for_want_of_memory_is_told_as_such() {
+    let daemon = daemon();
+    let cri = daemon.cri();
+    let spec = PodSpec::new("greedy");
+    let parent = parent(&spec);
+    let pod = cri.run_pod(spec);
+    let limit = file("memory", &parent, "memory.limit_in_bytes");
+    std::fs::write(limit, (100 << 20).to_string()).unwrap();
+    let script = "dd if=/dev/zero of=/dev/null bs=200M count=1; exec sleep 1000";
+    let container = cri.start_new(&pod, ContainerSpec::shell("main", script));
+    let status = cri.exited(&container);
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"), "{status:?}");
+    let reason = "has a limit of 100 MiB (memory.limit_in_bytes)";
+    eventually(reason, || daemon.log().contains(reason));
+    cri.remove_pod(&pod);
+}
+
+#[test]
+fn container_on_the_node_is_limited_and_counted() {
+    let daemon = daemon();
+    let cri = daemon.cri();
+    let pod = cri.run_pod(PodSpec::new("node").handler("runc"));
+    let idle = cri.start_new(&pod, ContainerSpec::idle("idle").memory(64 << 20));
+    let limit = cri.sh(&idle, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes");
+    assert_eq!(limit.trim(), (64 << 20).to_string());
+    assert!(cri.stats(&idle).memory.unwrap().working_set_bytes.unwrap().value > 0);
+    let hungry = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo $x";
+    let killed = cri.start_new(&pod, ContainerSpec::shell("hungry", hungry).memory(16 << 20));
+    let ended = cri.exited(&killed);
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+    cri.remove_pod(&pod);
+}
+
+#[test]
+fn check_finds_the_controllers() {
+    version_1();
+    let output = Command::new("cuddy").arg("check").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("cgroup")).unwrap();
+    assert!(line.contains("ok") && line.contains("version 1 with "), "{text}");
+}
