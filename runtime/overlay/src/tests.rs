@@ -226,7 +226,10 @@ fn what_is_written_on_an_overlay_is_refused_with_the_way_out() {
         std::fs::create_dir_all(&inside).unwrap();
         let refused = mount_root(&[lower], &inside, &ground.path("second")).unwrap_err();
         let text = refused.to_string();
-        assert!(text.contains("put the daemon's `root`") && text.contains("containers/a"), "{text}");
+        assert!(
+            text.contains("put the daemon's `root`") && text.contains("containers/a"),
+            "{text}"
+        );
         unmount(&root).unwrap();
     });
 }
