@@ -1,6 +1,6 @@
 //! How large names, labels and paths of a request may be (pure). Lists repeat them, errors and logs
-//! name them, and a plugin gets them in its environment: one that is a megabyte would make all of
-//! these useless for everybody.
+//! name them, and a plugin gets them in its environment. One of a megabyte would make all of these
+//! useless for everybody.
 
 use std::collections::HashMap;
 

@@ -178,7 +178,13 @@ impl Cgroup {
     /// # Errors
     /// The first directory that stays, with what the kernel answered.
     pub fn dissolve(&self) -> io::Result<()> {
-        self.places.iter().fold(Ok(()), |first, place| first.and(place.dissolve()))
+        let mut answer = Ok(());
+        for place in &self.places {
+            // Each is tried, whatever became of those before.
+            let dissolved = place.dissolve();
+            answer = answer.and(dissolved);
+        }
+        answer
     }
 
     fn kills_until_now(&self) -> u64 {

@@ -1,5 +1,6 @@
-//! A node whose cgroups are of version 1: a hierarchy for each controller. The lab of this program is
-//! its own, and is made such a node before the first test.
+//! A hybrid node: its cgroups are of version 1, a hierarchy for each controller, but for memory. Its
+//! kernel has version 1 of that no more. The lab of this program is its own, and is made such a node
+//! before the first test.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
@@ -11,14 +12,16 @@ use harness::cri::{ContainerSpec, Cuddyd, PodSpec};
 use harness::{eventually, host};
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// Where version 2 is on a hybrid node.
+const UNIFIED: &str = "unified";
 const RUNC: &str = "[handlers.runc]\nruntime_type = 'io.containerd.runc.v2'\n";
 
 /// What is mounted together, as systemd mounts it.
-const HIERARCHIES: [&str; 8] =
-    ["cpu,cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "none,name=systemd"];
+const HIERARCHIES: [&str; 7] =
+    ["cpu,cpuacct", "pids", "cpuset", "devices", "freezer", "blkio", "none,name=systemd"];
 
-/// Those that a machine is limited by or counted in.
-const NEEDED: [&str; 3] = ["cpu,cpuacct", "memory", "pids"];
+/// Those that a machine is limited by or counted in; version 2 has no controller's name.
+const NEEDED: [&str; 3] = ["cpu,cpuacct", "pids", ""];
 
 fn mount(arguments: &[&str]) {
     let status = Command::new("mount").args(arguments).status().unwrap();
@@ -42,6 +45,10 @@ fn version_1() {
             std::fs::create_dir(&place).unwrap();
             mount(&["-t", "cgroup", "-o", options, "cgroup", place.to_str().unwrap()]);
         }
+        let unified = root.join(UNIFIED);
+        std::fs::create_dir(&unified).unwrap();
+        mount(&["-t", "cgroup2", "cgroup", unified.to_str().unwrap()]);
+        std::fs::write(unified.join("cgroup.subtree_control"), "+memory").unwrap();
     });
 }
 
@@ -75,6 +82,7 @@ fn machine_and_shim_are_charged_to_the_pod_in_each_hierarchy() {
     let cri = daemon.cri();
     let spec = PodSpec::new("charged").resources(128 << 20, 1000);
     let parent = parent(&spec);
+    made(&file(UNIFIED, &parent, "memory.max"));
     let pod = cri.run_pod(spec);
     let container = cri.start_new(&pod, ContainerSpec::idle("main"));
     assert_eq!(cri.sh(&container, "echo there"), "there");
@@ -88,7 +96,7 @@ fn machine_and_shim_are_charged_to_the_pod_in_each_hierarchy() {
     }
     let bound = file("pids", &cgroup_of(vmms[0], "pids"), "pids.max");
     assert_eq!(std::fs::read_to_string(bound).unwrap().trim(), "16384");
-    let used = file("memory", &parent, "memory.usage_in_bytes");
+    let used = file(UNIFIED, &parent, "memory.current");
     let used: u64 = std::fs::read_to_string(used).unwrap().trim().parse().unwrap();
     assert!(used > 16 << 20, "{used} bytes are no guest");
     // It refuses to where something is left in one of them.
@@ -96,15 +104,26 @@ fn machine_and_shim_are_charged_to_the_pod_in_each_hierarchy() {
     assert!(daemon.remains().is_empty(), "{:?}", daemon.remains());
 }
 
+/// Makes the cgroup of a limit, with the controller in all that it is in.
+fn made(limit: &Path) {
+    let cgroup = limit.parent().unwrap();
+    std::fs::create_dir_all(cgroup).unwrap();
+    let root = Path::new(ROOT).join(UNIFIED);
+    let above = cgroup.ancestors().skip(1).take_while(|path| path.starts_with(&root));
+    for path in above.collect::<Vec<_>>().into_iter().rev() {
+        std::fs::write(path.join("cgroup.subtree_control"), "+memory").unwrap();
+    }
+}
+
 #[test]
 fn pod_without_room_for_its_machine_is_refused_with_both_sizes() {
     let daemon = daemon();
     let spec = PodSpec::new("narrow").resources(48 << 20, 1000);
-    let limit = file("memory", &parent(&spec), "memory.limit_in_bytes");
-    std::fs::create_dir_all(limit.parent().unwrap()).unwrap();
+    let limit = file(UNIFIED, &parent(&spec), "memory.max");
+    made(&limit);
     std::fs::write(&limit, (48 << 20).to_string()).unwrap();
     let error = daemon.cri().try_run_pod(spec).unwrap_err().to_string();
-    for word in ["48 MiB", "188 MiB", "memory.limit_in_bytes"] {
+    for word in ["48 MiB", "188 MiB", "memory.max"] {
         assert!(error.contains(word), "no {word:?} in {error}");
     }
 }
@@ -114,32 +133,28 @@ fn machine_killed_for_want_of_memory_is_told_as_such() {
     let daemon = daemon();
     let cri = daemon.cri();
     let spec = PodSpec::new("greedy");
-    let parent = parent(&spec);
+    let limit = file(UNIFIED, &parent(&spec), "memory.max");
+    made(&limit);
     let pod = cri.run_pod(spec);
-    let limit = file("memory", &parent, "memory.limit_in_bytes");
     std::fs::write(limit, (100 << 20).to_string()).unwrap();
     let script = "dd if=/dev/zero of=/dev/null bs=200M count=1; exec sleep 1000";
     let container = cri.start_new(&pod, ContainerSpec::shell("main", script));
     let status = cri.exited(&container);
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"), "{status:?}");
-    let reason = "has a limit of 100 MiB (memory.limit_in_bytes)";
+    let reason = "has a limit of 100 MiB (memory.max)";
     eventually(reason, || daemon.log().contains(reason));
     cri.remove_pod(&pod);
 }
 
 #[test]
-fn container_on_the_node_is_limited_and_counted() {
+fn container_on_the_node_is_in_version_1_and_counted() {
     let daemon = daemon();
     let cri = daemon.cri();
     let pod = cri.run_pod(PodSpec::new("node").handler("runc"));
-    let idle = cri.start_new(&pod, ContainerSpec::idle("idle").memory(64 << 20));
-    let limit = cri.sh(&idle, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes");
-    assert_eq!(limit.trim(), (64 << 20).to_string());
-    assert!(cri.stats(&idle).memory.unwrap().working_set_bytes.unwrap().value > 0);
-    let hungry = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo $x";
-    let killed = cri.start_new(&pod, ContainerSpec::shell("hungry", hungry).memory(16 << 20));
-    let ended = cri.exited(&killed);
-    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+    let idle = cri.start_new(&pod, ContainerSpec::idle("idle"));
+    let list = cri.sh(&idle, "cat /proc/self/cgroup");
+    assert!(list.contains(":pids:/") && list.contains(":cpu,cpuacct:/"), "{list}");
+    assert!(cri.stats(&idle).cpu.unwrap().usage_core_nano_seconds.unwrap().value > 0);
     cri.remove_pod(&pod);
 }
 
@@ -149,5 +164,5 @@ fn check_finds_the_controllers() {
     let output = Command::new("cuddy").arg("check").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find(|line| line.starts_with("cgroup")).unwrap();
-    assert!(line.contains("ok") && line.contains("version 1 with "), "{text}");
+    assert!(line.contains("ok") && line.contains("versions 1 and 2 with "), "{text}");
 }

@@ -1,5 +1,5 @@
-//! The layer that some images have on top of their own, see [`image::parents`]: a file for each of
-//! them, made when the first container needs it.
+//! The layer that some images have on top of their own, see [`image::parents`]. Each is a file, which
+//! is made when the first container needs it.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! A node: the daemon that is shipped, in a mount namespace of its own, with shims, a CNI plugin and
-//! a registry that do as a test says.
+//! A node: the daemon that is shipped, in a mount namespace of its own. Its shims, its CNI plugin and
+//! its registry do as a test says.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};

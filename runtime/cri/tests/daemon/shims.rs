@@ -13,8 +13,8 @@ use containerd_shim_protos::api::{
     WaitResponse,
 };
 use containerd_shim_protos::sandbox_api::WaitSandboxResponse;
-use protobuf::{EnumOrUnknown, Message, UnknownValueRef};
-use protocol::shim::{Container, ListResponse};
+use protobuf::{EnumOrUnknown, Message, MessageField, UnknownValueRef};
+use protocol::shim::{Container, ListResponse, User};
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
@@ -230,7 +230,11 @@ impl World {
 
     fn list(&self) -> ListResponse {
         let containers = self.containers.lock().unwrap();
-        let listed = containers.keys().map(|id| Container { id: id.clone(), ..Default::default() });
+        let listed = containers.keys().map(|id| Container {
+            id: id.clone(),
+            user: MessageField::some(User::default()),
+            ..Default::default()
+        });
         ListResponse { containers: listed.collect(), ..Default::default() }
     }
 }

@@ -83,24 +83,21 @@ impl Table {
         let nobody = Meta { mode: 0o755, ..Meta::default() };
         let mut is_there = false;
         for layer in self.layers.iter().rev() {
-            match hidden(layer, path) {
-                Hides::Itself => break,
-                hides => {
-                    match layer.get(path) {
-                        Some(State::Other) => break,
-                        Some(State::Directory { meta: Some(meta), .. }) if is_there => {
-                            return Merged::Below(meta.clone());
-                        }
-                        Some(State::Directory { meta: Some(meta), .. }) => {
-                            return Merged::As(meta.clone());
-                        }
-                        Some(State::Directory { meta: None, .. }) => is_there = true,
-                        None => {}
-                    }
-                    if hides == Hides::Below {
-                        break;
-                    }
+            let hides = hidden(layer, path);
+            if hides == Hides::Itself {
+                break;
+            }
+            match layer.get(path) {
+                Some(State::Other) => break,
+                Some(State::Directory { meta: Some(meta), .. }) => {
+                    let meta = meta.clone();
+                    return if is_there { Merged::Below(meta) } else { Merged::As(meta) };
                 }
+                Some(State::Directory { meta: None, .. }) => is_there = true,
+                None => {}
+            }
+            if hides == Hides::Below {
+                break;
             }
         }
         if is_there { Merged::As(nobody) } else { Merged::Missing }

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! images.redb                             rows: images, names, layers
-//! layers/v1/sha256/<xx>/<hex>.erofs       layers by the digest of their tar archive (diff id)
+//! layers/v2/sha256/<xx>/<hex>.erofs       layers by the digest of their tar archive (diff id)
 //! staging/<number>                        layers that are being made
 //! reserve                                 room for a removal on a full disk
 //! ```
-//! Below `layers/v1` it is containerd's content cache. `v1` is the form of our EROFS files: what a
+//! Below `layers/v2` it is containerd's content cache. `v2` is the form of our EROFS files: what a
 //! later version writes is elsewhere, and is left alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -24,7 +24,7 @@ use crate::digest::Digest;
 /// Bytes that are set aside: many times what a removal's rows take.
 const RESERVE: u64 = 1 << 20;
 
-const LAYERS: &str = "layers/v1";
+const LAYERS: &str = "layers/v2";
 const EXTENSION: &str = "erofs";
 
 /// The directory, while this process has it.

@@ -438,7 +438,7 @@ fn store_is_nobody_elses() {
     let layer = Sample::new("a", &["one"]).diff_ids().remove(0);
     let path = store.layer_path(&layer);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let expected = format!("layers/v1/sha256/{}/{}.erofs", &layer.hex()[..2], layer.hex());
+    let expected = format!("layers/v2/sha256/{}/{}.erofs", &layer.hex()[..2], layer.hex());
     assert_eq!(path, directory.path().join(expected));
 }
 
