@@ -109,6 +109,6 @@ fn privileged_goes_without(cri: &Cri) {
     let mut privileged = default("privileged");
     privileged.security().privileged = true;
     let container = cri.start_new(&pod, privileged);
-    assert_eq!(confined(&cri, &container), "unconfined");
+    assert_eq!(confined(cri, &container), "unconfined");
     cri.remove_pod(&pod);
 }

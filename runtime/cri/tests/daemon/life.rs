@@ -25,7 +25,7 @@ fn pod_and_container_live_and_end_and_leave_nothing() {
     assert!(ended.finished_at >= ended.started_at);
     let mut calls = shim.calls();
     calls.retain(|call| !call.starts_with("Wait"));
-    assert_eq!(calls, ["CreateSandbox", "StartSandbox", "Create", "Start", "List"]);
+    assert_eq!(calls, ["CreateSandbox", "StartSandbox", "Create", "List", "Start", "List"]);
     node.remove(&pod);
     node.is_clean();
     assert_eq!((node.executed("cni", "ADD"), node.executed("cni", "DEL")), (1, 1));

@@ -45,7 +45,8 @@ const FACTS: TableDefinition<'_, &str, u32> = TableDefinition::new("facts");
 const LATER: u32 = 99;
 
 fn version(path: &Path) -> u32 {
-    let transaction = Database::create(path).unwrap().begin_read().unwrap();
+    let database = Database::create(path).unwrap();
+    let transaction = database.begin_read().unwrap();
     let facts = transaction.open_table(FACTS).unwrap();
     facts.get("version").unwrap().unwrap().value()
 }

@@ -89,10 +89,7 @@ impl Table {
             }
             match layer.get(path) {
                 Some(State::Other) => break,
-                Some(State::Directory { meta: Some(meta), .. }) => {
-                    let meta = meta.clone();
-                    return if is_there { Merged::Below(meta) } else { Merged::As(meta) };
-                }
+                Some(State::Directory { meta: Some(meta), .. }) => return said(meta, is_there),
                 Some(State::Directory { meta: None, .. }) => is_there = true,
                 None => {}
             }
@@ -102,6 +99,12 @@ impl Table {
         }
         if is_there { Merged::As(nobody) } else { Merged::Missing }
     }
+}
+
+/// A directory of which a layer says this; `below` one that implies it, or not.
+fn said(meta: &Meta, below: bool) -> Merged {
+    let merged = if below { Merged::Below } else { Merged::As };
+    merged(meta.clone())
 }
 
 /// What a layer hides of a path by what it has above it.

@@ -114,7 +114,8 @@ struct Node {
 impl Node {
     fn new(toml: &str, patience: Patience) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self::at(&directory.path().to_owned(), directory, toml, patience)
+        let path = directory.path().to_owned();
+        Self::at(&path, directory, toml, patience)
     }
 
     /// With its store at this path.
