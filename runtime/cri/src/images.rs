@@ -156,13 +156,14 @@ impl Images {
         let Some((holds, others)) = self.take(container) else { return Ok(()) };
         let (store, parents) = (self.store.clone(), self.parents.clone());
         let end = move || {
+            let ids: BTreeSet<_> = holds.iter().map(|hold| hold.image().id.clone()).collect();
             let mut ended = Ok(());
             for hold in holds {
-                let id = hold.image().id.clone();
                 ended = ended.and(hold.end());
-                if !others.contains(&id) && store.view().get(&id).is_none() {
-                    parents.forget(&id);
-                }
+            }
+            let view = store.view();
+            for id in ids.difference(&others).filter(|id| view.get(id).is_none()) {
+                parents.forget(id);
             }
             ended
         };
