@@ -30,12 +30,12 @@ impl Cuddyd {
         Self::with("")
     }
 
-    /// [`Self::new`] that tells no more than it does to an operator, for measurements.
+    /// [`Self::with`] that tells no more than it does to an operator, for measurements.
     ///
     /// # Panics
     /// When that fails.
-    pub fn quiet() -> Self {
-        Self::told("", "info")
+    pub fn quiet(more: &str) -> Self {
+        Self::told(more, "info")
     }
 
     /// [`Self::new`] with more settings.
