@@ -24,16 +24,12 @@ pub(crate) struct Peer {
 /// Measures every server with every handler: ours with a machine first; containerd with runc, with
 /// gVisor if that was brought along, and at last with a machine. containerd's programs are in
 /// `programs`.
-pub(crate) fn each<T>(
-    programs: &Path,
-    mut measure: impl FnMut(&Peer) -> Result<T>,
-) -> Result<Vec<T>> {
-    let mut found = Vec::new();
+pub(crate) fn each(programs: &Path, mut measure: impl FnMut(&Peer) -> Result<()>) -> Result<()> {
     {
         let daemon = Cuddyd::quiet("");
         daemon.pull("busybox");
         let (cri, process) = (daemon.cri(), Server(daemon.pid()));
-        found.push(measure(&Peer { who: "cuddyd".to_owned(), cri, process, handler: "cuddy" })?);
+        measure(&Peer { who: "cuddyd".to_owned(), cri, process, handler: "cuddy" })?;
     }
     let gvisor = Path::new(PEERS).join("runsc-ptrace");
     let more = if gvisor.exists() { handler(programs, "runsc", &gvisor) } else { String::new() };
@@ -42,10 +38,10 @@ pub(crate) fn each<T>(
     for handler in handlers.into_iter().filter(|name| *name != "runsc" || !more.is_empty()) {
         let who = format!("containerd {}, {handler}", daemon.version());
         let (cri, process) = (daemon.cri(), Server(daemon.pid()));
-        found.push(measure(&Peer { who, cri, process, handler })?);
+        measure(&Peer { who, cri, process, handler })?;
         daemon.settled();
     }
-    Ok(found)
+    Ok(())
 }
 
 /// containerd's settings for a handler whose program runc's shim calls in runc's place, as Debian

@@ -88,8 +88,8 @@ impl PullArgs {
                     None => rows.push(Row { who, pulls: vec![pulled] }),
                 }
             }
+            results.give("pull", &table(&rows), &rows)?;
         }
-        results.give("pull", &table(&rows), &rows)?;
         Ok(ratio(&rows) <= TARGET)
     }
 }
