@@ -1,7 +1,8 @@
 //! One lab: a directory, a QEMU process, an agent that answers.
 //!
-//! The directory holds `lab.json` (see [`State`]; written last, so its presence means that the
-//! lab is up), `console.log`, `qemu.log`, and `payload.erofs` and `disk.raw` where it has them.
+//! The directory holds `lab.json` (see [`State`]), `console.log` and `qemu.log`. `lab.json` is written
+//! last, so its presence means that the lab is up. `payload.erofs` and `disk.raw` are there where the
+//! lab has them.
 
 use std::fs;
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Our own CRI server beside containerd, on the same host in the same run.
 //!
-//! - How long a pod with one container takes, from RunPodSandbox to the answer of StartContainer,
-//!   alone and among others that start at the same time.
+//! - How long a pod with one container takes, from RunPodSandbox to the answer of StartContainer. It
+//!   starts alone, and among others.
 //! - What the server itself takes of memory, without pods, with many, and after them.
 
 mod report;

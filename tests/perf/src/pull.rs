@@ -1,5 +1,5 @@
-//! An image's way from a registry on this host to being ready for containers: our own CRI server,
-//! and containerd with overlayfs and with its EROFS snapshotter. All are asked by the same call.
+//! An image's way from a registry on this host to being ready for containers. Our own CRI server
+//! pulls it, and containerd with overlayfs and with its EROFS snapshotter, all asked by the same call.
 //!
 //! Each pull has a server that was just started, and begins with the kernel's caches dropped. The
 //! servers take turns. Their files lie where `TMPDIR` says, the registry's where `REGISTRY_STORE`
