@@ -21,7 +21,7 @@ pub(crate) struct Memory {
     pub(crate) all: f64,
     /// Its program as it is in the file: code and constants, which the kernel can drop.
     pub(crate) program: f64,
-    /// What of its program was written to: relocations, variables.
+    /// What of its program was written to: relocations, variables. Nobody shares it.
     pub(crate) written: f64,
     /// Other files.
     pub(crate) files: f64,
@@ -94,7 +94,7 @@ fn memory(smaps: &str, program: &str) -> Memory {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
         let column = match key {
             "Pss:" => 0,
-            "Pss_Dirty:" => 1,
+            "Anonymous:" => 1,
             _ if key.ends_with(':') => continue,
             // A mapping's head: addresses, rights, offset, device, inode, name.
             _ => {
@@ -105,11 +105,11 @@ fn memory(smaps: &str, program: &str) -> Memory {
         sums.entry(name.clone()).or_default()[column] += kib(value).unwrap_or_default();
     }
     let mut memory = Memory::default();
-    for (name, [all, dirty]) in sums {
+    for (name, [all, own]) in sums {
         memory.all += all;
         if name == program {
-            memory.written += dirty;
-            memory.program += all - dirty;
+            memory.written += own;
+            memory.program += all - own;
             continue;
         }
         *match name.as_str() {
@@ -138,13 +138,13 @@ mod tests {
         let smaps = "\
 7f0000000000-7f0010000000 r-xp 00000000 00:01 5    /usr/bin/server
 Pss:                1024 kB
-Pss_Dirty:             0 kB
+Anonymous:             0 kB
 7f1000000000-7f1000100000 rw-p 00000000 fe:00 9    /usr/bin/server
 Pss:                 512 kB
-Pss_Dirty:           256 kB
+Anonymous:           256 kB
 7f2000000000-7f2000021000 rw-p 00000000 00:00 0
 Pss:                2048 kB
-Pss_Dirty:          2048 kB
+Anonymous:          2048 kB
 7f3000000000-7f3000021000 rw-p 00000000 00:00 0    [heap]
 Pss:                4096 kB
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0    [stack]

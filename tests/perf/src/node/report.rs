@@ -30,14 +30,21 @@ fn targets(stacks: &[Stack]) -> Vec<(String, f64, f64)> {
     let (Some(ours), Some(theirs)) = (stacks.first(), runc) else { return Vec::new() };
     let beside = format!("{} / {}", ours.who, theirs.who);
     let ratio = |of: fn(&Stack) -> f64| of(ours) / of(theirs);
-    vec![
+    let mut found = vec![
         (format!("{beside}, alone, p50"), ratio(|one| one.alone.percentile(50)), START),
         (format!("{beside}, alone, p99"), ratio(|one| one.alone.percentile(99)), START),
-        (format!("{beside}, at once, p50"), ratio(|one| one.together.percentile(50)), START),
-        (format!("{beside}, at once, p99"), ratio(|one| one.together.percentile(99)), START),
         ("cuddyd without pods, MiB".to_owned(), ours.without.all, MEMORY[0]),
-        (format!("cuddyd with {} pods, MiB", ours.pods), ours.with.all, MEMORY[1]),
-    ]
+    ];
+    if ours.pods > 0 {
+        let [p50, p99] =
+            [ratio(|one| one.together.percentile(50)), ratio(|one| one.together.percentile(99))];
+        found.extend([
+            (format!("{beside}, at once, p50"), p50, START),
+            (format!("{beside}, at once, p99"), p99, START),
+            (format!("cuddyd with {} pods, MiB", ours.pods), ours.with.all, MEMORY[1]),
+        ]);
+    }
+    found
 }
 
 /// For people.
