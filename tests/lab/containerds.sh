@@ -8,42 +8,14 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=common.sh
 . "$here/common.sh"
+# shellcheck source=debian-files.sh
+. "$here/debian-files.sh"
 
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # One line for each version: releases of which the newest package is taken. 1.6 is Debian 12's;
 # the newest 2.x is in one of the others.
 wanted=("bookworm" "trixie-backports forky sid")
 target=${1:?which directory to fill}
-output="$(cache_root)/containerds/$(input_hash "$here"/{containerds,common}.sh)"
-
-# private_apt STATE COMMAND...: apt with sources and lists of its own; the machine's stay as
-# they are. Dates are not checked, as the archive may be a copy of some earlier day.
-private_apt() {
-    local state=$1
-    shift
-    apt-get -qq -o "Dir::Etc::SourceList=$state/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-        -o "Dir::State::Lists=$state/lists" -o "Dir::Cache=$state/cache" \
-        -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false \
-        -o Acquire::Check-Date=false -o Acquire::Retries=5 -o APT::Sandbox::User=root "$@"
-}
-
-# fetch STATE RELEASE...: unpacks the newest containerd of these releases into STATE/tree. A
-# release that the archive does not have (any more) is passed over, as long as one is left.
-fetch() {
-    local state=$1 release
-    shift
-    mkdir -p "$state"/{lists,cache/archives}/partial
-    for release in "$@"; do
-        echo "deb [signed-by=$keyring] $mirror $release main" >>"$state/sources.list"
-    done
-    private_apt "$state" update >"$state/log" 2>&1 || true
-    (cd "$state" && private_apt "$state" download containerd >>log 2>&1) || {
-        tail -n 20 "$state/log" >&2
-        say "no containerd in Debian $*"
-        return 1
-    }
-    dpkg-deb -x "$state"/containerd_*.deb "$state/tree"
-}
+output="$(cache_root)/containerds/$(input_hash "$here"/{containerds,common,debian-files}.sh)"
 
 # add PROGRAMS INTO: copies containerd and ctr of a directory into INTO/VERSION. Their only library
 # is the C library, upwards compatible: if they run on this machine, whose release is not newer than
@@ -83,7 +55,7 @@ build() {
     for releases in "${wanted[@]}"; do
         index=$((index + 1))
         # shellcheck disable=SC2086 # several words
-        fetch "$work/$index" $releases
+        fetch "$work/$index" containerd $releases
         add "$work/$index/tree/usr/bin" "$work/out"
     done
     mv -T "$work/out" "$output"

@@ -57,6 +57,23 @@ fn brought() -> Vec<PathBuf> {
     found
 }
 
+/// The version of the programs in a directory, such as 1.6.20.
+fn version(programs: &Path) -> String {
+    let output = Command::new(programs.join("containerd")).arg("--version").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let version = String::from_utf8(output.stdout).unwrap();
+    // "containerd PACKAGE VERSION REVISION"
+    version.split_whitespace().nth(2).unwrap().trim_start_matches('v').to_owned()
+}
+
+/// The first two numbers of the version of the programs in a directory, such as (1, 6).
+///
+/// # Panics
+/// When they do not tell it.
+pub fn release(programs: &Path) -> (u32, u32) {
+    numbers(&version(programs))
+}
+
 /// Major and minor number of a version such as 1.6.20 or 2.4.0-beta.0.
 fn numbers(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap());
@@ -90,11 +107,7 @@ impl Containerd {
         programs: &Path,
         plugins: impl FnOnce(&Path, (u32, u32)) -> String,
     ) -> Self {
-        let output = Command::new(programs.join("containerd")).arg("--version").output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let version = String::from_utf8(output.stdout).unwrap();
-        // "containerd PACKAGE VERSION REVISION"
-        let version = version.split_whitespace().nth(2).unwrap().trim_start_matches('v').to_owned();
+        let version = version(programs);
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = Self { programs: programs.to_owned(), version, dir, process: None };
         let plugins = plugins(daemon.dir.path(), daemon.release());

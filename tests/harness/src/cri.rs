@@ -165,7 +165,19 @@ impl Cri {
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Status> {
-        let limited = async { tokio::time::timeout(CALL, call).await };
+        self.wait_for(CALL, call)
+    }
+
+    /// [`Self::wait`] for as long as `limit`.
+    ///
+    /// # Errors
+    /// The server's; DeadlineExceeded when it does not answer in time.
+    pub fn wait_for<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let limited = async { tokio::time::timeout(limit, call).await };
         match self.runtime.block_on(limited) {
             Ok(result) => result.map(tonic::Response::into_inner),
             Err(_) => Err(Status::deadline_exceeded("the client's own limit")),

@@ -1,7 +1,8 @@
 //! One lab: a directory, a QEMU process, an agent that answers.
 //!
-//! The directory holds `lab.json` (see [`State`]; written last, so its presence means that the
-//! lab is up), `console.log`, `qemu.log` and, with a payload, `payload.erofs`.
+//! The directory holds `lab.json` (see [`State`]), `console.log` and `qemu.log`. `lab.json` is written
+//! last, so its presence means that the lab is up. `payload.erofs` and `disk.raw` are there where the
+//! lab has them.
 
 use std::fs;
 use std::io::{self, Read};
@@ -45,6 +46,8 @@ pub struct Options {
     pub seed: Option<PathBuf>,
     /// Directory mounted read-write at `/share`.
     pub share: Option<PathBuf>,
+    /// Size in MiB of a disk of its own, mounted at `/disk`; it goes with the lab.
+    pub disk: Option<u32>,
     /// Time from QEMU's start to the agent's first sign of life.
     pub boot_limit: Duration,
 }
@@ -134,6 +137,11 @@ impl Instance {
         if let Some(payload) = &options.payload {
             pack_payload(payload, &directory.join("payload.erofs"))?;
         }
+        if let Some(disk) = options.disk {
+            let file = fs::File::create(directory.join(qemu::DISK));
+            let sized = file.and_then(|file| file.set_len(u64::from(disk) << 20));
+            sized.map_err(LabError::host("making the lab's disk"))?;
+        }
         if let Some(share) = &options.share {
             serve_share(directory, image, share, lifetime)?;
         }
@@ -146,6 +154,7 @@ impl Instance {
             payload: options.payload.is_some(),
             seed: options.seed.as_deref(),
             share: options.share.is_some(),
+            disk: options.disk.is_some(),
         };
         let mut started = machine.start(lifetime).map_err(LabError::host("starting QEMU"))?;
         let booted = wait_until_booted(directory, &started, options.boot_limit);
@@ -229,7 +238,7 @@ impl Instance {
         if let Some(pidfd) = pidfd.filter(|_| self.is_running()) {
             kill_and_wait(&pidfd).map_err(failed())?;
         }
-        for name in ["lab.json", "payload.erofs", "share.sock"] {
+        for name in ["lab.json", "payload.erofs", "share.sock", qemu::DISK] {
             // What is not there needs no removal.
             let _ = fs::remove_file(self.directory.join(name));
         }

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::agent;
 
+/// The disk that L1 writes to, in the lab's directory.
+pub const DISK: &str = "disk.raw";
+
 /// Size and mode of L1.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Shape {
@@ -50,6 +53,8 @@ pub struct Machine<'a> {
     pub seed: Option<&'a Path>,
     /// Whether a virtio-fs server listens at `share.sock`.
     pub share: bool,
+    /// Whether [`DISK`] is attached.
+    pub disk: bool,
 }
 
 /// A started QEMU and the driver's ends of its channels.
@@ -125,8 +130,8 @@ impl Machine<'_> {
         arguments
     }
 
-    /// Read-only disks, in the order in which L1 names them vda, vdb and so on; those after
-    /// the first two with the kernel parameter that announces them.
+    /// Disks, in the order in which L1 names them vda, vdb and so on; those after the first two
+    /// with the kernel parameter that announces them. All but [`DISK`] are read-only.
     fn disks(&self) -> Vec<(PathBuf, &'static str)> {
         let mut disks =
             vec![(self.image.join("root.erofs"), ""), (self.image.join("modules.erofs"), "")];
@@ -134,14 +139,17 @@ impl Machine<'_> {
             disks.push(("payload.erofs".into(), "payload"));
         }
         disks.extend(self.seed.map(|seed| (seed.to_owned(), "seed")));
+        if self.disk {
+            disks.push((DISK.into(), "disk"));
+        }
         disks
     }
 
     fn drives(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
         for (index, (path, _)) in self.disks().iter().enumerate() {
-            let mut drive =
-                OsString::from(format!("if=none,id=d{index},format=raw,readonly=on,file="));
+            let form = if path == Path::new(DISK) { "discard=unmap" } else { "readonly=on" };
+            let mut drive = OsString::from(format!("if=none,id=d{index},format=raw,{form},file="));
             drive.push(path.to_string_lossy().replace(',', ",,"));
             arguments.extend(["-drive".into(), drive]);
             arguments.extend(words(&format!("-device virtio-blk-pci,drive=d{index}")));
@@ -243,6 +251,7 @@ mod tests {
             payload: true,
             seed: Some(Path::new("/seed.erofs")),
             share: false,
+            disk: true,
         };
         let arguments: Vec<_> =
             machine.machine().iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -251,8 +260,16 @@ mod tests {
         assert!(line.contains("-icount shift=0,sleep=off"), "{line}");
         let line = machine.kernel_line();
         assert!(
-            line.ends_with("lab.token=secret lab.payload=/dev/vdc lab.seed=/dev/vdd"),
+            line.ends_with(
+                "lab.token=secret lab.payload=/dev/vdc lab.seed=/dev/vdd lab.disk=/dev/vde"
+            ),
             "{line}"
         );
+        let drives: Vec<_> =
+            machine.drives().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let written: Vec<_> = drives.iter().filter(|one| one.contains("file=")).collect();
+        let written: Vec<_> = written.iter().filter(|one| !one.contains("readonly")).collect();
+        assert_eq!(written.len(), 1, "{drives:?}");
+        assert!(written[0].ends_with("file=disk.raw"), "{drives:?}");
     }
 }

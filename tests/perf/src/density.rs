@@ -3,9 +3,7 @@
 
 mod lost;
 
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +15,7 @@ use crate::pod::Running;
 use crate::results::Results;
 use crate::samples::Samples;
 use crate::table::Table;
+use crate::together::all_cpus;
 use crate::traces::Traces;
 
 /// So many pods may be begun a second time: the lab's emulation breaks a guest in some dozens,
@@ -143,20 +142,6 @@ impl Density {
     }
 }
 
-/// Does `work` with every item, as many at a time as there are CPUs: kubelet, too, does not wait
-/// for one pod before it begins with the next. Results are in no order.
-fn all_cpus<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let left = Mutex::new(items.into_iter());
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let some = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(some)).collect();
-        let done = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
-        done.flat_map(|done| done.unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    })
-}
-
 /// Starts a pod, at the second try if need be.
 fn start(cri: &Cri, pod: u32) -> (Row, Option<Running>) {
     let mut row = Row { pod, ..Row::default() };
@@ -168,22 +153,9 @@ fn start(cri: &Cri, pod: u32) -> (Row, Option<Running>) {
     (row, running)
 }
 
-/// A pod with a sleeping container; nothing is left of one that does not start.
 fn run(cri: &Cri) -> Result<Running> {
-    let pod = cri.try_run_pod(PodSpec::new("density")).context("RunPodSandbox")?;
     let sleeps = ContainerSpec::new("main", &["sleep", "100000"]);
-    let container = cri.try_create(&pod, sleeps).context("CreateContainer");
-    let container = container.and_then(|container| {
-        cri.try_start(&container).context("StartContainer")?;
-        Ok(container)
-    });
-    match container {
-        Ok(container) => Ok(Running { pod, container }),
-        Err(error) => Err(match cri.try_remove_pod(&pod) {
-            Ok(()) => error,
-            Err(stays) => error.context(format!("pod {} stays: {stays}", pod.id)),
-        }),
-    }
+    Running::try_new(cri, PodSpec::new("density"), sleeps)
 }
 
 fn probe(cri: &Cri, running: &Running) -> Result<()> {

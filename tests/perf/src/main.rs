@@ -3,20 +3,26 @@
 //! installed with the lab's test images. In the lab, seconds are only good for ratios.
 
 mod boot;
+mod commands;
 mod density;
 mod devices;
+mod lists;
 mod memory;
 mod node;
 mod overhead;
+mod peers;
 mod pod;
 mod process;
+mod pull;
 mod request;
 mod results;
 mod samples;
 mod start;
 mod table;
 mod timeline;
+mod together;
 mod traces;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +33,7 @@ use clap::Parser;
 use boot::Files;
 use results::Results;
 
-/// Measure Cuddy beside QEMU and runc.
+/// Measure Cuddy beside QEMU, runc, gVisor, containerd and Docker.
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
@@ -41,8 +47,16 @@ struct Cli {
 enum Part {
     /// Boot time, request to first output, and memory of one sandbox, beside QEMU and runc.
     Start(start::StartArgs),
-    /// Our own CRI server beside containerd: starts, memory, lists.
+    /// Our own CRI server beside containerd: starts of pods, and its memory.
     Node(node::NodeArgs),
+    /// The same with many pods.
+    Crowd(node::NodeArgs),
+    /// Our own CRI server beside containerd: many pods that are listed each second.
+    Lists(lists::ListsArgs),
+    /// Our own CRI server beside containerd: a large image from a registry.
+    Pull(pull::PullArgs),
+    /// `cuddy run` beside `ctr run` and `docker run`.
+    Commands(commands::CommandsArgs),
     /// Where the time of a pod's start goes, step by step, beside runc.
     Timeline(timeline::TimelineArgs),
     /// A machine's disk beside QEMU's.
@@ -69,7 +83,11 @@ fn main() -> Result<ExitCode> {
     let files = Files::installed(&prefix()?);
     let met = match part {
         Part::Start(args) => args.run(&results, &files),
-        Part::Node(args) => args.run(&results),
+        Part::Node(args) => args.run("node", &results),
+        Part::Crowd(args) => args.run("crowd", &results),
+        Part::Lists(args) => args.run(&results),
+        Part::Pull(args) => args.run(&results),
+        Part::Commands(args) => args.run(&results),
         Part::Timeline(args) => args.run(&results),
         Part::Disk(args) => args.run("disk", &results, &files),
         Part::Share(args) => args.run("share", &results, &files),

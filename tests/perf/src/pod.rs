@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use harness::cri::{Container, ContainerSpec, Cri, Pod, PodSpec};
 
-/// What the shims of CRI's pods keep.
-const SANDBOXES: &str = "/run/cuddy/k8s.io";
+/// What the shims keep, by the name that the server gives to all its pods.
+const SANDBOXES: &str = "/run/cuddy";
+
+/// That name of containerd's.
+const CONTAINERD: &str = "k8s.io";
 
 /// Where the cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -27,9 +30,29 @@ impl Running {
         Self { pod, container }
     }
 
-    /// What the shim keeps of it, if it is Cuddy's.
+    /// Runs them; nothing is left of a pod whose container does not start.
+    ///
+    /// # Errors
+    /// The server's, with the call's name.
+    pub(crate) fn try_new(cri: &Cri, pod: PodSpec, container: ContainerSpec) -> Result<Self> {
+        let pod = cri.try_run_pod(pod).context("RunPodSandbox")?;
+        let created = cri.try_create(&pod, container).context("CreateContainer");
+        let started = created.and_then(|container| {
+            cri.try_start(&container).context("StartContainer")?;
+            Ok(container)
+        });
+        match started {
+            Ok(container) => Ok(Self { pod, container }),
+            Err(error) => Err(match cri.try_remove_pod(&pod) {
+                Ok(()) => error,
+                Err(stays) => error.context(format!("pod {} stays: {stays}", pod.id)),
+            }),
+        }
+    }
+
+    /// What the shim keeps of it, if it is Cuddy's and containerd's.
     pub(crate) fn directory(&self) -> PathBuf {
-        directory(&self.pod)
+        directory(CONTAINERD, &self.pod)
     }
 
     /// The pod's cgroup.
@@ -42,9 +65,9 @@ impl Running {
     }
 }
 
-/// What the shim keeps of a pod, if it is Cuddy's.
-pub(crate) fn directory(pod: &Pod) -> PathBuf {
-    Path::new(SANDBOXES).join(&pod.id)
+/// What the shim keeps of a pod, if it is Cuddy's, under the server's name for its pods.
+pub(crate) fn directory(namespace: &str, pod: &Pod) -> PathBuf {
+    Path::new(SANDBOXES).join(namespace).join(&pod.id)
 }
 
 /// The CPU that a cgroup takes within a time, as part of one CPU.

@@ -16,6 +16,11 @@ impl Samples {
         Ok(Self::from(numbers?))
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn least(&self) -> f64 {
         self.0.first().copied().unwrap_or_default()
     }
@@ -25,6 +30,13 @@ impl Samples {
         let at = |index: usize| self.0.get(index).copied().unwrap_or_default();
         let (len, half) = (self.0.len(), self.0.len() / 2);
         if len % 2 == 0 { f64::midpoint(at(half.saturating_sub(1)), at(half)) } else { at(half) }
+    }
+
+    /// The least number that at least `percent` of a hundred numbers do not exceed: of fewer than a
+    /// hundred numbers, the 99th is the most.
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let rank = (self.0.len() * percent).div_ceil(100);
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
     pub(crate) fn most(&self) -> f64 {
@@ -59,6 +71,15 @@ mod tests {
     fn median_of_an_even_number_is_between() {
         assert_eq!(Samples::from(vec![1.0, 2.0, 4.0, 9.0]).median(), 3.0);
         assert_eq!(Samples::from(Vec::new()).median(), 0.0);
+    }
+
+    #[test]
+    fn percentiles_are_of_the_measured() {
+        let hundred = Samples::from((1..=100).map(f64::from).collect::<Vec<_>>());
+        assert_eq!([50, 99, 100].map(|percent| hundred.percentile(percent)), [50.0, 99.0, 100.0]);
+        let few = Samples::from(vec![3.0, 1.0, 2.0]);
+        assert_eq!([50, 99].map(|percent| few.percentile(percent)), [2.0, 3.0]);
+        assert_eq!(Samples::from(Vec::new()).percentile(99), 0.0);
     }
 
     #[test]

@@ -16,6 +16,11 @@ impl Table {
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.0.push(cells.to_vec());
     }
+
+    /// Adds a row of as many cells as there are.
+    pub(crate) fn add(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
 }
 
 impl fmt::Display for Table {

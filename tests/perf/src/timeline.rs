@@ -1,6 +1,6 @@
 //! Where the time of a pod's start goes, from RunPodSandbox to the answer of StartContainer. It is
 //! the time that a client of CRI sees, with the shim's own steps in between. The same run measures
-//! runc beside it.
+//! a machine under our own server and under containerd, and runc beside them.
 
 mod notes;
 mod picture;
@@ -8,7 +8,7 @@ mod picture;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use harness::cri::{ContainerSpec, Cri, Daemon, PodSpec};
+use harness::cri::{ContainerSpec, Cri, Cuddyd, Daemon, PodSpec};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -35,8 +35,8 @@ pub(crate) struct TimelineArgs {
 enum By {
     /// All that the client waits for.
     Call,
-    /// containerd and what it executes.
-    Containerd,
+    /// The server and what it executes.
+    Server,
     /// The shim and the VMM.
     Host,
     Guest,
@@ -54,10 +54,46 @@ struct Phase {
     end: f64,
 }
 
+/// Who starts what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Our own server, a machine.
+    Cuddyd,
+    /// containerd, a machine.
+    Containerd,
+    /// containerd, runc.
+    Runc,
+}
+
+impl Kind {
+    fn who(self) -> &'static str {
+        match self {
+            Self::Cuddyd => "cuddyd",
+            Self::Containerd => "containerd, cuddy",
+            Self::Runc => "containerd, runc",
+        }
+    }
+
+    fn handler(self) -> &'static str {
+        match self {
+            Self::Cuddyd | Self::Containerd => "cuddy",
+            Self::Runc => "runc",
+        }
+    }
+
+    /// The name under which the shim keeps its pods.
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::Cuddyd => "cuddy.cri",
+            Self::Containerd | Self::Runc => "k8s.io",
+        }
+    }
+}
+
 /// A start.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Start {
-    /// The runtime.
+    /// Server and runtime.
     who: &'static str,
     /// The client's calls, in order and without gaps.
     calls: Vec<Phase>,
@@ -74,9 +110,16 @@ impl Start {
 impl TimelineArgs {
     /// Measures and tells.
     pub(crate) fn run(&self, results: &Results) -> Result<bool> {
+        let mut starts = Vec::new();
+        {
+            let daemon = Cuddyd::quiet("");
+            daemon.pull("busybox");
+            starts.push(median(&daemon.cri(), Kind::Cuddyd, self.pods)?);
+        }
         let daemon = Daemon::new(&self.containerd);
-        let cri = daemon.cri();
-        let starts = [median(&cri, "cuddy", self.pods)?, median(&cri, "runc", self.pods)?];
+        for kind in [Kind::Containerd, Kind::Runc] {
+            starts.push(median(&daemon.cri(), kind, self.pods)?);
+        }
         daemon.settled();
         results.give("timeline", &table(&starts), &starts)?;
         results.write("timeline.svg", &picture::draw(&starts, &results.clock))?;
@@ -85,9 +128,9 @@ impl TimelineArgs {
 }
 
 /// Starts pods one after the other; the start of median duration.
-fn median(cri: &Cri, handler: &'static str, pods: u32) -> Result<Start> {
-    start(cri, handler)?;
-    let starts: Result<Vec<_>> = (0..pods.max(1)).map(|_| start(cri, handler)).collect();
+fn median(cri: &Cri, kind: Kind, pods: u32) -> Result<Start> {
+    start(cri, kind)?;
+    let starts: Result<Vec<_>> = (0..pods.max(1)).map(|_| start(cri, kind)).collect();
     let mut starts = starts?;
     starts.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
     Ok(starts.swap_remove(starts.len() / 2))
@@ -99,19 +142,19 @@ fn now() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-fn start(cri: &Cri, handler: &'static str) -> Result<Start> {
+fn start(cri: &Cri, kind: Kind) -> Result<Start> {
     let request = now();
-    let pod = cri.run_pod(PodSpec::new("timeline").handler(handler));
+    let pod = cri.run_pod(PodSpec::new("timeline").handler(kind.handler()));
     let pod_runs = now();
     let container = cri.create(&pod, ContainerSpec::idle("main"));
     let created = now();
     cri.start(&container);
     let runs = now();
-    let notes = std::fs::read_to_string(pod::directory(&pod).join("timeline"));
+    let notes = std::fs::read_to_string(pod::directory(kind.namespace(), &pod).join("timeline"));
     cri.remove_pod(&pod);
     let asked = Asked { request, pod_runs, created, runs };
-    let steps = notes.ok().map(|notes| notes::steps(&asked, &notes)).transpose()?;
-    Ok(Start { who: handler, calls: asked.calls(), steps: steps.unwrap_or_default() })
+    let steps = notes.ok().map(|notes| notes::steps(kind, &asked, &notes)).transpose()?;
+    Ok(Start { who: kind.who(), calls: asked.calls(), steps: steps.unwrap_or_default() })
 }
 
 /// When the client asked and was answered, in nanoseconds.
@@ -167,9 +210,11 @@ fn table(starts: &[Start]) -> String {
             }
         }
     }
-    if let [ours, theirs] = starts {
-        let ratio = format!("{:.3}", ours.seconds() / theirs.seconds());
-        table.row([format!("{} / {}", ours.who, theirs.who), ratio]);
+    if let [ours @ .., theirs] = starts {
+        for ours in ours {
+            let ratio = format!("{:.3}", ours.seconds() / theirs.seconds());
+            table.row([format!("{} / {}", ours.who, theirs.who), ratio]);
+        }
     }
     table.to_string()
 }
@@ -183,9 +228,9 @@ mod tests {
         let asked =
             Asked { request: 1_000_000, pod_runs: 9_000_000, created: 9_500_000, runs: 11_000_000 };
         let start = |who| Start { who, calls: asked.calls(), steps: Vec::new() };
-        let table = table(&[start("cuddy"), start("runc")]);
+        let table = table(&[start("cuddyd"), start("runc")]);
         let line = |what: &str| table.lines().find(|line| line.trim().starts_with(what)).unwrap();
-        assert!(line("cuddy / runc").ends_with("1.000"), "{table}");
+        assert!(line("cuddyd / runc").ends_with("1.000"), "{table}");
         assert!(line("RunPodSandbox").ends_with(" 8.0   80.0 %"), "{table}");
     }
 }

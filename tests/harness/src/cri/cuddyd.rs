@@ -39,12 +39,12 @@ impl Cuddyd {
         Self::told("", "debug", false)
     }
 
-    /// [`Self::new`] that tells no more than it does to an operator, for measurements.
+    /// [`Self::with`] that tells no more than it does to an operator, for measurements.
     ///
     /// # Panics
     /// When that fails.
-    pub fn quiet() -> Self {
-        Self::told("", "info", true)
+    pub fn quiet(more: &str) -> Self {
+        Self::told(more, "info", true)
     }
 
     /// [`Self::new`] with more settings.

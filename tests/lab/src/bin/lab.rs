@@ -102,6 +102,9 @@ struct MachineArgs {
     /// Directory that L1 sees read-write at /share.
     #[arg(long)]
     share: Option<PathBuf>,
+    /// Size in MiB of a disk that L1 has at /disk; sparse, empty, and gone with the lab.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(64..))]
+    disk: Option<u32>,
     /// Seconds until L1 must have booted.
     #[arg(long, default_value_t = 120)]
     boot_timeout: u64,
@@ -210,6 +213,7 @@ fn options(machine: &MachineArgs) -> Result<Options> {
         shape: Shape { cpus: machine.smp, memory: machine.memory, icount: machine.icount },
         payload: machine.payload.clone(),
         share: machine.share.clone(),
+        disk: machine.disk,
         boot_limit: Duration::from_secs(machine.boot_timeout),
     })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Asked, By, Phase, phases};
+use super::{Asked, By, Kind, Phase, phases};
 
 /// A step: when, its name, and what else the line says.
 type Step<'a> = (i64, &'a str, &'a str);
@@ -13,8 +13,9 @@ fn step(line: &str) -> Option<Step<'_>> {
     Some((at.parse().ok()?, name, more))
 }
 
-/// The steps of a start.
-pub(super) fn steps(asked: &Asked, notes: &str) -> Result<Vec<Phase>> {
+/// The steps of a start. containerd makes the network before it executes the shim; our own server
+/// makes it while the machine boots.
+pub(super) fn steps(kind: Kind, asked: &Asked, notes: &str) -> Result<Vec<Phase>> {
     let steps = notes.lines().map(|line| step(line).with_context(|| format!("note {line:?}")));
     let steps: Vec<_> = steps.collect::<Result<_>>()?;
     let find = |name: &str| {
@@ -25,22 +26,28 @@ pub(super) fn steps(asked: &Asked, notes: &str) -> Result<Vec<Phase>> {
     let (ready, _, boot_us) = find("ready")?;
     let boot_us: i64 = boot_us.parse().context("the boot's time")?;
     let configured = at("configured")?;
+    let [before, network] = match kind {
+        Kind::Cuddyd => ["recorded, shim executed", "network (CNI), also in the guest"],
+        Kind::Containerd | Kind::Runc => {
+            ["network (CNI), shim executed", "guest's network configured"]
+        }
+    };
     let ends = [
-        ("network (CNI), shim executed", By::Containerd, at("start")?),
+        (before, By::Server, at("start")?),
         ("shim's daemon serves", By::Host, at("shim")?),
         ("pod accepted", By::Host, at("boot")?),
         ("VMM executed, machine made", By::Host, ready - boot_us * 1000),
         ("kernel and agent boot", By::Guest, ready),
         ("guest configured", By::Guest, configured),
         // There is none in a pod without network.
-        ("guest's network configured", By::Guest, at("network").unwrap_or(configured)),
-        ("pod answered", By::Containerd, asked.pod_runs),
-        ("container created", By::Containerd, asked.created),
-        ("task requested", By::Containerd, at("create")?),
+        (network, By::Guest, at("network").unwrap_or(configured)),
+        ("pod answered", By::Server, asked.pod_runs),
+        ("container created", By::Server, asked.created),
+        ("task requested", By::Server, at("create")?),
         ("root filesystem, volumes", By::Host, at("rootfs")?),
         ("container made in the guest", By::Guest, at("created")?),
         ("process started", By::Guest, at("started")?),
-        ("start answered", By::Containerd, asked.runs),
+        ("start answered", By::Server, asked.runs),
     ];
     Ok(phases(asked.request, &ends))
 }
@@ -57,7 +64,7 @@ mod tests {
         let notes = "1500000 start\n2000000 shim\n2500000 boot\n7000000 ready 3500\n\
                      8000000 configured\n11000000 create\n12000000 rootfs\n13000000 created\n\
                      14000000 started\n";
-        let phases = steps(&ASKED, notes).unwrap();
+        let phases = steps(Kind::Containerd, &ASKED, notes).unwrap();
         assert_eq!((phases[1].begin, phases[1].end), (0.0005, 0.001));
         let boot = phases.iter().find(|phase| phase.what.contains("boot")).unwrap();
         assert_eq!((boot.begin, boot.end), (0.0025, 0.006));
@@ -67,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_step_that_is_missing_is_named() {
-        let error = steps(&ASKED, "2000000 ready 1\n3 boot\n").unwrap_err();
+        let error = steps(Kind::Containerd, &ASKED, "2000000 ready 1\n3 boot\n").unwrap_err();
         assert!(error.to_string().contains("\"configured\""), "{error}");
     }
 }

@@ -9,13 +9,13 @@ const VALUES: f64 = 80.0;
 /// Title, what the colours mean, and the numbers of the scale.
 const HEAD: f64 = 84.0;
 
-const ALL: [By; 4] = [By::Call, By::Containerd, By::Host, By::Guest];
+const ALL: [By; 4] = [By::Call, By::Server, By::Host, By::Guest];
 
 impl By {
     fn colour(self) -> &'static str {
         match self {
             Self::Call => "#3f444c",
-            Self::Containerd => "#a9b0ba",
+            Self::Server => "#a9b0ba",
             Self::Host => "#2f6fb0",
             Self::Guest => "#d08a26",
         }
@@ -24,7 +24,7 @@ impl By {
     fn meaning(self) -> &'static str {
         match self {
             Self::Call => "call of CRI",
-            Self::Containerd => "containerd and CNI",
+            Self::Server => "server and CNI",
             Self::Host => "shim and VMM",
             Self::Guest => "guest",
         }
@@ -145,12 +145,12 @@ mod tests {
             calls: vec![phase("RunPodSandbox", By::Call, 0.0, 1.5)],
             steps: vec![
                 phase("kernel & agent", By::Guest, 0.0, 1.0),
-                phase("answered", By::Containerd, 1.0, 1.5),
+                phase("answered", By::Server, 1.0, 1.5),
             ],
         };
         let picture = draw(&[start], "wall clock");
         // One of the bars tells what the colour means.
-        for by in [By::Call, By::Guest, By::Containerd] {
+        for by in [By::Call, By::Guest, By::Server] {
             assert_eq!(picture.matches(&format!("fill=\"{}\"", by.colour())).count(), 2);
         }
         assert!(picture.contains("kernel &amp; agent"));

@@ -1,0 +1,35 @@
+# Sourced after common.sh by scripts that take programs out of Debian packages without installing
+# them.
+
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# private_apt STATE COMMAND...: apt with sources and lists of its own; the machine's stay as
+# they are. Dates are not checked, as the archive may be a copy of some earlier day.
+private_apt() {
+    local state=$1
+    shift
+    apt-get -qq -o "Dir::Etc::SourceList=$state/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+        -o "Dir::State::Lists=$state/lists" -o "Dir::Cache=$state/cache" \
+        -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false \
+        -o Acquire::Check-Date=false -o Acquire::Retries=5 -o APT::Sandbox::User=root "$@"
+}
+
+# fetch STATE PACKAGES RELEASE...: unpacks the packages, the newest of these releases, into
+# STATE/tree. A release that the archive does not have (any more) is passed over, as long as one is
+# left.
+fetch() {
+    local state=$1 packages=$2 release package
+    shift 2
+    mkdir -p "$state"/{lists,cache/archives}/partial
+    for release in "$@"; do
+        echo "deb [signed-by=$keyring] $mirror $release main" >>"$state/sources.list"
+    done
+    private_apt "$state" update >"$state/log" 2>&1 || true
+    # shellcheck disable=SC2086 # several words
+    (cd "$state" && private_apt "$state" download $packages >>log 2>&1) || {
+        tail -n 20 "$state/log" >&2
+        say "no $packages in Debian $*"
+        return 1
+    }
+    for package in "$state"/*.deb; do dpkg-deb -x "$package" "$state/tree"; done
+}
