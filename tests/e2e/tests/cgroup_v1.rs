@@ -1,5 +1,5 @@
-//! A hybrid node: its cgroups are of version 1, a hierarchy for each controller, but for memory. Its
-//! kernel has version 1 of that no more. The lab of this program is its own, and is made such a node
+//! A hybrid node: its cgroups are of version 1, a hierarchy for each controller, but for memory and cpuset. Its
+//! kernel has version 1 of these no more. The lab of this program is its own, and is made such a node
 //! before the first test.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
@@ -17,8 +17,8 @@ const UNIFIED: &str = "unified";
 const RUNC: &str = "[handlers.runc]\nruntime_type = 'io.containerd.runc.v2'\n";
 
 /// What is mounted together, as systemd mounts it.
-const HIERARCHIES: [&str; 7] =
-    ["cpu,cpuacct", "pids", "cpuset", "devices", "freezer", "blkio", "none,name=systemd"];
+const HIERARCHIES: [&str; 6] =
+    ["cpu,cpuacct", "pids", "devices", "freezer", "blkio", "none,name=systemd"];
 
 /// Those that a machine is limited by or counted in; version 2 has no controller's name.
 const NEEDED: [&str; 3] = ["cpu,cpuacct", "pids", ""];
