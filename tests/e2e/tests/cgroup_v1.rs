@@ -1,6 +1,6 @@
-//! A hybrid node: its cgroups are of version 1, a hierarchy for each controller, but for memory and cpuset. Its
-//! kernel has version 1 of these no more. The lab of this program is its own, and is made such a node
-//! before the first test.
+//! A hybrid node: its cgroups are of version 1, a hierarchy for each controller. Its kernel has version
+//! 1 of memory and cpuset no more. The lab of this program is its own, and is made such a node before
+//! the first test.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own functions meet ends the test")]
 
