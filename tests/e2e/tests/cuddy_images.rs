@@ -39,19 +39,19 @@ fn archives_are_read_by_other_tools_and_come_back_the_same() {
     let mut streamed = cuddy.command(&["save", "--format", "oci", IMAGE]);
     let streamed = streamed.stdout(File::create(at("oci.tar")).unwrap()).status().unwrap();
     assert!(streamed.success());
-    for programs in containerd::versions() {
-        let other = Containerd::new(&programs);
-        for archive in ["docker.tar", "oci.tar"] {
-            other.ctr(&["images", "rm", IMAGE]).ok();
-            // It unpacks the layers, and compares them with what the configuration says.
-            other.ctr(&["images", "import", at(archive).to_str().unwrap()]).ok();
-            let listed = other.ctr(&["images", "ls", "-q"]).ok();
-            assert_eq!(listed.trim(), IMAGE, "{archive}");
-        }
-        let exported = at("exported.tar").display().to_string();
-        other.ctr(&["images", "export", &exported, IMAGE]).ok();
-        assert_eq!(id(&cuddy.said(&["load", "-i", &exported])), docker, "{}", other.version());
+    // What is in an archive is the same for all versions.
+    let other = Containerd::new(&containerd::newest());
+    for archive in ["docker.tar", "oci.tar"] {
+        other.ctr(&["images", "rm", IMAGE]).ok();
+        // It unpacks the layers, and compares them with what the configuration says.
+        other.ctr(&["images", "import", at(archive).to_str().unwrap()]).ok();
+        let listed = other.ctr(&["images", "ls", "-q"]).ok();
+        assert_eq!(listed.trim(), IMAGE, "{archive}");
     }
+    let exported = at("exported.tar").display().to_string();
+    other.ctr(&["images", "export", &exported, IMAGE]).ok();
+    assert_eq!(id(&cuddy.said(&["load", "-i", &exported])), docker, "{}", other.version());
+    drop(other);
     cuddy.said(&["rmi", IMAGE]);
     for archive in ["docker.tar", "oci.tar", "docker.tar"] {
         let mut load = cuddy.command(&["load"]);

@@ -17,12 +17,15 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, tonic::Status>, word: &str) {
     assert!(status.message().len() < 600, "{} bytes", status.message().len());
 }
 
+/// A field, and what puts a text into it.
+type Wrong<T> = (&'static str, fn(&mut T, String));
+
 #[test]
 fn names_and_labels_of_a_megabyte_are_refused_by_their_field() {
     let node = Node::new();
     node.pull();
     let long = || "x".repeat(MEGABYTE);
-    let wrong: [(&str, fn(&mut api::PodSandboxConfig, String)); 8] = [
+    let wrong: [Wrong<api::PodSandboxConfig>; 8] = [
         ("metadata.name", |pod, text| pod.metadata.as_mut().unwrap().name = text),
         ("metadata.uid", |pod, text| pod.metadata.as_mut().unwrap().uid = text),
         ("metadata.namespace", |pod, text| pod.metadata.as_mut().unwrap().namespace = text),
@@ -45,7 +48,7 @@ fn names_and_labels_of_a_megabyte_are_refused_by_their_field() {
 
     let config = node.pod("web");
     let pod = node.run(&config).unwrap();
-    let wrong: [(&str, fn(&mut api::ContainerConfig, String)); 5] = [
+    let wrong: [Wrong<api::ContainerConfig>; 5] = [
         ("metadata.name", |own, text| own.metadata.as_mut().unwrap().name = text),
         ("labels", |own, text| drop(own.labels.insert("a".into(), text))),
         ("annotations", |own, text| drop(own.annotations.insert("a".into(), text))),

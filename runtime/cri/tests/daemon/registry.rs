@@ -25,13 +25,10 @@ impl Registry {
         let (address, ended) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
         let (content, told) = (content(), Arc::clone(&ended));
         let thread = std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                if told.load(Ordering::SeqCst) {
-                    return;
-                }
-                // A client that goes is its own affair.
-                let _served = serve(&stream, &content);
-            }
+            let clients = listener.incoming().map_while(Result::ok);
+            // A client that goes is its own affair.
+            let all = clients.take_while(|_| !told.load(Ordering::SeqCst));
+            all.for_each(|stream| drop(serve(&stream, &content)));
         });
         Self { address, ended, thread: Some(thread) }
     }
