@@ -78,7 +78,10 @@ impl Starting {
         }
         let shim = begun?;
         interest.check()?;
-        site.ready(&shim).await?;
+        tokio::select! {
+            ready = site.ready(&shim) => ready?,
+            () = interest.gone() => return interest.check(),
+        }
         interest.check()?;
         self.row.created_at = clock::now();
         self.row.set_phase(PodPhase::Ready);
