@@ -147,23 +147,25 @@ pub(crate) fn pod(pod: Pod, shim: Shim) {
     }
     tokio::spawn(async move {
         tokio::select! {
-            () = ended(&pod, &shim) => {
-                let reason = told(&pod, &shim).await.reason;
-                tell(&pod, Fact::PodEnded(reason)).await;
+            () = shim.closed() => {}
+            shim_lives = ended(&pod, &shim) => {
+                if shim_lives {
+                    let reason = told(&pod, &shim).await.reason;
+                    tell(&pod, Fact::PodEnded(reason)).await;
+                }
                 shim.closed().await;
             }
-            () = shim.closed() => {}
         }
         gone(&pod).await;
     });
 }
 
-/// Waits until the pod has ended while its shim lives.
-async fn ended(pod: &Pod, shim: &Shim) {
+/// Waits until the pod has ended, and says whether its shim told so. One that is gone tells nothing.
+async fn ended(pod: &Pod, shim: &Shim) -> bool {
     loop {
         match pod.site.ended(shim).await {
-            Ok(()) => return,
-            Err(Error::Disconnected(_) | Error::Gone(_)) => return shim.closed().await,
+            Ok(()) => return true,
+            Err(Error::Disconnected(_) | Error::Gone(_)) => return false,
             Err(error) => {
                 log::warn!("pod {}: {error}", pod.site.id);
                 tokio::time::sleep(PAUSE).await;
