@@ -125,21 +125,15 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Makes its directories. In version 2 memory is counted in it from then on, so that a kill can
-    /// be told: the kubelet leaves that to the runtime, for what is below the pod's own.
+    /// Makes its directories.
     ///
     /// # Errors
     /// [`Error::Failed`] with what the kernel answered.
     pub fn create(&self) -> Result<(), Error> {
-        for place in &self.places {
-            let path = &place.path;
+        self.directories().try_for_each(|path| {
             std::fs::create_dir_all(path)
-                .map_err(|error| Error::failed(&format!("making {}", path.display()), &error))?;
-            if place.hierarchy.is_unified() && !path.join("memory.events").exists() {
-                place.ask_for("+memory");
-            }
-        }
-        Ok(())
+                .map_err(|error| Error::failed(&format!("making {}", path.display()), &error))
+        })
     }
 
     /// Lets no more than [`MAX_THREADS`] run in it if nobody has set a limit for the pod. The attack:
@@ -214,19 +208,15 @@ impl Cgroup {
             || self.directories().map(|path| path.join("pids.max")).find(|bound| bound.exists());
         there().or_else(|| {
             let unified = self.places.iter().find(|place| place.hierarchy.is_unified())?;
-            unified.ask_for("+pids");
+            // What can't be had is missing then.
+            let given = unified.path.with_file_name("cgroup.subtree_control");
+            let _missing = std::fs::write(given, "+pids");
             there()
         })
     }
 }
 
 impl Place {
-    /// Asks for a controller, as runc does. What can't be had is missing then.
-    fn ask_for(&self, controller: &str) {
-        let _missing =
-            std::fs::write(self.path.with_file_name("cgroup.subtree_control"), controller);
-    }
-
     /// The cgroup and those around it, but for the root, which has no limits.
     fn levels(&self) -> impl Iterator<Item = &Path> {
         self.path.ancestors().take_while(move |path| *path != self.hierarchy.top)

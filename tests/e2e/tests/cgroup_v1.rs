@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Once;
 
 use harness::cri::{ContainerSpec, Cuddyd, PodSpec};
-use harness::{eventually, host};
+use harness::host;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Where version 2 is on a hybrid node.
@@ -126,24 +126,6 @@ fn pod_without_room_for_its_machine_is_refused_with_both_sizes() {
     for word in ["48 MiB", "188 MiB", "memory.max"] {
         assert!(error.contains(word), "no {word:?} in {error}");
     }
-}
-
-#[test]
-fn machine_killed_for_want_of_memory_is_told_as_such() {
-    let daemon = daemon();
-    let cri = daemon.cri();
-    let spec = PodSpec::new("greedy");
-    let limit = file(UNIFIED, &parent(&spec), "memory.max");
-    made(&limit);
-    let pod = cri.run_pod(spec);
-    std::fs::write(limit, (100 << 20).to_string()).unwrap();
-    let script = "dd if=/dev/zero of=/dev/null bs=200M count=1; exec sleep 1000";
-    let container = cri.start_new(&pod, ContainerSpec::shell("main", script));
-    let status = cri.exited(&container);
-    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"), "{status:?}");
-    let reason = "has a limit of 100 MiB (memory.max)";
-    eventually(reason, || daemon.log().contains(reason));
-    cri.remove_pod(&pod);
 }
 
 #[test]
