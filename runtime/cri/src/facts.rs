@@ -26,7 +26,7 @@ pub(crate) fn cgroup_driver(settings: &Settings) -> CgroupDriver {
 pub(crate) fn ask(settings: &Settings) -> Node {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let hierarchies = told(Hierarchy::all());
-    let controllers = told(cgroup::controllers());
+    let controllers = told(cgroup::controllers(&hierarchies));
     let last_capability = read("/proc/sys/kernel/cap_last_cap").trim().parse().unwrap_or(40);
     Node {
         hostname: read("/proc/sys/kernel/hostname").trim().to_owned(),

@@ -10,7 +10,10 @@ const TOPIC: &str = "cgroup";
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 
 pub(super) fn check() -> Check {
-    let told = Hierarchy::all().and_then(|all| Ok((all, cgroup::controllers()?)));
+    let told = Hierarchy::all().and_then(|all| {
+        let controllers = cgroup::controllers(&all)?;
+        Ok((all, controllers))
+    });
     match told {
         Ok((hierarchies, controllers)) => evaluate(&hierarchies, &controllers),
         Err(error) => Check::warning(TOPIC, error.to_string(), "Mount /proc."),

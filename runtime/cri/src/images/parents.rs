@@ -11,6 +11,7 @@ use image::Digest;
 use image::parents::{self, ParentsError};
 
 use crate::fault::Fault;
+use crate::foreign::blocking;
 
 /// The files, in a directory of their own; cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,11 +49,11 @@ impl Parents {
         }
         let (path, layers) = (self.path(id), layers.to_vec());
         let new = path.with_extension(format!("{by}.new"));
-        let made = tokio::task::spawn_blocking(move || {
+        let made = blocking("looking for implied directories", move || {
             let made = make(&layers, &new, &path).map(|has| has.then_some(path));
             made.inspect_err(|_| drop(std::fs::remove_file(&new)))
         });
-        made.await.map_err(|error| Fault::Internal(error.to_string()))?
+        made.await?
     }
 
     /// The image is gone.

@@ -76,13 +76,14 @@ impl Hierarchy {
 /// `f_type` of version 2's filesystem (`CGROUP2_SUPER_MAGIC` of statfs(2)).
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
-/// All controllers that the host has, in whatever hierarchy.
+/// All controllers that the host has: those of version 1, and those of these hierarchies if they are
+/// of version 2.
 ///
 /// # Errors
 /// [`Error::Failed`] when the kernel does not tell.
-pub fn controllers() -> Result<BTreeSet<String>, Error> {
+pub fn controllers(hierarchies: &[Hierarchy]) -> Result<BTreeSet<String>, Error> {
     let mut controllers = of_version_1(&own()?);
-    for hierarchy in Hierarchy::all()?.iter().filter(|hierarchy| hierarchy.is_unified()) {
+    for hierarchy in hierarchies.iter().filter(|hierarchy| hierarchy.is_unified()) {
         let text = std::fs::read_to_string(hierarchy.top.join("cgroup.controllers"));
         controllers.extend(text.unwrap_or_default().split_whitespace().map(str::to_owned));
     }

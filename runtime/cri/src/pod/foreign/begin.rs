@@ -27,7 +27,7 @@ const IMAGE: &str = "cuddy-pause";
 /// # Errors
 /// What of the pod can't be made, or what the shim said.
 pub(in crate::pod) async fn begin(site: &Site, pod: &row::Pod) -> Result<Shim, Fault> {
-    let (node, bundle) = (&site.node, site.bundle());
+    let bundle = site.bundle();
     match tokio::fs::create_dir(&bundle).await {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(Fault::Internal(format!("making {}: {error}", bundle.display())));
@@ -35,8 +35,9 @@ pub(in crate::pod) async fn begin(site: &Site, pod: &row::Pod) -> Result<Shim, F
         _ => {}
     }
     let config = pod.config.clone().unwrap_or_default();
-    let paths = files::make(&bundle, &config, &node.facts().hostname).await?;
-    let made = sandbox(site, pod, &config, &paths).await?;
+    let facts = super::input::facts(site);
+    let paths = files::make(&bundle, &config, &facts.hostname).await?;
+    let made = sandbox(site, pod, &config, &paths, &facts).await?;
     for note in &made.notes {
         log::info!("pod {}: {note}", site.id);
     }
@@ -56,11 +57,11 @@ async fn sandbox(
     pod: &row::Pod,
     config: &PodSandboxConfig,
     paths: &PodPaths,
+    facts: &spec::Node,
 ) -> Result<ContainerSpec, Fault> {
     let node: &Node = &site.node;
     let image = image()?;
     let profile = profile(config).await?;
-    let facts = super::input::facts(site);
     let input = SandboxInput {
         pod: config,
         pod_id: &site.id,
@@ -70,7 +71,7 @@ async fn sandbox(
         image_name: IMAGE,
         paths,
         handler: &site.class.handler,
-        node: &facts,
+        node: facts,
         seccomp_profile: profile.as_deref(),
         accounts: None,
     };

@@ -38,11 +38,9 @@ pub(super) async fn spec(
         true => Default::default(),
         false => (input::pids(site, shim, &new.config).await?, input::paths(site)),
     };
-    // Profiles come and go.
-    node.apparmor = match site.class.is_own() {
-        true => apparmor::loaded(),
-        false => apparmor::with_default().await,
-    };
+    if !site.class.is_own() {
+        node.apparmor = apparmor::with_default().await;
+    }
     let config = row.config.clone().unwrap_or_default();
     let input = ContainerInput {
         pod: &config,
