@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! agent ── Order (+ stdio, + pidfd of init for an exec) ─► container-init
-//!       ◄─ Forked{pid} ────────────────────────────────────  first process, in no container yet
+//!       ◄─ Forked{pid} ────────────────────────────────────  by the first process
 //!       ── Proceed ───────────────────────────────────────►  pid is registered, in its cgroup
 //!       ◄─ Terminal (+ pty) ───────────────────────────────  only with a terminal
 //!       ◄─ Created{user} ──────────────────────────────────  the container's process
@@ -68,6 +68,8 @@ pub(crate) enum Report {
     Forked {
         /// Process id.
         pid: i32,
+        /// Whether it is in its cgroup.
+        placed: bool,
     },
     /// The terminal's controlling side comes with this frame.
     Terminal,
@@ -248,14 +250,14 @@ mod tests {
     fn frames_and_descriptors_arrive_in_order() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         send(ours.as_fd(), &Command::Proceed, &[ours.as_fd()]).unwrap();
-        send(ours.as_fd(), &Report::Forked { pid: 7 }, &[]).unwrap();
+        send(ours.as_fd(), &Report::Forked { pid: 7, placed: true }, &[]).unwrap();
         drop(ours);
         let mut incoming = Incoming::default();
         assert_eq!(receive(&theirs, &mut incoming).unwrap(), Some(Command::Proceed));
         assert_eq!(incoming.take_descriptors().len(), 1);
         incoming.read_plainly();
         let report: Option<Report> = receive(&theirs, &mut incoming).unwrap();
-        assert!(matches!(report, Some(Report::Forked { pid: 7 })));
+        assert!(matches!(report, Some(Report::Forked { pid: 7, placed: true })));
         assert!(receive::<Report>(&theirs, &mut incoming).unwrap().is_none());
     }
 

@@ -40,10 +40,11 @@ mod workload;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 
 use crate::control::{self, Command, Failure, Incoming, Order, Report};
-use crate::sys::process::Fork;
+use crate::sys::process::{Fork, fork, fork_into};
 use apparmor::Confinement;
 use failure::Context;
 use premade::Premade;
@@ -122,6 +123,9 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
     // Through the guest's own /proc, and while nothing limits this process yet.
     workload::set_oom_score(&order.process)?;
     let confinement = apparmor::prepare(&order)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let cgroup = rustix::fs::open(&order.cgroup, flags, Mode::empty());
+    let cgroup = cgroup.context("open the container's cgroup")?;
     let mut premade = Premade::default();
     if order.join {
         scheduling::apply_initial_affinity(&order.process)?;
@@ -132,10 +136,17 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
     }
     let (wait, release) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
-    match crate::sys::process::fork().context("fork")? {
+    // The agent can move it where this process can't make it: it does not write to the cgroup as a
+    // user of the container, knows where processes may be, and no count of them stops it.
+    let (forked, placed) = match fork_into(cgroup.as_fd()) {
+        Ok(forked) => (forked, true),
+        Err(_) => (fork().context("fork")?, false),
+    };
+    match forked {
         Fork::Parent(pid) => {
             drop(wait);
-            first_process(channel, pid, &release)
+            channel.report(&Report::Forked { pid, placed })?;
+            first_process(channel, &release)
         }
         Fork::Child => {
             drop(release);
@@ -153,8 +164,7 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
 
 /// The first process stays until the agent has registered the child: until then nobody can
 /// reap the child, so its id stays its own.
-fn first_process(channel: &mut Channel, pid: i32, release: &OwnedFd) -> Result<(), Failure> {
-    channel.report(&Report::Forked { pid })?;
+fn first_process(channel: &mut Channel, release: &OwnedFd) -> Result<(), Failure> {
     channel.expect(Command::Proceed)?;
     rustix::io::write(release, &[1]).context("release the child")?;
     // What arrived after `Proceed` would be the child's; the agent sends nothing before a report.

@@ -205,8 +205,8 @@ async fn follow(
     };
     let descriptors = streams.iter().map(AsFd::as_fd).chain(target.map(|target| target.pidfd));
     channel.send(order, &descriptors.collect::<Vec<_>>()).await?;
-    let pid = match channel.next("making namespaces").await? {
-        Report::Forked { pid } => pid,
+    let (pid, placed) = match channel.next("making namespaces").await? {
+        Report::Forked { pid, placed } => (pid, placed),
         _ => return Err(LaunchError::Ended("making namespaces")),
     };
     // Its parent waits for `Proceed` and does not reap: until then the id cannot be reused.
@@ -215,7 +215,9 @@ async fn follow(
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
         .map_err(io_error("open a pidfd"))?;
-    cgroup.enter(pid, target.map(|target| target.pid))?;
+    if !placed {
+        cgroup.enter(pid, target.map(|target| target.pid))?;
+    }
     if let Place::Own(Some(making)) = place {
         // Others of the pod may have it from now on, however long the rest takes.
         making.keep(pid).map_err(io_error("keep the pod's user namespace"))?;

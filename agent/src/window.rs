@@ -1,6 +1,7 @@
 //! Windows of the machine: the driver of a virtio-mmio window is bound when the host has put a
 //! device there, and what it drives appears.
 
+mod announcement;
 mod uevent;
 
 use std::io;
@@ -34,7 +35,7 @@ impl Window {
         }
     }
 
-    /// The name of its platform device: DSDT devices LNRO0005:00 to :3f.
+    /// The name of its platform device: ACPI devices LNRO0005:00 to :3f.
     pub(crate) fn name(self) -> String {
         format!("LNRO0005:{:02x}", self.0)
     }
@@ -58,8 +59,20 @@ impl Window {
     /// There is none in the window; it is free again then.
     pub(crate) fn bind(self, class: &str) -> Result<String> {
         let uevents = uevent::Uevents::listen().map_err(Error::io("listen for devices"))?;
-        self.write("bind").map_err(Error::io(format!("bind {}", self.name())))?;
-        self.wait(class, &uevents).inspect_err(|_| {
+        let doing = || Error::io(format!("bind {}", self.name()));
+        if self.is_known() {
+            self.write("bind").map_err(doing())?;
+        } else {
+            announcement::load().map_err(Error::io("announce more windows"))?;
+            let missing = "the kernel was told of more windows, but not of this one";
+            // It is listed a moment before it can be bound.
+            wait(&uevents, missing, || match self.write("bind") {
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+                other => Some(other.map_err(doing())),
+            })??;
+        }
+        let missing = "no device of the kind appeared in the window";
+        wait(&uevents, missing, || self.device(class)).inspect_err(|_| {
             if let Err(error) = self.unbind() {
                 log::warn!("{error}");
             }
@@ -78,19 +91,28 @@ impl Window {
         std::fs::write(Path::new(DRIVER).join(file), self.name())
     }
 
-    /// The device is mostly there when the binding returns; if not, the kernel tells when.
-    fn wait(self, class: &str, uevents: &uevent::Uevents) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(device) = self.device(class) {
-                return Ok(device);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::State("no device of the kind appeared in the window"));
-            }
-            uevents.wait(left).map_err(Error::io("wait for a device"))?;
+    /// Whether the kernel has been told of it.
+    fn is_known(self) -> bool {
+        Path::new(DEVICES).join(self.name()).exists()
+    }
+}
+
+/// Waits for what is mostly there already; if not, the kernel tells when it may be.
+fn wait<T>(
+    uevents: &uevent::Uevents,
+    missing: &'static str,
+    look: impl Fn() -> Option<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::State(missing));
+        }
+        uevents.wait(left).map_err(Error::io("wait for a device"))?;
     }
 }
 

@@ -15,7 +15,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # the newest 2.x is in one of the others.
 wanted=("bookworm" "trixie-backports forky sid")
 target=${1:?which directory to fill}
-output="$(cache_root)/containerds/$(input_hash "$here"/{containerds,common,debian-files}.sh)"
 
 # add PROGRAMS INTO: copies containerd and ctr of a directory into INTO/VERSION. Their only library
 # is the C library, upwards compatible: if they run on this machine, whose release is not newer than
@@ -42,15 +41,9 @@ further() {
     done
 }
 
+# build: fills "$work/out".
 build() {
-    [ ! -d "$output" ] || return 0
     local index=0 releases
-    mkdir -p "$(dirname "$output")"
-    work=$(mktemp -d "$output.XXXXXX")
-    # shellcheck disable=SC2064 # the directory of now
-    trap "rm -rf '$work'" EXIT
-    mkdir "$work/out"
-    mirror=$(debian_mirror)
     say "fetching other versions of containerd (55 MB)"
     for releases in "${wanted[@]}"; do
         index=$((index + 1))
@@ -58,14 +51,9 @@ build() {
         fetch "$work/$index" containerd $releases
         add "$work/$index/tree/usr/bin" "$work/out"
     done
-    mv -T "$work/out" "$output"
-    say "containerd $(cd "$output" && echo *) ready: $output ($(du -sh "$output" | cut -f1))"
 }
 
-mkdir -p "$(cache_root)"
-exec 9>"$(cache_root)/containerds.lock"
-flock 9
-build
+build_once containerds build
 mkdir -p "$target"
 cp -r "$output"/* "$target/"
 further

@@ -14,6 +14,26 @@ private_apt() {
         -o Acquire::Check-Date=false -o Acquire::Retries=5 -o APT::Sandbox::User=root "$@"
 }
 
+# build_once NAME BUILD: makes what is cached below NAME, and is named after the hash of the script
+# that sources this and of what it sources. BUILD fills "$work/out"; two never run at once. Sets
+# `output`, where it is.
+build_once() {
+    local name=$1 build=$2
+    output="$(cache_root)/$name/$(input_hash "$0" "$here"/{common,debian-files}.sh)"
+    mkdir -p "$(dirname "$output")"
+    exec 9>"$(cache_root)/$name.lock"
+    flock 9
+    [ ! -d "$output" ] || return 0
+    work=$(mktemp -d "$output.XXXXXX")
+    # shellcheck disable=SC2064 # the directory of now
+    trap "rm -rf '$work'" EXIT
+    mkdir "$work/out"
+    mirror=$(debian_mirror)
+    "$build"
+    mv -T "$work/out" "$output"
+    say "$(cd "$output" && echo *) ready: $output ($(du -sh "$output" | cut -f1))"
+}
+
 # fetch STATE PACKAGES RELEASE...: unpacks the packages, the newest of these releases, into
 # STATE/tree. A release that the archive does not have (any more) is passed over, as long as one is
 # left.

@@ -10,16 +10,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/debian-files.sh"
 
 target=${1:?which directory to fill}
-output="$(cache_root)/peers/$(input_hash "$here"/{peers,common,debian-files}.sh)"
 
+# build: fills "$work/out".
 build() {
-    [ ! -d "$output" ] || return 0
-    mkdir -p "$(dirname "$output")"
-    work=$(mktemp -d "$output.XXXXXX")
-    # shellcheck disable=SC2064 # the directory of now
-    trap "rm -rf '$work'" EXIT
-    mkdir "$work/out"
-    mirror=$(debian_mirror)
     say "fetching gVisor and Docker (37 MB)"
     fetch "$work/state" "runsc docker.io docker-cli" trixie
     cp "$work"/state/tree/usr/{bin/runsc,bin/docker,sbin/dockerd,sbin/docker-proxy} "$work/out/"
@@ -27,13 +20,8 @@ build() {
     # shellcheck disable=SC2016 # for the script that is made
     printf '#!/bin/sh\nexec "${0%%/*}/runsc" --platform=ptrace "$@"\n' >"$work/out/runsc-ptrace"
     chmod 0755 "$work/out/runsc-ptrace"
-    mv -T "$work/out" "$output"
-    say "gVisor and Docker ready: $output ($(du -sh "$output" | cut -f1))"
 }
 
-mkdir -p "$(cache_root)"
-exec 9>"$(cache_root)/peers.lock"
-flock 9
-build
+build_once peers build
 mkdir -p "$target"
 cp "$output"/* "$target/"

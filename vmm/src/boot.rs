@@ -104,6 +104,8 @@ fn cmdline(config: &MachineConfig, devices: &[DeviceConfig]) -> String {
         // KVM's clock is stable; do not wait to find out.
         "tsc=reliable",
         "no_timer_check",
+        // What waits until no CPU uses something any more does not wait for the next tick.
+        "rcupdate.rcu_expedited=1",
     ];
     if config.early_serial() {
         words.extend(["earlyprintk=ttyS0,115200", "console=ttyS0"]);

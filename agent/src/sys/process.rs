@@ -5,6 +5,9 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+/// From `include/uapi/linux/sched.h`; libc's has too few bits.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 /// What fork(2) returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fork {
@@ -23,6 +26,28 @@ pub(crate) fn fork() -> io::Result<Fork> {
     match super::check(pid.into())? {
         0 => Ok(Fork::Child),
         _ => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// As [`fork`], but the child is born in the cgroup (of version 2) whose directory this is. A
+/// process that is moved waits until all of the kernel has looked away from it; this one does not.
+///
+/// # Errors
+/// The kernel's (`clone3`, cgroups(7)): `EBUSY` for a cgroup that may hold no processes, `EAGAIN`
+/// for one that has as many as it may.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
+    // SAFETY: a structure of numbers may be all zeroes.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = CLONE_INTO_CGROUP;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.cgroup = cgroup.as_raw_fd() as u64;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: the arguments live, and ask for a copy of this process and nothing shared. It has one
+    // thread, so that no lock can be held by a thread that the child lacks.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
+    match super::check(pid)? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(i32::try_from(pid).map_err(io::Error::other)?)),
     }
 }
 

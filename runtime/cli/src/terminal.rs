@@ -44,7 +44,8 @@ impl Raw {
             restore(&kept);
             usual(info);
         }));
-        tcsetattr(stdio::stdin(), OptionalActions::Flush, &raw)?;
+        // Keys that were pressed before are for the container, too.
+        tcsetattr(stdio::stdin(), OptionalActions::Now, &raw)?;
         Ok(Some(Self { before }))
     }
 }

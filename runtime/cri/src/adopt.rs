@@ -14,7 +14,7 @@ use crate::pod::fact::{Ending, Fact, Rows};
 use crate::pod::foreign::outputs;
 use crate::pod::handle::Pod;
 use crate::pod::site::{self, Site};
-use crate::pod::{effects, owner, watch};
+use crate::pod::{effects, owner, rest, restarts, watch};
 use crate::pods::{Pods, undo};
 use crate::row::{self, ContainerPhase, PodPhase};
 
@@ -96,7 +96,7 @@ async fn with_shim(pod: &Pod, rows: &Rows) -> Result<(), Fault> {
         container(pod, &shim, row).await?;
     }
     let pod = pod.clone();
-    tokio::spawn(async move { watch::idle(&pod).await });
+    tokio::spawn(async move { rest::idle(&pod).await });
     Ok(())
 }
 
@@ -107,8 +107,8 @@ async fn container(pod: &Pod, shim: &Shim, row: &row::Container) -> Result<(), F
         let pod = pod.clone();
         // It does nothing unless the container was to be started again.
         tokio::spawn(async move {
-            watch::again(&pod, &id).await;
-            watch::idle(&pod).await;
+            restarts::again(&pod, &id).await;
+            rest::idle(&pod).await;
         });
         return Ok(());
     }

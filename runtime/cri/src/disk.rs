@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{SeekFrom, copy_file_range, seek};
 use tokio::sync::Mutex;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 
 /// Formatted files, by size; cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,8 +31,7 @@ impl Disks {
     pub(crate) async fn make(&self, path: &Path, bytes: u64) -> Result<(), Fault> {
         let formatted = self.formatted(bytes).await?;
         let to = path.to_owned();
-        let copied = tokio::task::spawn_blocking(move || copy(&formatted, &to)).await;
-        let copied = copied.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let copied = blocking("copying a disk", move || copy(&formatted, &to)).await?;
         copied.map_err(|error| Fault::Internal(format!("making {}: {error}", path.display())))
     }
 

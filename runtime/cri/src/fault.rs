@@ -39,6 +39,18 @@ pub(crate) enum Fault {
     Internal(String),
 }
 
+/// Runs what blocks beside everything else.
+///
+/// # Errors
+/// [`Fault::Internal`]: none but when the daemon ends.
+pub(crate) async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::Internal(format!("{doing}: {error}")))
+}
+
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let code = match &fault {

@@ -18,17 +18,3 @@ mod roots;
 pub(crate) use news::News;
 pub(crate) use programs::Programs;
 pub(crate) use roots::Roots;
-
-use crate::fault::Fault;
-
-/// Runs what blocks beside everything else.
-///
-/// # Errors
-/// [`Fault::Internal`]: none but when the daemon ends.
-pub(crate) async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Fault::Internal(format!("{doing}: {error}")))
-}

@@ -13,7 +13,7 @@ use image::registry::Patience;
 use image::store::{Hold, Image, Store, StoreError};
 use oci_spec::image::ImageConfiguration;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 use parents::Parents;
 
 /// The images.
@@ -61,8 +61,7 @@ impl Images {
     /// [`Fault::NotFound`], or what the store said.
     pub(crate) async fn config(&self, id: &Digest) -> Result<Vec<u8>, Fault> {
         let (store, id) = (self.store.clone(), id.clone());
-        let bytes = tokio::task::spawn_blocking(move || store.config(&id)).await;
-        Ok(bytes.map_err(|error| Fault::Internal(error.to_string()))??)
+        Ok(blocking("reading an image's configuration", move || store.config(&id)).await??)
     }
 
     /// Holds the image that a text names for a container, which keeps it until [`Self::release`].
@@ -167,8 +166,7 @@ impl Images {
             }
             ended
         };
-        let ended = tokio::task::spawn_blocking(end).await;
-        ended.map_err(|error| Fault::Internal(error.to_string()))?.map_err(Fault::from)
+        Ok(blocking("letting go of an image", end).await??)
     }
 }
 

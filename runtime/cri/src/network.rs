@@ -14,7 +14,7 @@ use cni::{Attachment, Capabilities, NodeNetwork, Pod, PortMapping, Readiness};
 use protocol::cri::PodSandboxConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 use crate::row;
 use crate::settings::{Bridge, Settings};
 use own::OwnBridge;
@@ -93,7 +93,9 @@ impl Network {
     /// [`Fault::Internal`] with the path.
     pub(crate) async fn make_namespace(&self, path: &str) -> Result<(), Fault> {
         let at = path.to_owned();
-        let made = blocking(move || network::pin(Path::new(&at)).map(drop)).await?;
+        let made =
+            blocking("making a network namespace", move || network::pin(Path::new(&at)).map(drop))
+                .await?;
         made.map_err(|error| Fault::Internal(format!("making network namespace {path}: {error}")))
     }
 
@@ -103,7 +105,9 @@ impl Network {
     /// [`Fault::Internal`] with the path.
     pub(crate) async fn remove_namespace(&self, path: &str) -> Result<(), Fault> {
         let at = path.to_owned();
-        let removed = blocking(move || network::unpin(Path::new(&at))).await?;
+        let removed =
+            blocking("removing a network namespace", move || network::unpin(Path::new(&at)))
+                .await?;
         removed
             .map_err(|error| Fault::Internal(format!("removing network namespace {path}: {error}")))
     }
@@ -225,14 +229,6 @@ fn read(bytes: &[u8]) -> Result<Place, Fault> {
 fn stored(place: &Place) -> Result<Vec<u8>, Fault> {
     serde_json::to_vec(place)
         .map_err(|error| Fault::Internal(format!("keeping the network: {error}")))
-}
-
-/// Runs what blocks beside everything else.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Fault::Internal(format!("a thread of cuddyd: {error}")))
 }
 
 #[cfg(test)]

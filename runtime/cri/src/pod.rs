@@ -7,5 +7,7 @@ pub(crate) mod foreign;
 pub(crate) mod handle;
 pub(crate) mod owner;
 pub(crate) mod policy;
+pub(crate) mod rest;
+pub(crate) mod restarts;
 pub(crate) mod site;
 pub(crate) mod watch;

@@ -77,6 +77,36 @@ fn disk_images_become_root_filesystems() {
     host::settled();
 }
 
+#[test]
+fn machine_gets_more_disks_than_the_kernel_looked_for_at_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = |index: u8, root: &Path| {
+        let image = dir.path().join(format!("{index}.erofs"));
+        run("mkfs.erofs", &["--quiet", text(&image), text(root)]);
+        mount("erofs", &image, &["loop", "ro"])
+    };
+    // More than 16 with the machine's own; each has a file.
+    let mut layers: Vec<_> = (0..20)
+        .map(|index| {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::write(root.path().join(format!("file{index}")), index.to_string()).unwrap();
+            image(index, root.path())
+        })
+        .collect();
+    layers.push(image(20, &busybox_root(dir.path())));
+    let names = ["format/mkdir/overlay", "{{ overlay 0 20 }}"];
+    layers.push(mount(names[0], Path::new("overlay"), &[&format!("lowerdir={}", names[1])]));
+    let pod = Pod::new("disks", "cat /file* | tr -d '\n'; grep -c vd /proc/partitions");
+    let ran = pod.run(layers).unwrap();
+    let (files, disks) = ran.output.trim().split_at(30);
+    let mut expected: Vec<_> = (0..20).map(|index| format!("{index}")).collect();
+    expected.sort();
+    assert_eq!(files, expected.concat());
+    assert!(disks.parse::<u8>().unwrap() >= 21, "{ran:?}");
+    drop(pod);
+    host::settled();
+}
+
 /// An ext4 image with a shell in it.
 fn ext4_image(dir: &Path) -> PathBuf {
     let root = busybox_root(dir);

@@ -90,6 +90,19 @@ impl CpArgs {
     }
 }
 
+/// What came of a copy (pure). Who packs knows what can't be read, but not why nobody takes the
+/// archive any more.
+fn both(packed: anyhow::Result<()>, unpacked: anyhow::Result<()>) -> anyhow::Result<()> {
+    let is_broken = |error: &anyhow::Error| {
+        let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        errors.any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    match (packed, unpacked) {
+        (Err(packed), Err(unpacked)) if is_broken(&packed) => Err(unpacked),
+        (packed, unpacked) => packed.and(unpacked),
+    }
+}
+
 /// A container to copy into, or from.
 struct Place<'a> {
     client: &'a Client,
@@ -116,9 +129,8 @@ impl<'a> Place<'a> {
         };
         let (reader, writer) = io::pipe()?;
         let packed = tokio::task::spawn_blocking(move || archive::pack(&whole, &name, writer));
-        // It says better what happened; the other only that nobody reads.
-        self.unpack(reader, directory).await?;
-        packed.await?
+        let unpacked = self.unpack(reader, directory).await;
+        both(packed.await?, unpacked)
     }
 
     async fn download(&self, from: &str, to: &Path) -> anyhow::Result<()> {
@@ -128,9 +140,8 @@ impl<'a> Place<'a> {
             true => archive::unpack(reader, &to),
             false => archive::unpack_as(reader, &to),
         });
-        let ended = self.pack(from, writer).await;
-        let unpacked = unpacked.await?;
-        ended.and(unpacked)
+        let packed = self.pack(from, writer).await;
+        both(packed, unpacked.await?)
     }
 
     /// Unpacks an archive in a directory there.
@@ -214,6 +225,18 @@ mod tests {
         for here in ["./a:b", "/a", "a", ":a", "./-"] {
             assert_eq!(side(here), Side::Here(here.into()));
         }
+    }
+
+    #[test]
+    fn who_stopped_a_copy_says_why() {
+        let broken = || Err(io::Error::from(io::ErrorKind::BrokenPipe)).context("packing x");
+        let failed = |text: &'static str| Err(anyhow::anyhow!(text));
+        let said = |packed, unpacked| both(packed, unpacked).unwrap_err().to_string();
+        assert_eq!(said(broken(), failed("full")), "full");
+        assert_eq!(said(failed("secret"), failed("short")), "secret");
+        assert_eq!(said(Ok(()), failed("full")), "full");
+        assert_eq!(said(broken(), Ok(())), "packing x");
+        both(Ok(()), Ok(())).unwrap();
     }
 
     #[test]

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use protocol::cri::{DnsConfig, NamespaceMode, PodSandboxConfig};
 use rustix::mount::{MountFlags, mount};
 
-use super::blocking;
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 use crate::spec::PodPaths;
 
 /// What is mounted in a bundle: a container's root, a pod's shared memory.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use overlay::Layers;
 use tokio::sync::Mutex;
 
-use super::blocking;
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 
 /// The root file systems; cheap to clone.
 #[derive(Debug, Clone)]

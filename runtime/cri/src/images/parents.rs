@@ -10,8 +10,7 @@ use api::error::chain;
 use image::Digest;
 use image::parents::{self, ParentsError};
 
-use crate::fault::Fault;
-use crate::foreign::blocking;
+use crate::fault::{Fault, blocking};
 
 /// The files, in a directory of their own; cheap to clone.
 #[derive(Debug, Clone)]

@@ -10,8 +10,7 @@ use bridge::{Error, Lease, NodeBridge, Wanted};
 use cni::PortMapping;
 use tokio::sync::Mutex;
 
-use super::blocking;
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 
 /// The bridge; cheap to clone.
 #[derive(Debug, Clone)]
@@ -122,7 +121,7 @@ impl OwnBridge {
         work: impl FnOnce(&mut State) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Fault> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
-        blocking(move || work(&mut state)).await?.map_err(fault)
+        blocking("the bridge", move || work(&mut state)).await?.map_err(fault)
     }
 }
 

@@ -8,7 +8,7 @@ use image::store::{Image, Prune, View};
 use protocol::node::{PruneRequest, PruneResponse};
 
 use super::told;
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 use crate::pods::Pods;
 
 pub(super) async fn run(
@@ -17,7 +17,7 @@ pub(super) async fn run(
 ) -> Result<PruneResponse, Fault> {
     let which = if untagged { Prune::Untagged } else { Prune::Unused };
     let store = pods.node.images.store.clone();
-    let pruned = tokio::task::spawn_blocking(move || {
+    blocking("removing images", move || {
         let (view, mut images) = (store.view(), store.unused(which));
         if !dry_run {
             let removed: BTreeSet<_> = store.prune(which)?.into_iter().collect();
@@ -28,8 +28,8 @@ pub(super) async fn run(
             images: images.iter().map(|one| told(one)).collect(),
             bytes,
         })
-    });
-    pruned.await.map_err(|error| Fault::Internal(error.to_string()))?
+    })
+    .await?
 }
 
 /// Bytes of layers that no other image has (pure).

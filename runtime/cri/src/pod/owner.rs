@@ -142,7 +142,7 @@ impl Owner {
         if matches!(job, Job::Create(..) | Job::Start(_)) && answer.is_err() {
             // It may have been what the pod went on for.
             let pod = self.pod.clone();
-            tokio::spawn(async move { super::watch::idle(&pod).await });
+            tokio::spawn(async move { super::rest::idle(&pod).await });
         }
         for waiter in self.waiters.remove(job).unwrap_or_default() {
             // Who asked may have gone.

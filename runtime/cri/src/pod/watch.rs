@@ -1,30 +1,19 @@
 //! Watches that tell a pod's owner what ends by itself: a container, the machine, the shim.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::events::Exit;
 use shim_client::{Error, Listing, Shim};
-use tokio::time::timeout;
 
 use super::fact::{Ending, Fact};
 use super::foreign::{metrics, outputs};
-use super::handle::{Ask, Pod};
-use super::policy::Situation;
-use super::site;
+use super::handle::Pod;
+use super::{rest, restarts, site};
 use crate::clock;
-use crate::fault::Fault;
-use crate::restart;
-use crate::row::Container;
-use crate::snapshot::Snapshot;
 
 /// Pause after an answer that makes no sense.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// How long the clients of a pod that was stopped may take to get the rest of its output, for
-/// somebody who waits for its end.
-const TAKES: Duration = Duration::from_secs(10);
 
 /// How long a shim may take to tell how a container ended, for the words of it.
 const TELLS: Duration = Duration::from_secs(5);
@@ -38,8 +27,8 @@ pub(crate) fn container(pod: Pod, shim: Shim, id: String) {
                 Ok(exit) => {
                     let ending = ending(&pod, &shim, &id, &exit).await;
                     tell(&pod, Fact::Exited(id.clone(), ending)).await;
-                    again(&pod, &id).await;
-                    return idle(&pod).await;
+                    restarts::again(&pod, &id).await;
+                    return rest::idle(&pod).await;
                 }
                 // Deleted; or the shim is gone, which the pod's watch tells.
                 Err(Error::NotFound(_) | Error::Disconnected(_) | Error::Gone(_)) => return,
@@ -68,66 +57,6 @@ async fn ending(pod: &Pod, shim: &Shim, id: &str, exit: &Exit) -> Ending {
             || pod.site.node.news.out_of_memory(id).await);
     outputs::drain(&pod.site, id).await;
     Ending { code, at, out_of_memory, cause: String::new() }
-}
-
-/// Stops a pod that has nothing to do any more, if it is one that ends then. Whoever is attached gets
-/// the rest of the output first: the shim has it.
-pub(crate) async fn idle(pod: &Pod) {
-    pod.site.without_clients().await;
-    // That it failed is in the log, and the next request for a stop tries again.
-    let _stopped = pod.ask(Ask::StopIdle).await;
-}
-
-/// [`idle`] for somebody who has stopped a container and may want what the pod has, such as its
-/// ports. A client that does not take its output is not waited for.
-///
-/// # Errors
-/// Why the pod was not stopped.
-pub(crate) async fn at_rest(pod: &Pod) -> Result<(), Fault> {
-    if !is_idle(pod) || timeout(TAKES, pod.site.without_clients()).await.is_err() {
-        return Ok(());
-    }
-    match pod.ask(Ask::StopIdle).await {
-        // Somebody has removed it meanwhile.
-        Err(_) if pod.is_over() => Ok(()),
-        answer => answer.map(drop),
-    }
-}
-
-/// Whether a pod seems to have nothing to do any more. Its owner knows more, and decides.
-fn is_idle(pod: &Pod) -> bool {
-    let now = pod.site.node.records.now();
-    let Some(row) = now.pods.get(&pod.site.id) else { return false };
-    let of_pod = now.containers.values().filter(|row| row.pod == pod.site.id);
-    let containers: Vec<_> = of_pod.map(|row| Container::clone(row)).collect();
-    Situation { pod: row, containers: &containers, busy: &HashSet::new() }.is_idle()
-}
-
-/// Starts a container's process again when it is due, for as long as that fails. It returns at once
-/// when the container is to stay as it is.
-pub(crate) async fn again(pod: &Pod, id: &str) {
-    let mut last = 0;
-    let mut changes = pod.site.node.records.changes();
-    while let Some(due) = due(pod, &pod.site.node.records.now(), id) {
-        let delay = u64::try_from(due.saturating_sub(clock::now())).unwrap_or_default();
-        // One that was refused, and not tried, is due since then.
-        let pause = if due == last { PAUSE } else { Duration::from_nanos(delay) };
-        let changed = changes.wait_for(|now| self::due(pod, now, id) != Some(due));
-        match timeout(pause, changed).await {
-            Ok(Ok(_)) => continue,
-            // The daemon ends.
-            Ok(Err(_)) => return,
-            Err(_) => {}
-        }
-        match pod.ask(Ask::Restart(id.to_owned())).await {
-            Ok(_) => return,
-            Err(_) => last = due,
-        }
-    }
-}
-
-fn due(pod: &Pod, now: &Snapshot, id: &str) -> Option<i64> {
-    restart::due(now.pods.get(&pod.site.id)?, now.containers.get(id)?)
 }
 
 /// What the shim says of its containers and its machine. Foreign ones say nothing.

@@ -7,7 +7,7 @@ use protocol::cri::{RemoveImageRequest, RemoveImageResponse};
 use tonic::Request;
 
 use super::there;
-use crate::fault::Fault;
+use crate::fault::{Fault, blocking};
 use crate::pods::Pods;
 
 pub(super) async fn run(
@@ -19,8 +19,7 @@ pub(super) async fn run(
         return Ok(RemoveImageResponse {});
     };
     let (store, id) = (pods.node.images.store.clone(), image.id.clone());
-    let removed = tokio::task::spawn_blocking(move || store.remove(&id)).await;
-    match removed.map_err(|error| Fault::Internal(error.to_string()))? {
+    match blocking("removing an image", move || store.remove(&id)).await? {
         Err(error) if error.is_not_found() => {}
         removed => drop(removed?),
     }

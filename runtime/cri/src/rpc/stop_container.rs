@@ -11,7 +11,7 @@ use tonic::Request;
 use super::there;
 use crate::fault::Fault;
 use crate::pod::handle::Ask;
-use crate::pod::watch;
+use crate::pod::rest;
 use crate::pods::Pods;
 
 pub(super) async fn run(
@@ -24,7 +24,7 @@ pub(super) async fn run(
     if let Some(row) = there(now.container(&container_id))? {
         let pod = pods.get(&row.pod)?;
         pod.ask(Ask::Stop(row.id.clone(), grace)).await?;
-        watch::at_rest(&pod).await?;
+        rest::at_rest(&pod).await?;
     }
     Ok(StopContainerResponse {})
 }

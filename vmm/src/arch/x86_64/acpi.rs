@@ -1,8 +1,9 @@
 //! The machine's description for its kernel: hardware-reduced ACPI 6.5.
 //!
 //! RSDP → XSDT → FADT (reset, sleep; → DSDT) and MADT (vCPUs, IOAPIC). The DSDT announces the
-//! windows, the panic device and, for debugging, the serial port. Everything sits in
-//! [`layout::ACPI`], the RSDP at its start.
+//! first windows, the panic device and, for debugging, the serial port. The other windows are announced
+//! by an SSDT in a table that Linux does not read, but shows to the agent, which loads the SSDT when a
+//! machine comes to need it. Everything sits in [`layout::ACPI`], the RSDP at its start.
 
 use acpi_tables::aml::{self, Interrupt, Memory32Fixed, Name, ResourceTemplate};
 use acpi_tables::fadt::{FADTBuilder, Flags};
@@ -13,6 +14,8 @@ use acpi_tables::madt::{
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
+use std::ops::Range;
+
 use acpi_tables::{Aml, aml::IO};
 use virtio::mmio::WINDOW_SIZE;
 use vmm_api::{WINDOWS, Window};
@@ -22,6 +25,13 @@ use super::layout;
 const OEM: [u8; 6] = *b"CUDDY ";
 const OEM_TABLE: [u8; 8] = *b"CUDDYVMM";
 const OEM_REVISION: u32 = 1;
+
+/// Windows that are announced at boot: as many as have an interrupt line of their own, and more
+/// than nearly every pod has devices. Each costs a third of a million instructions.
+const AT_BOOT: u8 = 16;
+
+/// The table that Linux does not read; the agent knows it by this name.
+const OTHERS: [u8; 4] = *b"CUDW";
 
 /// Size of a table header (ACPI 6.5 §5.2.6).
 const HEADER: u32 = 36;
@@ -45,9 +55,11 @@ pub(crate) fn tables(vcpus: u8, serial: bool) -> Result<Vec<u8>, TooLarge> {
     let dsdt = place.add(&dsdt(serial));
     let fadt = place.add(&bytes_of(&fadt(dsdt)));
     let madt = place.add(&bytes_of(&madt(vcpus)));
+    let others = place.add(&others());
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
+    xsdt.add_entry(others);
     let xsdt = place.add(&bytes_of(&xsdt));
     let rsdp = bytes_of(&Rsdp::new(OEM, xsdt));
     place.bytes[..rsdp.len()].copy_from_slice(&rsdp);
@@ -115,11 +127,29 @@ fn madt(vcpus: u8) -> MADT {
     madt
 }
 
-fn dsdt(serial: bool) -> Vec<u8> {
+/// A table of this kind around `content`.
+fn table(signature: [u8; 4], content: &[u8]) -> Vec<u8> {
+    let mut table = Sdt::new(signature, HEADER, 6, OEM, OEM_TABLE, OEM_REVISION);
+    table.append_slice(content);
+    table.as_slice().to_vec()
+}
+
+/// The table around the SSDT of the windows that are not announced at boot.
+fn others() -> Vec<u8> {
+    let aml = aml::Scope::raw(aml::Path::new("_SB_"), window_devices(AT_BOOT..WINDOWS));
+    table(OTHERS, &table(*b"SSDT", &aml))
+}
+
+fn window_devices(windows: Range<u8>) -> Vec<u8> {
     let mut devices = Vec::new();
-    for window in (0..WINDOWS).filter_map(|index| Window::try_from(index).ok()) {
+    for window in windows.filter_map(|index| Window::try_from(index).ok()) {
         window_device(window).to_aml_bytes(&mut devices);
     }
+    devices
+}
+
+fn dsdt(serial: bool) -> Vec<u8> {
+    let mut devices = window_devices(0..AT_BOOT);
     pvpanic_device(&mut devices);
     if serial {
         serial_device(&mut devices);
@@ -127,9 +157,7 @@ fn dsdt(serial: bool) -> Vec<u8> {
     let mut aml = aml::Scope::raw(aml::Path::new("_SB_"), devices);
     let sleep_type = aml::Package::new(vec![&layout::SLEEP_TYPE_S5]);
     Name::new(aml::Path::new("_S5_"), &sleep_type).to_aml_bytes(&mut aml);
-    let mut dsdt = Sdt::new(*b"DSDT", HEADER, 6, OEM, OEM_TABLE, OEM_REVISION);
-    dsdt.append_slice(&aml);
-    dsdt.as_slice().to_vec()
+    table(*b"DSDT", &aml)
 }
 
 /// One window, as bytes. `LNRO0005` is the name by which Linux knows virtio-mmio.
@@ -228,9 +256,25 @@ mod tests {
 
     #[test]
     fn every_window_is_announced_once() {
-        let dsdt = dsdt(false);
-        let count = dsdt.windows(8).filter(|bytes| bytes == b"LNRO0005").count();
-        assert_eq!(count, usize::from(WINDOWS));
+        let (dsdt, others) = (dsdt(false), others());
+        for index in 0..WINDOWS {
+            let name = format!("V{index:03X}");
+            let count =
+                |table: &[u8]| table.windows(4).filter(|bytes| *bytes == name.as_bytes()).count();
+            let expected = if index < AT_BOOT { (1, 0) } else { (0, 1) };
+            assert_eq!((count(&dsdt), count(&others)), expected, "{name}");
+        }
         assert!(!dsdt.windows(4).any(|bytes| bytes == b"COM1"));
+    }
+
+    #[test]
+    fn table_of_the_other_windows_holds_a_whole_ssdt() {
+        let bytes = tables(1, false).unwrap();
+        let xsdt = follow(&bytes, 24);
+        let xsdt_start = xsdt.as_ptr() as usize - bytes.as_ptr() as usize;
+        let others = follow(&bytes, xsdt_start + 52);
+        assert_eq!(&others[..4], b"CUDW");
+        let ssdt = &others[36..];
+        assert_eq!((&ssdt[..4], u32_at(ssdt, 4), sum(ssdt)), (&b"SSDT"[..], ssdt.len(), 0));
     }
 }

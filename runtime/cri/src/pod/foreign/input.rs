@@ -9,8 +9,8 @@ use oci_spec::runtime::LinuxDeviceType;
 use protocol::cri::{ContainerConfig, LinuxContainerSecurityContext, NamespaceMode};
 use shim_client::Shim;
 
-use crate::fault::Fault;
-use crate::foreign::{blocking, files};
+use crate::fault::{Fault, blocking};
+use crate::foreign::files;
 use crate::pod::site::{self, Site};
 use crate::spec::{self, Accounts, DeviceNode, Found, Node, PodPaths};
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use protocol::cri::ContainerConfig;
 
-use crate::fault::Fault;
-use crate::foreign::{blocking, files};
+use crate::fault::{Fault, blocking};
+use crate::foreign::files;
 use crate::images::Images;
 use crate::pod::site::Site;
 use crate::spec::{ImagePlace, ImageVolume};
