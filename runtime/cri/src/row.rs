@@ -172,9 +172,9 @@ impl Pod {
         self.config.as_ref().and_then(|config| config.metadata.clone()).unwrap_or_default()
     }
 
-    /// Whether lists show it.
+    /// Whether lists show it. One that could not be removed is to be found by who tries again.
     pub(crate) fn is_listed(&self) -> bool {
-        matches!(self.phase(), PodPhase::Ready | PodPhase::Stopped)
+        self.phase() != PodPhase::Starting
     }
 
     /// Its state in the interface's words.
@@ -192,9 +192,9 @@ impl Container {
         self.config.as_ref().and_then(|config| config.metadata.clone()).unwrap_or_default()
     }
 
-    /// Whether lists show it.
+    /// Whether lists show it. One that could not be removed is to be found by who tries again.
     pub(crate) fn is_listed(&self) -> bool {
-        !matches!(self.phase(), ContainerPhase::Creating | ContainerPhase::Removing)
+        self.phase() != ContainerPhase::Creating
     }
 
     /// Whether it has a process that has not ended, one that waits for its start or one that runs.

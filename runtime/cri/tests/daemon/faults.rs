@@ -202,3 +202,26 @@ fn log_that_can_not_be_opened_anew_is_told_by_its_name() {
     eventually("the shim has ended", || node.remains().is_empty());
     node.is_clean();
 }
+
+#[test]
+fn container_that_can_not_be_removed_is_listed_until_it_is() {
+    let node = Node::new();
+    node.pull();
+    let (pod, id) = node.running("web");
+    let remove = || {
+        let request = api::RemoveContainerRequest { container_id: id.clone() };
+        node.cri().wait(node.cri().runtime_service().remove_container(request))
+    };
+    node.shims.say("Delete", Say::Refuse(ttrpc::Code::UNKNOWN, "its disk does not answer"));
+    let refused = remove().unwrap_err();
+    assert!(refused.message().contains("its disk does not answer"), "{refused:?}");
+    let listed = node.containers();
+    let listed: Vec<_> = listed.iter().map(|one| (one.id.clone(), one.state())).collect();
+    assert_eq!(listed, [(id.clone(), ContainerState::ContainerExited)]);
+    assert_eq!(node.status(&id).state(), ContainerState::ContainerExited);
+    node.shims.usual();
+    remove().unwrap();
+    assert!(node.containers().is_empty());
+    node.remove(&pod);
+    node.is_clean();
+}

@@ -138,9 +138,13 @@ async fn one(
     let (kept, slot, store) = (Arc::clone(lease), Arc::clone(slot), pull.store.clone());
     let expected = wanted.expected();
     let thread = tokio::task::spawn_blocking(move || {
-        let fed = Fed { pieces, current: Bytes::new(), ended: false, given_up };
+        let fed = Fed { pieces, current: Bytes::new(), ended: false, given_up: given_up.clone() };
         let made = convert(&store, &kept, fed, &expected);
-        drop(slot);
+        drop((kept, slot));
+        if made.is_ok() && given_up.check().is_err() {
+            // Whoever gave it up has looked for what is left, maybe before this layer was there.
+            store.collect().unwrap_or_else(|error| log::error!("image store: {error}"));
+        }
         made
     });
     let fed = feed((pull, received), &wanted.blob, sender).await;
@@ -172,11 +176,13 @@ async fn feed(
 
 fn convert(store: &Store, lease: &Lease, fed: Fed, expected: &Expected) -> Result<(), Cause> {
     let staged = store.stage().map_err(|error| Cause::Store(Arc::new(error)))?;
-    let output = Output { file: staged.file(), given_up: fed.given_up.clone() };
+    let given_up = fed.given_up.clone();
+    let output = Output { file: staged.file(), given_up: given_up.clone() };
     let converted = layer::convert(fed, expected, output, Options::default());
     let made = converted.map_err(|reason| Cause::Layer {
         layer: expected.digest.clone(),
         reason: Arc::new(reason),
     })?;
+    given_up.check().map_err(|error| Cause::Stopped(error.to_string()))?;
     lease.keep(staged, &made.diff_id).map_err(|error| Cause::Store(Arc::new(error)))
 }
