@@ -37,13 +37,14 @@ mod user_namespace;
 mod uts;
 mod workload;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 
 use crate::control::{self, Command, Failure, Incoming, Order, Report};
+use crate::oci::NamespaceType;
 use crate::sys::process::{Fork, fork, fork_into};
 use apparmor::Confinement;
 use failure::Context;
@@ -136,12 +137,7 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
     }
     let (wait, release) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe")?;
-    // The agent can move it where this process can't make it: it does not write to the cgroup as a
-    // user of the container, knows where processes may be, and no count of them stops it.
-    let (forked, placed) = match fork_into(cgroup.as_fd()) {
-        Ok(forked) => (forked, true),
-        Err(_) => (fork().context("fork")?, false),
-    };
+    let (forked, placed) = fork_for(&order, cgroup.as_fd())?;
     match forked {
         Fork::Parent(pid) => {
             drop(wait);
@@ -159,6 +155,21 @@ fn run(channel: &mut Channel) -> Result<(), Failure> {
             let inherited = Inherited { streams: descriptors, confinement, premade };
             workload::become_workload(channel, order, inherited)
         }
+    }
+}
+
+/// Forks; and whether the child is in the container's cgroup. Where not, the agent moves it.
+fn fork_for(order: &Order, cgroup: BorrowedFd<'_>) -> Result<(Fork, bool), Failure> {
+    // Its users have no right to the cgroup. What fails once in a pid namespace without processes
+    // fails always, so this is not tried.
+    if order.spec.linux.namespace(NamespaceType::User).is_some() {
+        return Ok((fork().context("fork")?, false));
+    }
+    match fork_into(cgroup) {
+        // The agent knows where in the container's own cgroups processes may be, and is not stopped
+        // by their number.
+        Err(_) if order.join => Ok((fork().context("fork")?, false)),
+        forked => Ok((forked.context("fork into the container's cgroup")?, true)),
     }
 }
 

@@ -9,8 +9,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 seconds=${1:-20}
-triple=x86_64-unknown-linux-gnu
-programs=target/fuzz/$triple/fuzz
+programs=target/x86_64-unknown-linux-gnu/debug
 found=target/fuzz/found
 read -r -a targets <<<"${TARGETS:-$(cd tests/fuzz/fuzz_targets && echo *.rs | sed 's/\.rs//g')}"
 for target in "${targets[@]}"; do
@@ -18,12 +17,10 @@ for target in "${targets[@]}"; do
         { echo "run.sh: no target '$target': see tests/fuzz/fuzz_targets" >&2; exit 2; }
 done
 
-coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
-coverage+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
-coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table"
-coverage+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
-RUSTFLAGS="--cfg fuzzing $coverage" cargo build --quiet -p fuzz --bins --profile fuzz \
-    --target "$triple" --target-dir target/fuzz || exit 1
+# shellcheck source=../packages.sh
+. tests/packages.sh
+RUSTC_WORKSPACE_WRAPPER=$PWD/tests/fuzz/rustc cargo build --quiet "${packages[@]}" -p fuzz \
+    --features fuzz/run --bin 'fuzz-*' || exit 1
 mkdir -p "$found"
 
 # one TARGET: from a copy of its corpus, so that the tree stays as it is. Its files of its own are

@@ -82,7 +82,8 @@ impl Situation<'_> {
             ContainerPhase::Creating if self.busy.contains(&job) => Verdict::Join,
             ContainerPhase::Removing if self.busy.contains(&removal) => Verdict::After(removal),
             ContainerPhase::Creating | ContainerPhase::Removing => {
-                let text = format!("{name} is there by half, and nobody ends it: remove it, or the pod");
+                let text =
+                    format!("{name} is there by half, and nobody ends it: remove it, or the pod");
                 Verdict::Refuse(Fault::FailedPrecondition(text))
             }
             _ => Verdict::Done(row.id.clone()),
