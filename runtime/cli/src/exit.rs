@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// The daemon, or what was asked of it, failed.
-const FAILED: u8 = 125;
+pub(crate) const FAILED: u8 = 125;
 /// The command is there, and can't be executed.
 const NOT_EXECUTABLE: u8 = 126;
 /// The command is not there.

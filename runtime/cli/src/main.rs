@@ -19,6 +19,7 @@ mod restarts;
 mod session;
 mod terminal;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,15 +64,39 @@ enum Verb {
     Top(commands::top::TopArgs),
 }
 
+/// Exit status for words that are no command.
+const WRONG: u8 = 2;
+
+/// Verbs whose exit status scripts take for that of a process in a container.
+const PROCESSES: [&str; 3] = ["attach", "exec", "run"];
+
 impl Verb {
-    /// Whether scripts take its exit status for that of a process in a container.
+    /// Whether it is one of [`PROCESSES`].
     fn is_process(&self) -> bool {
         matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_))
     }
 }
 
+/// Says why `words` are no command; the exit status.
+fn wrong(error: &clap::Error, mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    // Nobody reads it, if that fails.
+    let _gone = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let all = Cli::command();
+    let verb = words.find_map(|word| Some(all.find_subcommand(&word)?.get_name().to_owned()));
+    match verb {
+        Some(verb) if PROCESSES.contains(&&*verb) => exit::FAILED.into(),
+        _ => WRONG.into(),
+    }
+}
+
 fn main() -> ExitCode {
-    let Cli { address, verb } = Cli::parse();
+    let Cli { address, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong(&error, std::env::args_os().skip(1)),
+    };
     let is_process = verb.is_process();
     let result = match verb {
         Verb::Check(args) => args.run(),
@@ -129,6 +154,19 @@ async fn speak_of_images(client: &client::Client, verb: Verb) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_words_end_with_no_code_of_a_process() {
+        let code = |words: &[&str]| {
+            let error = Cli::try_parse_from([&["cuddy"], words].concat()).unwrap_err();
+            wrong(&error, words.iter().map(OsString::from))
+        };
+        assert_eq!(code(&["--address", "/x", "run", "--memory", "much", "i"]), 125.into());
+        assert_eq!(code(&["exec"]), 125.into());
+        assert_eq!(code(&["rm", "--bogus"]), 2.into());
+        assert_eq!(code(&["bogus"]), 2.into());
+        assert_eq!(code(&["run", "--help"]), 0.into());
+    }
 
     #[test]
     fn options_of_no_verb_contradict_each_other() {

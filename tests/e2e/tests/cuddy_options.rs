@@ -52,11 +52,11 @@ fn options_of_run_take_effect_in_the_container() {
     for (code, arguments, text) in [
         (127, &[IMAGE, "no-such-program"][..], "no-such-program"),
         (126, &[IMAGE, "/etc/passwd"], "/etc/passwd"),
-        (125, &["-w", "tmp", IMAGE, "true"], "tmp"),
+        (125, &["-w", "tmp", IMAGE, "true"], "/tmp"),
         (125, &["--pod", "nobody", IMAGE, "true"], "\"nobody\""),
         (125, &["--pull", "never", "nowhere.test/x", "true"], "nowhere.test/x"),
         (125, &["Not/An:Image", "true"], "Not/An:Image"),
-        (2, &["--memory", "much", IMAGE], "512m"),
+        (125, &["--memory", "much", IMAGE], "512m"),
     ] {
         let refused = cuddy.refused(code, &[&["run", "--name", "refused"], arguments].concat());
         assert!(refused.contains(text), "{arguments:?}: {refused}");

@@ -127,6 +127,10 @@ impl RunArgs {
         if restart.is_some() && !self.detach {
             bail!("--restart is for containers that are left alone: use -d");
         }
+        if !self.directory.is_empty() && !self.directory.starts_with('/') {
+            let from_root = format!("/{}", self.directory);
+            bail!("working directory {:?}: it begins at the root: {from_root}", self.directory);
+        }
         let name = match &self.name {
             None => name(&self.image, &nonce[..nonce.len().min(4)]),
             Some(name) => name.clone(),
@@ -250,6 +254,7 @@ mod tests {
             "-p 80 x",
             "-e =x y",
             "-u : x",
+            "-w tmp x",
             "--env-file /no/such x",
             "--bogus x",
         ] {
