@@ -39,8 +39,8 @@ pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
     // SAFETY: a structure of numbers may be all zeroes.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = CLONE_INTO_CGROUP;
-    arguments.exit_signal = libc::SIGCHLD as u64;
-    arguments.cgroup = cgroup.as_raw_fd() as u64;
+    arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
     let size = size_of::<libc::clone_args>();
     // SAFETY: the arguments live, and ask for a copy of this process and nothing shared. It has one
     // thread, so that no lock can be held by a thread that the child lacks.

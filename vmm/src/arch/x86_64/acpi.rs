@@ -1,9 +1,9 @@
 //! The machine's description for its kernel: hardware-reduced ACPI 6.5.
 //!
 //! RSDP → XSDT → FADT (reset, sleep; → DSDT) and MADT (vCPUs, IOAPIC). The DSDT announces the
-//! first windows, the panic device and, for debugging, the serial port. The other windows are announced
-//! by an SSDT in a table that Linux does not read, but shows to the agent, which loads the SSDT when a
-//! machine comes to need it. Everything sits in [`layout::ACPI`], the RSDP at its start.
+//! first windows, the panic device and, for debugging, the serial port. An SSDT announces the other
+//! windows. It lies in a table that Linux does not read, but shows to the agent. The agent loads the
+//! SSDT when a machine comes to need it. Everything sits in [`layout::ACPI`], the RSDP at its start.
 
 use acpi_tables::aml::{self, Interrupt, Memory32Fixed, Name, ResourceTemplate};
 use acpi_tables::fadt::{FADTBuilder, Flags};
