@@ -23,6 +23,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // No thread of it allocates much.
+    host::malloc::share_one_arena();
     let arguments = Arguments::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_timestamp_millis()

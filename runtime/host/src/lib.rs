@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod config;
 pub mod ext4;
 pub mod journal;
+pub mod malloc;
 pub mod mounts;
 pub mod process_id;
 pub mod spawn;
