@@ -65,7 +65,23 @@ pub(super) fn remove(name: &str) -> Result<(), Status> {
     if name.is_empty() || comes_true(|| places(name).all(|directory| gone(&directory))) {
         return Ok(());
     }
-    Err(Status::aborted(format!("something stays in the pod's cgroup {name}")))
+    let left: Vec<_> = places(name).flat_map(|directory| content(&directory)).collect();
+    Err(Status::aborted(format!("something stays in the pod's cgroup {name}: {left:?}")))
+}
+
+/// What is in a cgroup and below: cgroups, and processes by number, name and state.
+fn content(directory: &Path) -> Vec<String> {
+    let process = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.split(' ').take(3).collect::<Vec<_>>().join(" ")
+    };
+    let processes = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut found = vec![format!("{}", directory.display())];
+    found.extend(processes.lines().map(process));
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    found.extend(below.flat_map(|path| content(&path)));
+    found
 }
 
 /// Cgroups of pods that are there.
