@@ -135,6 +135,7 @@ impl Control {
                 self.machine.iter_mut().for_each(Machine::resume);
                 self.state = MachineState::Running;
             }
+            Request::Save { .. } => return Err(not_to_be_saved().into()),
             Request::Stop => self.state = MachineState::Ended,
             Request::Status => return Ok(Reply::Status(self.status())),
         }
@@ -216,6 +217,11 @@ impl From<ErrorReply> for Refused {
 
 fn failed(reason: String) -> MachineEnd {
     MachineEnd::Failed { reason }
+}
+
+fn not_to_be_saved() -> ErrorReply {
+    let message = "the machine was not built to be saved: ask for it in the boot request";
+    ErrorReply { kind: ErrorKind::State, message: message.to_owned() }
 }
 
 fn no_machine() -> ErrorReply {

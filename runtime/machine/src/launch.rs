@@ -13,7 +13,7 @@ use host::journal::Entry;
 use host::mounts::{Share, open_read_only};
 use host::spawn::{self, Watched};
 use host::store::StateDir;
-use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig};
+use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Start};
 
 use super::Machine;
 use super::image::check_erofs;
@@ -112,7 +112,14 @@ fn describe(
         DeviceConfig::Fs { tag: SHARE_TAG.to_owned(), root },
         DeviceConfig::Console { output },
     ];
-    Ok(BootConfig { machine: shape.clone(), kernel, memory, serial, devices })
+    Ok(BootConfig {
+        machine: shape.clone(),
+        start: Start::Kernel(kernel),
+        memory,
+        serial,
+        devices,
+        to_be_saved: false,
+    })
 }
 
 fn open(what: &str, path: &Path) -> Result<File, Error> {

@@ -3,10 +3,12 @@
 //! wire checks again, so that the VMM need not trust its client.
 
 mod net;
+mod start;
 
 use serde::{Deserialize, Serialize};
 
 pub use net::{MAX_QUEUE_PAIRS, MIN_MTU, NetConfig};
+pub use start::{KernelDigest, Start};
 
 use crate::WINDOWS;
 
@@ -35,6 +37,9 @@ pub enum ConfigError {
     /// A disk serial is longer than its 20-byte field (virtio 1.3 §5.2.6).
     #[error("disk serial {0:?}: must be at most 20 bytes of printable ASCII")]
     Serial(String),
+    /// A kernel's digest is not 64 hexadecimal digits.
+    #[error("kernel digest {0:?}: must be the 64 hexadecimal digits of a SHA-256")]
+    Digest(String),
     /// A value of a network device is out of its range.
     #[error("network device: {0}")]
     Net(&'static str),
@@ -218,15 +223,25 @@ impl From<MachineConfig> for RawMachineConfig {
 pub struct BootConfig {
     /// The machine's shape.
     pub machine: MachineConfig,
-    /// An uncompressed 64-bit ELF `vmlinux`, open for reading.
-    pub kernel: FdSlot,
-    /// A memfd or tmpfs file of exactly the machine's memory size, open for reading and writing.
+    /// What the guest starts from.
+    pub start: Start,
+    /// A memfd or tmpfs file of exactly the machine's memory size. For [`Start::Kernel`] it is
+    /// open for reading and writing. For [`Start::Saved`] it holds the saved machine's memory and
+    /// can't be written: it is sealed (`F_SEAL_WRITE`) or open for reading only. The machine's
+    /// writes then go to copies of its own.
     pub memory: FdSlot,
     /// Where the guest's early serial console goes; needed with `early_serial` only.
     pub serial: Option<FdSlot>,
     /// Devices present at boot; the first takes window 0, the next window 1 and so on. The
-    /// first [`DeviceConfig::Block`] is the guest's root filesystem, `/dev/vda`.
+    /// first [`DeviceConfig::Block`] is the guest's root filesystem, `/dev/vda`. For
+    /// [`Start::Saved`] the first ones are those that the machine had when it was saved, in the
+    /// same order and of the same kinds. They take the windows that they had, with host sides of
+    /// their own; those that follow take the next free windows.
     pub devices: Vec<DeviceConfig>,
+    /// Whether the machine is one that takes [`Request::Save`](crate::Request::Save). Its threads
+    /// may make the system calls that saving needs, which those of other machines may not.
+    #[serde(default)]
+    pub to_be_saved: bool,
 }
 
 /// A disk.

@@ -8,7 +8,7 @@
 //!            Boot                 Pause
 //!   New ───────────────► Running ◄──────► Paused
 //!    │                      │      Resume    │
-//!    │ Stop, closed socket  ▼                │
+//!    │ Stop, closed socket  ▼                │ Save, too
 //!    └───────────────────► Ended ◄───────────┘
 //! ```
 //!
@@ -21,8 +21,8 @@ pub mod message;
 pub mod wire;
 
 pub use config::{
-    BlockConfig, BootConfig, ConfigError, DeviceConfig, FdSlot, MachineConfig, MemoryMib,
-    NetConfig, RawMachineConfig, VcpuCount, Window,
+    BlockConfig, BootConfig, ConfigError, DeviceConfig, FdSlot, KernelDigest, MachineConfig,
+    MemoryMib, NetConfig, RawMachineConfig, Start, VcpuCount, Window,
 };
 pub use message::{
     ErrorKind, ErrorReply, Event, FromVmm, MachineEnd, MachineState, MachineStatus, Reply, Request,

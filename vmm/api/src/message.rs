@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BootConfig, DeviceConfig, Window};
+use crate::config::{BootConfig, DeviceConfig, FdSlot, Window};
 
 /// What a shim asks of its VMM. Requests are answered one at a time, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// Builds the machine, enters the jail and starts the first vCPU. Allowed once, as the
-    /// first request. Answered [`Reply::Done`] when the vCPU runs.
+    /// first request. Answered [`Reply::Done`] when the vCPU runs. A machine from a saved state
+    /// raises [`Event::GuestReady`] then: its agent was ready when it was saved.
     Boot(BootConfig),
     /// Puts a device into the first free window; answered [`Reply::Attached`]. The guest sees
     /// it once its driver is bound to the window's platform device.
@@ -20,6 +21,14 @@ pub enum Request {
     Pause,
     /// Lets paused vCPUs run.
     Resume,
+    /// Writes the state of a paused machine that was built to be saved, and ends it; answered
+    /// [`Reply::Done`], then [`Event::Ended`] with [`MachineEnd::Stopped`]. With the machine's
+    /// memory, which stays as it is once the process is gone, the state is all that
+    /// [`Start::Saved`](crate::Start::Saved) needs. A machine that can't be saved stays paused.
+    Save {
+        /// Where the state goes: an empty file, open for writing.
+        state: FdSlot,
+    },
     /// Ends the machine at once, without the guest's help; answered [`Reply::Done`], then
     /// [`Event::Ended`] with [`MachineEnd::Stopped`], then the process exits.
     Stop,
@@ -149,6 +158,7 @@ impl MachineState {
             Request::Attach(_) | Request::Detach(_) | Request::Pause | Request::Resume => {
                 matches!(self, Self::Running | Self::Paused)
             }
+            Request::Save { .. } => self == Self::Paused,
             Request::Stop | Request::Status => self != Self::Ended,
         }
     }
@@ -185,5 +195,13 @@ mod tests {
         assert!(MachineState::Paused.accepts(&pause));
         assert!(!MachineState::Ended.accepts(&Request::Stop));
         assert!(MachineState::New.accepts(&Request::Stop));
+    }
+
+    #[test]
+    fn save_is_accepted_only_by_a_paused_machine() {
+        let save = Request::Save { state: FdSlot(0) };
+        let states = [MachineState::New, MachineState::Running, MachineState::Ended];
+        assert!(states.iter().all(|state| !state.accepts(&save)));
+        assert!(MachineState::Paused.accepts(&save));
     }
 }

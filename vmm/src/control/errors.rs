@@ -27,6 +27,7 @@ pub(super) fn kind(error: &BuildError) -> ErrorKind {
     match error {
         BuildError::Descriptors(_)
         | BuildError::NoSerial
+        | BuildError::Unsavable
         | BuildError::Config(_)
         | BuildError::Several(_)
         | BuildError::Boot(_) => ErrorKind::Invalid,

@@ -1,6 +1,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 
-use vmm_api::{FdSlot, MachineConfig, RawMachineConfig};
+use vmm_api::{FdSlot, MachineConfig, RawMachineConfig, Start};
 
 use super::*;
 
@@ -35,7 +35,9 @@ fn boot(memory_mib: u64, kernel: FdSlot, memory: FdSlot) -> Request {
         early_serial: false,
     };
     let machine = MachineConfig::try_from(raw).unwrap();
-    Request::Boot(BootConfig { machine, kernel, memory, serial: None, devices: vec![] })
+    let (start, devices) = (Start::Kernel(kernel), vec![]);
+    let (serial, to_be_saved) = (None, false);
+    Request::Boot(BootConfig { machine, start, memory, serial, devices, to_be_saved })
 }
 
 fn file(size: u64) -> OwnedFd {

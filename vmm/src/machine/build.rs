@@ -8,7 +8,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use virtio::mmio::Shadows;
 use virtio::worker::Spawner;
 use vm_memory::GuestMemoryMmap;
-use vmm_api::{BootConfig, ConfigError, DeviceConfig, WINDOWS};
+use vmm_api::{BootConfig, ConfigError, DeviceConfig, Start, WINDOWS};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::run::{Machine, MachineError};
@@ -36,6 +36,9 @@ pub(crate) enum BuildError {
     /// `early_serial` without a descriptor for its output.
     #[error("early serial console asked for, but no descriptor named for its output")]
     NoSerial,
+    /// Saving and restoring is not built yet.
+    #[error("this build can neither save machines nor start from saved ones")]
+    Unsavable,
     /// A value is out of its range.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -88,7 +91,10 @@ impl Prepared {
         let mut descriptors = Descriptors::new(descriptors);
         check_devices(&config.devices)?;
         let shape = &config.machine;
-        let kernel = descriptors.take(config.kernel)?;
+        let Start::Kernel(kernel) = config.start else {
+            return Err(BuildError::Unsavable);
+        };
+        let kernel = descriptors.take(kernel)?;
         let memory = descriptors.take(config.memory)?;
         let serial = config.serial.map(|slot| descriptors.take(slot)).transpose()?;
         if shape.early_serial() && serial.is_none() {

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vmm_api::{
     BootConfig, CONTROL_FD, Channel, DeviceConfig, ErrorReply, Event, FdSlot, FromVmm, MachineEnd,
-    RawMachineConfig, Reply, Request, WireError,
+    RawMachineConfig, Reply, Request, Start, WireError,
 };
 
 /// Longest that anything here may take: the lab is up to thirty times slower than a real host.
@@ -132,10 +132,11 @@ impl Boot {
     fn request(&self) -> Request {
         Request::Boot(BootConfig {
             machine: self.raw.clone().try_into().unwrap(),
-            kernel: self.kernel,
+            start: Start::Kernel(self.kernel),
             memory: self.memory,
             serial: self.serial,
             devices: self.devices.clone(),
+            to_be_saved: false,
         })
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use machine::guest_memory;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, Event, FdSlot, FromVmm, MachineConfig,
-    RawMachineConfig, Reply, Request,
+    RawMachineConfig, Reply, Request, Start,
 };
 
 use super::{Files, LIMIT, MEMORY_MIB};
@@ -60,7 +60,14 @@ fn prepare(files: &Files) -> Result<(Request, Vec<OwnedFd>, SocketFile)> {
         DeviceConfig::Rng,
         DeviceConfig::Console { output: FdSlot(4) },
     ];
-    let boot = BootConfig { machine, kernel: FdSlot(0), memory: FdSlot(1), serial: None, devices };
+    let boot = BootConfig {
+        machine,
+        start: Start::Kernel(FdSlot(0)),
+        memory: FdSlot(1),
+        serial: None,
+        devices,
+        to_be_saved: false,
+    };
     let fds = vec![kernel.into(), memory, rootfs.into(), listener.into(), console.into()];
     Ok((Request::Boot(boot), fds, socket))
 }

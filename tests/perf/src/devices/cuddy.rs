@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use machine::guest_memory;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, Event, FdSlot, FromVmm, MachineConfig,
-    MachineEnd, NetConfig, RawMachineConfig, Request,
+    MachineEnd, NetConfig, RawMachineConfig, Request, Start,
 };
 
 use super::host::{Host, Network};
@@ -104,5 +104,7 @@ fn request(
     ];
     let kernel = fds.slot(File::open(&files.kernel).context("opening the guest kernel")?)?;
     let memory = fds.slot(memory)?;
-    Ok(Request::Boot(BootConfig { machine, kernel, memory, serial: None, devices }))
+    let start = Start::Kernel(kernel);
+    let (serial, to_be_saved) = (None, false);
+    Ok(Request::Boot(BootConfig { machine, start, memory, serial, devices, to_be_saved }))
 }
