@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use virtio::device::{Activation, Description, Device, DeviceError, FailureReport};
+use virtio::device::{
+    Activation, Description, Device, DeviceError, FailureReport, ParkError, Parked,
+};
 use vmm_api::Window;
 
 use crate::notice::{Notice, NoticeSender};
@@ -59,6 +61,10 @@ impl Device for Watched {
 
     fn reset(&mut self) {
         self.device.reset();
+    }
+
+    fn park(&mut self) -> Result<Parked, ParkError> {
+        self.device.park()
     }
 }
 

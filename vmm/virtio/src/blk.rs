@@ -81,6 +81,7 @@ pub fn device(
         features: request::F_SEG_MAX | request::F_BLK_SIZE | access | VIRTIO_F_EVENT_IDX,
         queue_sizes: vec![QUEUE_SIZE],
         config: config.bytes(),
+        unsavable: (!read_only).then_some("what is on a writable disk can't be saved"),
     };
     let mut id = [0; ID_BYTES];
     for (to, from) in id.iter_mut().zip(serial.bytes()) {

@@ -58,6 +58,8 @@ pub fn device(
         features: 0,
         queue_sizes: vec![QUEUE_SIZE; 2],
         config: Vec::new(),
+        // Requests are served at once, so that none is under way between two.
+        unsavable: None,
     };
     Worker::spawn(spawner, THREAD, description, ConsoleBackend { output, dropped })
 }

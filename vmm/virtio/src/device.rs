@@ -4,6 +4,7 @@
 //! description says, then activates the device once. From then on the device runs on its own
 //! worker thread, woken by queue kicks and by its host-side descriptors.
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
@@ -22,6 +23,8 @@ pub struct Description {
     /// The device-specific configuration space as the driver reads it; at most 256 bytes, which
     /// is what a window has room for.
     pub config: Vec<u8>,
+    /// What would be lost if the device were saved; none for one that can be.
+    pub unsavable: Option<&'static str>,
 }
 
 /// One queue that the driver has enabled, with the descriptor that its notifications write.
@@ -48,6 +51,51 @@ pub struct Activation {
     pub interrupt: Interrupt,
     /// Where to report that the device can't go on; the argument says why.
     pub failed: FailureReport,
+    /// What the device noted when it was parked: its driver has been served before, and the queues
+    /// go on where they were. None for a new driver.
+    pub note: Option<u32>,
+}
+
+/// How far a device has come with a queue (§2.7.13.3 and §2.7.14, the driver's view of the same).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Index of the next entry of the available ring.
+    pub next_avail: u16,
+    /// Index of the next entry of the used ring.
+    pub next_used: u16,
+}
+
+/// What a device needs besides the guest's memory to serve its driver on, here or elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Parked {
+    /// One for each enabled queue, in order of their index.
+    pub positions: Vec<Position>,
+    /// A number of the device's own.
+    pub note: u32,
+}
+
+/// A device that can't be parked. It is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParkError {
+    /// Devices of this kind can't be saved.
+    #[error("{device}: {reason}")]
+    Kind {
+        /// The device's name.
+        device: &'static str,
+        /// What of it would be lost.
+        reason: &'static str,
+    },
+    /// This one can't be saved as it is now.
+    #[error("{device}: {reason}, so it can't be saved now")]
+    Busy {
+        /// The device's name.
+        device: &'static str,
+        /// What keeps it.
+        reason: &'static str,
+    },
+    /// The device has stopped working.
+    #[error("the device has stopped working and waits for a reset")]
+    Failed,
 }
 
 /// Called at most once, by a device's worker that can't go on.
@@ -111,4 +159,12 @@ pub trait Device: Send {
     /// Stops the worker and forgets the driver; the device can be activated again. Waits until
     /// the worker touches guest memory no more. Does nothing if the device is not active.
     fn reset(&mut self);
+
+    /// Stops the worker as [`Device::reset`] does, at a point from where it can go on: nothing is
+    /// taken from a queue that was not given back. For a device that is not active, only says
+    /// whether it could be saved.
+    ///
+    /// # Errors
+    /// [`ParkError`]; the device then goes on as before.
+    fn park(&mut self) -> Result<Parked, ParkError>;
 }

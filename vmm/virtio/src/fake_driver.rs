@@ -90,6 +90,29 @@ impl Driver {
         Self { transport, shadow, memory, line, epoll, rings: Vec::new(), next: DATA }
     }
 
+    /// The driver with its memory, for which `device` goes on where the present one is parked. The
+    /// window that it finds is another one.
+    pub(crate) fn moved_to(mut self, device: impl Device + 'static) -> Self {
+        let state = self.transport.park().unwrap();
+        let shadow = Shadows::new(1).window(0);
+        let (device, wire) = (Box::new(device), Arc::clone(&self.line));
+        let memory = self.memory.clone();
+        let restored = MmioTransport::restore(device, memory, wire, shadow.clone(), &state);
+        self.transport = restored.unwrap();
+        self.transport.publish();
+        self.shadow = shadow;
+        self
+    }
+
+    /// Whether a driver that heeds the event index would notify the device of its next request
+    /// (§2.7.10).
+    pub(crate) fn would_notify(&self, queue: usize) -> bool {
+        let ring = &self.rings[queue];
+        let at = GuestAddress(ring.device() + 4 + 8 * u64::from(ring.size));
+        let event: u16 = self.memory.read_obj(at).unwrap();
+        event == ring.added
+    }
+
     /// A device whose driver is ready, with all features.
     pub(crate) fn ready(device: impl Device + 'static) -> Self {
         let mut driver = Self::new(device);

@@ -100,6 +100,7 @@ pub fn device(spawner: &Spawner, config: &FsConfig) -> Result<Worker, DeviceErro
         features: VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC,
         queue_sizes: QUEUE_SIZES.to_vec(),
         config: space,
+        unsavable: Some("what its guest has open on the host can't be saved"),
     };
     let backend = FsBackend { server: Server::new(share.clone()), share, listing, view: None };
     Worker::spawn(spawner, THREAD, description, backend)

@@ -13,6 +13,7 @@
 //! guest reads the window's [`Shadow`].
 
 mod queue_setup;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -20,16 +21,19 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::device::{Activation, ActiveQueue, Device, DeviceError, FailureReport};
+use crate::device::{Activation, ActiveQueue, Device, DeviceError, FailureReport, Parked};
 use crate::interrupt::Interrupt;
 use crate::registers::{self, status};
 use queue_setup::{QueueSetup, Ring, SetupError};
 
 pub use crate::registers::{INTERRUPT_ACK, QUEUE_NOTIFY, WINDOW_SIZE};
 pub use crate::shadow::{Shadow, Shadows};
+pub use state::{RestoreError, TransportState};
 
 /// The modern interface of version 1.0 and later (§6), which is the only one here.
 pub(crate) const VIRTIO_F_VERSION_1: u64 = 1 << 32;
@@ -49,7 +53,7 @@ enum ActivationError {
 }
 
 /// What the driver has selected to read or write next.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Selectors {
     device_features: u32,
     driver_features: u32,
@@ -280,23 +284,29 @@ impl MmioTransport {
     fn start(&mut self) {
         self.active = true;
         self.interrupt.begin();
-        if let Err(error) = self.activate() {
+        if let Err(error) = self.activate(None) {
             // Not only the guest can cause this, but only the guest can repeat it.
             guest_warn!("device {}: {error}", self.device.description().device_id);
             self.failure_report().send(error.to_string());
         }
     }
 
-    fn activate(&mut self) -> Result<(), ActivationError> {
+    /// Activates the device: for a new driver, or to go on where it was `parked`.
+    fn activate(&mut self, parked: Option<&Parked>) -> Result<(), ActivationError> {
         let event_idx = self.driver_features & VIRTIO_F_EVENT_IDX != 0;
+        let mut positions = parked.iter().flat_map(|parked| &parked.positions);
         let mut queues = Vec::new();
         for ((index, setup), kick) in (0..).zip(&self.queues).zip(&self.kicks) {
             if !setup.ready() {
                 continue;
             }
-            let queue = setup
+            let mut queue = setup
                 .build(&self.memory, event_idx)
                 .map_err(|source| ActivationError::Setup { index, source })?;
+            if let Some(position) = positions.next() {
+                queue.set_next_avail(position.next_avail);
+                queue.set_next_used(position.next_used);
+            }
             let kick = kick.try_clone().map_err(ActivationError::Kick)?;
             queues.push(ActiveQueue { index, queue, kick });
         }
@@ -306,6 +316,7 @@ impl MmioTransport {
             queues,
             interrupt: self.interrupt.clone(),
             failed: self.failure_report(),
+            note: parked.map(|parked| parked.note),
         })?;
         Ok(())
     }

@@ -96,8 +96,13 @@ pub fn device(spawner: &Spawner, config: NetConfig) -> Result<Worker, DeviceErro
     for field in [bits::LINK_UP, pairs, mtu] {
         space.extend(field.to_le_bytes());
     }
-    let description =
-        Description { device_id: bits::DEVICE_ID, features, queue_sizes, config: space };
+    let description = Description {
+        device_id: bits::DEVICE_ID,
+        features,
+        queue_sizes,
+        config: space,
+        unsavable: Some("a network's other side can't be saved"),
+    };
     let receivers = taps.iter().map(|_| Receiver::default()).collect();
     let (roles, budget) = (Vec::new(), Budget::new());
     let backend = NetBackend { taps, vhost, receivers, roles, mtu, offloads: 0, budget };

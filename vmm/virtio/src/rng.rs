@@ -35,6 +35,8 @@ pub fn device(spawner: &Spawner) -> Result<Worker, DeviceError> {
         features: 0,
         queue_sizes: vec![QUEUE_SIZE],
         config: Vec::new(),
+        // Requests are served at once, so that none is under way between two.
+        unsavable: None,
     };
     Worker::spawn(spawner, THREAD, description, RngBackend)
 }

@@ -89,6 +89,7 @@ pub fn device(
         features: VIRTIO_F_EVENT_IDX,
         queue_sizes: QUEUE_SIZES.to_vec(),
         config: guest_cid.to_le_bytes().to_vec(),
+        unsavable: None,
     };
     let backend = VsockBackend {
         mux: Mux::new(guest_cid, ready_port),
@@ -120,6 +121,9 @@ impl Backend for VsockBackend {
         active
             .watch(self.listener.as_raw_fd(), EventSet::IN | EventSet::EDGE_TRIGGERED, LISTENER)
             .map_err(WorkerError::host("watch listener"))?;
+        if let Some(next_port) = active.note {
+            self.mux.go_on_from(next_port);
+        }
         self.accept(active)
     }
 
@@ -142,6 +146,16 @@ impl Backend for VsockBackend {
             self.accept(active)?;
         }
         self.send(active)
+    }
+
+    /// With no connection, all that the guest can see of the device are its queues, and which port
+    /// of the host comes next: the guest may remember for a while those that are closed.
+    fn park(&mut self, active: &mut Active) -> Result<u32, &'static str> {
+        let next_port = self.mux.next_port().ok_or("a connection is open")?;
+        if self.spare.take().is_some() {
+            active.put_back(RECEIVE);
+        }
+        Ok(next_port)
     }
 
     fn stop(&mut self) {

@@ -4,8 +4,10 @@
 //! serves the queues until the driver resets the device, and sleeps again:
 //!
 //! ```text
-//!   Worker::spawn ──► asleep ── activate ──► serving ── reset ──► asleep ── drop ──► gone
+//!   Worker::spawn ──► asleep ── activate ──► serving ── reset, park ──► asleep ── drop ──► gone
 //! ```
+//!
+//! A parked device says how far it came with its queues, so that another can go on there.
 //!
 //! Threads are not made on activation, because that happens on a vCPU's thread, deep inside a
 //! register write. A new thread inherits its parent's seccomp filter. A vCPU's filter has no room
@@ -13,8 +15,10 @@
 //! its jail. The thread that creates it must have a filter that allows all that workers do.
 
 mod active;
+mod backend;
 mod coalescing;
 mod drain;
+mod serve;
 #[cfg_attr(fuzzing, path = "worker/stepped.rs")]
 mod thread;
 
@@ -24,14 +28,15 @@ use std::sync::{Arc, mpsc};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use active::Stop;
-pub(crate) use active::{Active, Backend, FIRST_TOKEN, WorkerError};
+pub(crate) use active::{Active, FIRST_TOKEN, WorkerError};
+pub(crate) use backend::Backend;
 pub(crate) use coalescing::Coalescing;
+use serve::{Parting, Stop};
 #[cfg(fuzzing)]
 pub(crate) use thread::step_all;
 use thread::{Duty, Thread};
 
-use crate::device::{Activation, Description, Device, DeviceError};
+use crate::device::{Activation, Description, Device, DeviceError, ParkError, Parked};
 
 /// What kind of thread serves a device. Each device's module says it, as its `THREAD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +85,9 @@ pub struct Worker {
     stop: Arc<EventFd>,
     /// What `stop` says, for a thread that is busy.
     stopping: Arc<AtomicBool>,
-    stopped: mpsc::Receiver<()>,
+    /// Whether `stop` asks to park.
+    parking: Arc<AtomicBool>,
+    stopped: mpsc::Receiver<Parting>,
     thread: Option<Thread>,
     active: bool,
 }
@@ -104,13 +111,38 @@ impl Worker {
         let stop = Arc::new(stop);
         let (orders, incoming) = mpsc::channel();
         let (acknowledge, stopped) = mpsc::channel();
-        let stopping = Arc::default();
-        let thread_stop = Stop { event: Arc::clone(&stop), soon: Arc::clone(&stopping) };
+        let (stopping, parking) = (Arc::default(), Arc::default());
+        let thread_stop = Stop {
+            event: Arc::clone(&stop),
+            soon: Arc::clone(&stopping),
+            park: Arc::clone(&parking),
+        };
         let duty = Duty { backend, orders: incoming, acknowledge, stop: thread_stop };
         let thread = Thread::start(spawner, kind, duty).map_err(host("start thread"))?;
         let (orders, thread) = (Some(orders), Some(thread));
-        let active = false;
-        Ok(Self { name, description, needed, orders, stop, stopping, stopped, thread, active })
+        Ok(Self {
+            name,
+            description,
+            needed,
+            orders,
+            stop,
+            stopping,
+            parking,
+            stopped,
+            thread,
+            active: false,
+        })
+    }
+
+    /// Tells the thread to stop, or to park, and waits for what it answers.
+    fn part(&self, park: bool) -> Parting {
+        // Neither fails: the counter is far from its limit, and a thread that panicked has
+        // dropped its end, so that the wait is over.
+        self.parking.store(park, Ordering::Relaxed);
+        self.stopping.store(true, Ordering::Release);
+        let _ = self.stop.write(1);
+        self.thread.iter().for_each(Thread::wake);
+        self.stopped.recv().unwrap_or(Parting::Over)
     }
 }
 
@@ -142,12 +174,28 @@ impl Device for Worker {
     /// Puts the thread to sleep and waits until it no longer touches the guest's memory.
     fn reset(&mut self) {
         if std::mem::take(&mut self.active) {
-            // Neither fails: the counter is far from its limit, and a thread that panicked has
-            // dropped its end, so that the wait is over.
-            self.stopping.store(true, Ordering::Relaxed);
-            let _ = self.stop.write(1);
-            self.thread.iter().for_each(Thread::wake);
-            let _ = self.stopped.recv();
+            self.part(false);
+        }
+    }
+
+    fn park(&mut self) -> Result<Parked, ParkError> {
+        let device = self.name;
+        if let Some(reason) = self.description.unsavable {
+            return Err(ParkError::Kind { device, reason });
+        }
+        if !self.active {
+            return Ok(Parked::default());
+        }
+        match self.part(true) {
+            Parting::Parked(parked) => {
+                self.active = false;
+                Ok(parked)
+            }
+            Parting::Refused(reason) => Err(ParkError::Busy { device, reason }),
+            Parting::Over => {
+                self.active = false;
+                Err(ParkError::Failed)
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a driver writes about a queue before it is used, and the check of it.
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap};
 
@@ -24,11 +25,17 @@ pub(super) enum SetupError {
 #[derive(Debug)]
 pub(super) struct QueueSetup {
     max_size: u16,
+    written: Written,
+}
+
+/// What a driver has written to the registers of one queue. Unchecked unless `ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Written {
     size: u32,
     descriptors: u64,
     driver: u64,
     device: u64,
-    ready: bool,
+    pub(super) ready: bool,
 }
 
 /// The three parts of a queue (§2.7).
@@ -45,7 +52,7 @@ pub(super) enum Ring {
 impl QueueSetup {
     /// A queue that the driver has not touched.
     pub(super) fn new(max_size: u16) -> Self {
-        Self { max_size, size: 0, descriptors: 0, driver: 0, device: 0, ready: false }
+        Self { max_size, written: Written::default() }
     }
 
     pub(super) fn max_size(&self) -> u16 {
@@ -53,19 +60,37 @@ impl QueueSetup {
     }
 
     pub(super) fn ready(&self) -> bool {
-        self.ready
+        self.written.ready
+    }
+
+    /// What the driver has written.
+    pub(super) fn written(&self) -> Written {
+        self.written
+    }
+
+    /// A queue as a driver that can't be asked any more has left it.
+    ///
+    /// # Errors
+    /// [`SetupError`] for one that is ready, but can't have been made so.
+    pub(super) fn restore(
+        &mut self,
+        written: Written,
+        memory: &GuestMemoryMmap,
+    ) -> Result<(), SetupError> {
+        self.written = written;
+        if written.ready { self.build(memory, false).map(drop) } else { Ok(()) }
     }
 
     pub(super) fn set_size(&mut self, size: u32) {
-        self.size = size;
+        self.written.size = size;
     }
 
     /// Sets the lower or upper half of a ring's address.
     pub(super) fn set_address(&mut self, ring: Ring, high: bool, value: u32) {
         let address = match ring {
-            Ring::Descriptors => &mut self.descriptors,
-            Ring::Driver => &mut self.driver,
-            Ring::Device => &mut self.device,
+            Ring::Descriptors => &mut self.written.descriptors,
+            Ring::Driver => &mut self.written.driver,
+            Ring::Device => &mut self.written.device,
         };
         let value = u64::from(value);
         *address = if high {
@@ -81,13 +106,13 @@ impl QueueSetup {
     /// [`SetupError`]; the queue then stays unready, which the driver can read back.
     pub(super) fn enable(&mut self, memory: &GuestMemoryMmap) -> Result<(), SetupError> {
         self.build(memory, false)?;
-        self.ready = true;
+        self.written.ready = true;
         Ok(())
     }
 
     /// Takes the queue back from the driver.
     pub(super) fn disable(&mut self) {
-        self.ready = false;
+        self.written.ready = false;
     }
 
     /// The queue as the driver set it up.
@@ -99,8 +124,9 @@ impl QueueSetup {
         memory: &GuestMemoryMmap,
         event_idx: bool,
     ) -> Result<Queue, SetupError> {
-        let invalid = SetupError::Size(self.size);
-        let size = u16::try_from(self.size).map_err(|_| invalid)?;
+        let Written { size, descriptors, driver, device, .. } = self.written;
+        let invalid = SetupError::Size(size);
+        let size = u16::try_from(size).map_err(|_| invalid)?;
         if !size.is_power_of_two() || size > self.max_size {
             return Err(invalid);
         }
@@ -108,7 +134,7 @@ impl QueueSetup {
         // Without the trailing event index of the two rings, which only some features use, a
         // ring would still be 2 bytes shorter; it is always there, so it must always fit.
         let lengths = [16 * entries, 6 + 2 * entries, 6 + 8 * entries];
-        let addresses = [self.descriptors, self.driver, self.device];
+        let addresses = [descriptors, driver, device];
         for ((address, alignment), length) in addresses.into_iter().zip(ALIGNMENTS).zip(lengths) {
             if address % alignment != 0 {
                 return Err(SetupError::Alignment(address));
@@ -124,9 +150,9 @@ impl QueueSetup {
         let set = |result: Result<(), virtio_queue::Error>, address| {
             result.map_err(|_| SetupError::Alignment(address))
         };
-        set(queue.try_set_desc_table_address(GuestAddress(self.descriptors)), self.descriptors)?;
-        set(queue.try_set_avail_ring_address(GuestAddress(self.driver)), self.driver)?;
-        set(queue.try_set_used_ring_address(GuestAddress(self.device)), self.device)?;
+        set(queue.try_set_desc_table_address(GuestAddress(descriptors)), descriptors)?;
+        set(queue.try_set_avail_ring_address(GuestAddress(driver)), driver)?;
+        set(queue.try_set_used_ring_address(GuestAddress(device)), device)?;
         queue.set_event_idx(event_idx);
         queue.set_ready(true);
         Ok(queue)

@@ -80,6 +80,18 @@ impl Mux {
         self.refusals.clear();
     }
 
+    /// The port of the next client, if there is no client and no answer that waits.
+    pub(super) fn next_port(&self) -> Option<u32> {
+        (self.clients.is_empty() && self.refusals.is_empty()).then_some(self.next_port)
+    }
+
+    /// Gives the next client the port `next`, if that is one that clients get.
+    pub(super) fn go_on_from(&mut self, next: u32) {
+        if HOST_PORTS.contains(&next) {
+            self.next_port = next;
+        }
+    }
+
     /// Accepts one client, if one waits.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! The socket device, end to end: clients on real Unix sockets, a guest made of packets.
 
+mod saved;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,19 +31,23 @@ struct Guest {
     forwarded: u32,
 }
 
+/// A device with its listener at `socket`, which counts how often its guest is ready.
+fn device(socket: &Path, ready: &Arc<AtomicUsize>) -> Worker {
+    let listener = UnixListener::bind(socket).unwrap();
+    let count = Arc::clone(ready);
+    let config = VsockConfig { guest_cid: CID, ready_port: READY, listener };
+    let on_ready = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    super::device(&spawner(), config, on_ready).unwrap()
+}
+
 impl Guest {
     fn new(buffers: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("vsock.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
         let ready = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&ready);
-        let config = VsockConfig { guest_cid: CID, ready_port: READY, listener };
-        let on_ready = move || {
-            count.fetch_add(1, Ordering::SeqCst);
-        };
-        let device = super::device(&spawner(), config, on_ready).unwrap();
-        let driver = Driver::ready(device);
+        let driver = Driver::ready(device(&socket, &ready));
         let mut guest =
             Self { driver, buffers: HashMap::new(), socket, ready, _folder: folder, forwarded: 0 };
         guest.give(buffers);

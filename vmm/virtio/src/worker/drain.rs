@@ -221,6 +221,11 @@ mod tests {
         }
     }
 
+    fn described(features: u64, queue_size: u16, config: Vec<u8>) -> Description {
+        let (device_id, queue_sizes, unsavable) = (4, vec![queue_size], None);
+        Description { device_id, features, queue_sizes, config, unsavable }
+    }
+
     fn wait_for(stopping: &AtomicBool) {
         while !stopping.load(Ordering::Relaxed) {
             std::thread::yield_now();
@@ -233,7 +238,7 @@ mod tests {
         let served = Arc::new(AtomicUsize::new(0));
         let backend = Slow { started, served: Arc::clone(&served) };
         let (features, config) = (0, Vec::new());
-        let description = Description { device_id: 4, features, queue_sizes: vec![16], config };
+        let description = described(features, 16, config);
         let device = Worker::spawn(&spawner(), crate::rng::THREAD, description, backend).unwrap();
         let mut driver = Driver::ready(device);
         let piece = driver.space(16);
@@ -271,7 +276,7 @@ mod tests {
         let (word, received) = mpsc::channel();
         let (note, notes) = mpsc::channel();
         let (features, config) = (crate::mmio::VIRTIO_F_EVENT_IDX, Vec::new());
-        let description = Description { device_id: 4, features, queue_sizes: vec![64], config };
+        let description = described(features, 64, config);
         let backend = Quick(Coalescing::default(), received, note);
         let device = Worker::spawn(&spawner(), crate::rng::THREAD, description, backend).unwrap();
         (Driver::ready(device), word, notes)

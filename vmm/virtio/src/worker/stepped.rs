@@ -6,7 +6,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 
-use super::active::{self, Active, Stop, Turn};
+use super::active::Active;
+use super::serve::{self, Parting, Stop, Turn};
 use super::{Backend, Spawner, ThreadKind, WorkerError};
 use crate::device::{Activation, FailureReport};
 
@@ -18,8 +19,8 @@ const TURNS: usize = 70_000;
 pub(super) struct Duty<B> {
     pub(super) backend: B,
     pub(super) orders: mpsc::Receiver<Activation>,
-    /// Where it says that a driver is served no more.
-    pub(super) acknowledge: mpsc::Sender<()>,
+    /// Where it says what became of a driver.
+    pub(super) acknowledge: mpsc::Sender<Parting>,
     pub(super) stop: Stop,
 }
 
@@ -34,16 +35,24 @@ struct Serving<B> {
 
 impl<B: Backend> Serving<B> {
     fn begin(&mut self, activation: Activation) {
-        match active::begin(&mut self.duty.backend, activation, &self.duty.stop) {
+        match serve::begin(&mut self.duty.backend, activation, &self.duty.stop) {
             (Ok(active), failed) => self.driver = Some((active, failed)),
             (Err(error), failed) => self.end(Err(error), failed),
         }
     }
 
-    fn end(&mut self, served: Result<(), WorkerError>, failed: FailureReport) {
-        active::end(&mut self.duty.backend, served, failed);
+    fn end(&mut self, served: Result<Parting, WorkerError>, failed: FailureReport) {
+        let parting = serve::end(&mut self.duty.backend, served, failed);
+        self.tell(parting);
+    }
+
+    fn tell(&self, parting: Parting) {
         // Only the owner's disappearance makes this fail.
-        let _ = self.duty.acknowledge.send(());
+        let _ = self.duty.acknowledge.send(parting);
+    }
+
+    fn turn(&mut self, active: &mut Active) -> Result<Turn, WorkerError> {
+        serve::turn(&mut self.duty.backend, active, 0)
     }
 }
 
@@ -57,8 +66,20 @@ impl<B: Backend> Step for Serving<B> {
                 }
                 continue;
             };
-            match active::turn(&mut self.duty.backend, &mut active, 0) {
-                Ok(Turn::Over) => self.end(Ok(()), failed),
+            let turn = self.turn(&mut active);
+            if let Ok(Turn::Park) = turn {
+                let Duty { backend, stop, .. } = &mut self.duty;
+                match serve::park(backend, &mut active, stop) {
+                    Ok(Parting::Refused(reason)) => {
+                        self.tell(Parting::Refused(reason));
+                        self.driver = Some((active, failed));
+                    }
+                    parting => self.end(parting, failed),
+                }
+                continue;
+            }
+            match turn {
+                Ok(Turn::Over) => self.end(Ok(Parting::Over), failed),
                 Err(error) => self.end(Err(error), failed),
                 Ok(turn) => {
                     self.driver = Some((active, failed));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use super::active::{self, Stop};
+use super::serve::{self, Parting, Stop};
 use super::{Backend, Spawner, ThreadKind};
 use crate::device::Activation;
 
@@ -13,17 +13,23 @@ use crate::device::Activation;
 pub(super) struct Duty<B> {
     pub(super) backend: B,
     pub(super) orders: mpsc::Receiver<Activation>,
-    /// Where it says that a driver is served no more.
-    pub(super) acknowledge: mpsc::Sender<()>,
+    /// Where it says what became of a driver.
+    pub(super) acknowledge: mpsc::Sender<Parting>,
     pub(super) stop: Stop,
 }
 
 impl<B: Backend> Duty<B> {
     fn serve(&mut self, activation: Activation, ready: &io::Result<()>) {
-        match ready {
-            Ok(()) => active::serve(&mut self.backend, activation, &self.stop),
-            Err(error) => activation.failed.send(format!("prepare worker thread: {error}")),
-        }
+        let Self { backend, acknowledge, stop, .. } = self;
+        // Only the owner's disappearance makes this fail; there are no more orders then.
+        let tell = |parting| drop(acknowledge.send(parting));
+        tell(match ready {
+            Ok(()) => serve::serve(backend, activation, stop, tell),
+            Err(error) => {
+                activation.failed.send(format!("prepare worker thread: {error}"));
+                Parting::Over
+            }
+        });
     }
 }
 
@@ -45,8 +51,6 @@ impl Thread {
             let ready = prepare(kind);
             while let Ok(activation) = duty.orders.recv() {
                 duty.serve(activation, &ready);
-                // Only the owner's disappearance makes this fail; the loop then ends.
-                let _ = duty.acknowledge.send(());
             }
         })?;
         Ok(Self(thread))
