@@ -1,4 +1,4 @@
-//! Compiles the seccomp filters in `seccomp/` to BPF, one per kind of thread.
+//! Compiles the seccomp filters in `seccomp/` to BPF, one per kind of thread, and names the build.
 //!
 //! A filter is what its own file and `any-thread.json` allow, a device's also what `worker.json`
 //! does. A device's file bears the name of its thread. A new thread inherits its maker's filter.
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use seccompiler::TargetArch;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// Rules of devices that can be attached to a running machine, and of those that can't.
 const DEVICES: &str = "seccomp/devices";
@@ -21,6 +22,9 @@ const BOOT_DEVICES: &str = "seccomp/boot-devices";
 /// What every thread may do, and every device's.
 const ANY: &str = "seccomp/any-thread.json";
 const WORKER: &str = "seccomp/worker.json";
+
+/// What the threads of a machine that is to be saved may do besides.
+const TO_BE_SAVED: &str = "seccomp/to-be-saved";
 
 /// Stands in a rule for the number of the process that installs the filter.
 const OWN_PROCESS: &str = "own process";
@@ -34,8 +38,15 @@ fn main() -> Result<()> {
     let mut control: Vec<_> = [ANY, WORKER, "seccomp/control.json"].map(PathBuf::from).into();
     control.extend(attachable.iter().cloned());
     let mut source = String::new();
+    let vcpu = [ANY, "seccomp/vcpu.json"].map(PathBuf::from).to_vec();
     write_program(&mut source, "CONTROL", &compile(&control)?)?;
-    write_program(&mut source, "VCPU", &compile(&[ANY, "seccomp/vcpu.json"].map(PathBuf::from))?)?;
+    write_program(&mut source, "VCPU", &compile(&vcpu)?)?;
+    for (name, mut rules, more) in
+        [("CONTROL_TO_BE_SAVED", control, "control.json"), ("VCPU_TO_BE_SAVED", vcpu, "vcpu.json")]
+    {
+        rules.push(Path::new(TO_BE_SAVED).join(more));
+        write_program(&mut source, name, &compile(&rules)?)?;
+    }
     write_program(&mut source, "NO_CLONE3", &no_clone3()?)?;
     writeln!(source, "pub(super) const DEVICES: &[(&str, &[sock_filter])] = &[")?;
     for own in attachable.into_iter().chain(rules_in(BOOT_DEVICES)?) {
@@ -47,8 +58,54 @@ fn main() -> Result<()> {
     }
     writeln!(source, "];")?;
     writeln!(source, "pub(super) const OWN_PROCESS: u32 = {PLACEHOLDER};")?;
-    let directory = std::env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
-    std::fs::write(PathBuf::from(directory).join("filters.rs"), source)?;
+    let directory = PathBuf::from(std::env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    std::fs::write(directory.join("filters.rs"), source)?;
+    std::fs::write(directory.join("build-id"), build_id()?)?;
+    Ok(())
+}
+
+/// What makes a VMM: the sources of its crates, and the versions of all libraries.
+const SOURCES: &[&str] = &[
+    "../Cargo.lock",
+    "../Cargo.toml",
+    "Cargo.toml",
+    "api/Cargo.toml",
+    "api/src",
+    "build.rs",
+    "guest-io/Cargo.toml",
+    "guest-io/src",
+    "seccomp",
+    "src",
+    "virtio/Cargo.toml",
+    "virtio/src",
+];
+
+/// A digest that changes with everything that may change what a saved machine means. The same
+/// sources have the same one, wherever and however they are built. A digest of the program itself
+/// would have to be taken at each start, of megabytes.
+fn build_id() -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+        add_to(&mut hash, Path::new(source)).with_context(|| (*source).to_owned())?;
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Adds a file, or all files of a folder in the order of their names.
+fn add_to(hash: &mut Sha256, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path()));
+        let mut inside = entries.collect::<Result<Vec<_>, std::io::Error>>()?;
+        inside.sort();
+        return inside.iter().try_for_each(|path| add_to(hash, path));
+    }
+    let content = std::fs::read(path)?;
+    // With the lengths no other names and contents make the same bytes.
+    for part in [path.as_os_str().as_encoded_bytes(), &content] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
     Ok(())
 }
 

@@ -8,10 +8,11 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use vmm_api::{
-    BootConfig, Channel, DeviceConfig, ErrorKind, ErrorReply, Event, FromVmm, MachineEnd,
+    BootConfig, Channel, DeviceConfig, ErrorKind, ErrorReply, Event, FdSlot, FromVmm, MachineEnd,
     MachineState, MachineStatus, Reply, Request, Window, WireError,
 };
 
+use crate::descriptors::Descriptors;
 use crate::machine::{Machine, Prepared};
 use crate::notice::{Notice, Notices};
 
@@ -22,6 +23,8 @@ pub struct Control {
     notices: Notices,
     machine: Option<Machine>,
     state: MachineState,
+    /// Whether the client has heard that the guest is ready.
+    ready: bool,
     executed: Instant,
 }
 
@@ -32,7 +35,7 @@ impl Control {
     /// If there are no more event descriptors.
     pub fn new(channel: Channel, executed: Instant) -> std::io::Result<Self> {
         let (notices, state) = (Notices::new()?, MachineState::New);
-        Ok(Self { channel, notices, machine: None, state, executed })
+        Ok(Self { channel, notices, machine: None, state, ready: false, executed })
     }
 
     /// Serves until the machine's end, carries that out in order, reports it, and tells it.
@@ -88,7 +91,11 @@ impl Control {
         None
     }
 
-    fn report_ready(&self, at: Instant) {
+    /// A guest is ready once: one that was saved is from the start, whatever it says later.
+    fn report_ready(&mut self, at: Instant) {
+        if std::mem::replace(&mut self.ready, true) {
+            return;
+        }
         let started = self.machine.as_ref().and_then(Machine::started).unwrap_or(at);
         self.report(Event::GuestReady {
             since_exec_us: micros(at, self.executed),
@@ -135,7 +142,7 @@ impl Control {
                 self.machine.iter_mut().for_each(Machine::resume);
                 self.state = MachineState::Running;
             }
-            Request::Save { .. } => return Err(not_to_be_saved().into()),
+            Request::Save { state } => self.save(state, fds)?,
             Request::Stop => self.state = MachineState::Ended,
             Request::Status => return Ok(Reply::Status(self.status())),
         }
@@ -161,6 +168,16 @@ impl Control {
         let window = machine.hot_attach(config, fds);
         let window = window.map_err(|error| errors::reply(errors::machine_kind(&error), &error))?;
         Ok(Reply::Attached(window))
+    }
+
+    fn save(&mut self, state: FdSlot, fds: Vec<OwnedFd>) -> Result<(), Refused> {
+        let Some(machine) = &self.machine else { return Err(no_machine().into()) };
+        let file = Descriptors::new(fds).take(state);
+        let file = file.map_err(|error| errors::reply(ErrorKind::Invalid, &error))?;
+        let saved = machine.save(file);
+        saved.map_err(|error| errors::reply(errors::save_kind(&error), &error))?;
+        self.state = MachineState::Ended;
+        Ok(())
     }
 
     fn detach(&mut self, window: Window) -> Result<(), Refused> {
@@ -217,11 +234,6 @@ impl From<ErrorReply> for Refused {
 
 fn failed(reason: String) -> MachineEnd {
     MachineEnd::Failed { reason }
-}
-
-fn not_to_be_saved() -> ErrorReply {
-    let message = "the machine was not built to be saved: ask for it in the boot request";
-    ErrorReply { kind: ErrorKind::State, message: message.to_owned() }
 }
 
 fn no_machine() -> ErrorReply {

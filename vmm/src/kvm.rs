@@ -5,6 +5,8 @@
 //! irqchip would need an IOAPIC in this process. KVM makes a PIC together with the IOAPIC; no line
 //! leads to it, so it stays silent. There is no PIT: kernels calibrate by kvm-clock.
 
+mod state;
+
 use std::io;
 
 use kvm_bindings::{
@@ -17,6 +19,8 @@ use vm_memory::{Address, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_api::kvm;
 
 use crate::arch::x86_64::layout;
+
+pub(crate) use state::VmState;
 
 /// A host on which no machine can be built.
 #[derive(Debug, thiserror::Error)]

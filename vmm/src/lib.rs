@@ -18,12 +18,15 @@ mod bus;
 pub mod control;
 mod descriptors;
 mod devices;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod jail;
 mod kvm;
 pub mod logger;
 mod machine;
 mod memory;
 mod notice;
+mod saved;
 mod seccomp;
 mod vcpu;
 mod windows;

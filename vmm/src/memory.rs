@@ -1,5 +1,7 @@
 //! The guest's memory: the client's file, mapped around the hole.
 
+mod private;
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
@@ -8,6 +10,8 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap, GuestReg
 use vmm_api::MemoryMib;
 
 use crate::arch::x86_64::layout;
+
+pub(crate) use private::{Mappings, map as map_private};
 
 /// Memory that can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,15 @@ pub(crate) enum MemoryError {
     /// The descriptor could not be mapped.
     #[error("map memory descriptor; is it open for reading and writing?")]
     Map(#[source] vm_memory::mmap::FromRangesError),
+    /// A saved machine's memory could be written.
+    #[error(
+        "the saved machine's memory can be written: open it for reading only, or seal it \
+         (F_SEAL_WRITE)"
+    )]
+    Writable,
+    /// A saved machine's memory could not be mapped.
+    #[error("map the saved machine's memory")]
+    MapSaved(#[source] rustix::io::Errno),
     /// The mapping can't be kept out of core files.
     #[error("keep the guest's memory out of core files")]
     Dumps(#[source] rustix::io::Errno),
@@ -53,14 +66,7 @@ pub(crate) enum MemoryError {
 /// # Errors
 /// [`MemoryError`], with what the client should do.
 pub(crate) fn map(file: OwnedFd, size: MemoryMib) -> Result<GuestMemoryMmap, MemoryError> {
-    check_host(size, host_mib())?;
-    let stat = fstat(&file).map_err(MemoryError::Examine)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(MemoryError::Kind);
-    }
-    if u64::try_from(stat.st_size) != Ok(size.bytes()) {
-        return Err(MemoryError::Size { found: stat.st_size, expected: size.bytes() });
-    }
+    check(&file, size)?;
     let file = FileOffset::new(File::from(file), 0);
     let mut offset = 0;
     let mut ranges = Vec::new();
@@ -76,6 +82,20 @@ pub(crate) fn map(file: OwnedFd, size: MemoryMib) -> Result<GuestMemoryMmap, Mem
     let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(MemoryError::Map)?;
     memory.iter().try_for_each(keep_from_dumps).map_err(MemoryError::Dumps)?;
     Ok(memory)
+}
+
+/// Checks that a descriptor is a file of the machine's size, and the machine no larger than its
+/// host.
+fn check(file: &OwnedFd, size: MemoryMib) -> Result<(), MemoryError> {
+    check_host(size, host_mib())?;
+    let stat = fstat(file).map_err(MemoryError::Examine)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(MemoryError::Kind);
+    }
+    if u64::try_from(stat.st_size) != Ok(size.bytes()) {
+        return Err(MemoryError::Size { found: stat.st_size, expected: size.bytes() });
+    }
+    Ok(())
 }
 
 /// Keeps a region out of core files. That the process is not dumpable is not enough: the kernel

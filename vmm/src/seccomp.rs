@@ -17,9 +17,15 @@ use virtio::worker::ThreadKind as WorkerKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ThreadKind {
     /// The first thread, which serves the control socket and makes all others.
-    Control,
+    Control {
+        /// Whether the machine takes the request to be saved.
+        to_be_saved: bool,
+    },
     /// Runs a vCPU.
-    Vcpu,
+    Vcpu {
+        /// Likewise.
+        to_be_saved: bool,
+    },
     /// Serves a device.
     Worker(WorkerKind),
 }
@@ -29,15 +35,18 @@ pub(crate) enum ThreadKind {
 /// # Errors
 /// If the kernel has no seccomp filters.
 pub(crate) fn install(kind: ThreadKind) -> Result<(), seccompiler::Error> {
-    if kind == ThreadKind::Control {
-        seccompiler::apply_filter(filters::NO_CLONE3)?;
-        return seccompiler::apply_filter(&of_this_process(filters::CONTROL));
-    }
     seccompiler::apply_filter(match kind {
-        ThreadKind::Control => filters::CONTROL,
-        ThreadKind::Vcpu => filters::VCPU,
+        ThreadKind::Control { to_be_saved } => return install_control(to_be_saved),
+        ThreadKind::Vcpu { to_be_saved: false } => filters::VCPU,
+        ThreadKind::Vcpu { to_be_saved: true } => filters::VCPU_TO_BE_SAVED,
         ThreadKind::Worker(worker) => of_device(worker.name),
     })
+}
+
+fn install_control(to_be_saved: bool) -> Result<(), seccompiler::Error> {
+    seccompiler::apply_filter(filters::NO_CLONE3)?;
+    let filter = if to_be_saved { filters::CONTROL_TO_BE_SAVED } else { filters::CONTROL };
+    seccompiler::apply_filter(&of_this_process(filter))
 }
 
 /// The filter of the device thread of this name. One that has no rules gets a filter that can't

@@ -13,13 +13,17 @@
 //!                               looks at the phase, parks
 //!   waits for all to park ◄───  parked
 //! ```
+//!
+//! In a machine that is to be saved, parked threads say on demand what the state of their vCPU is.
 
 mod gate;
 mod run_page;
+mod state;
 
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -30,8 +34,10 @@ use crate::bus::Bus;
 use crate::jail;
 use crate::notice::{Notice, NoticeSender};
 use crate::seccomp::ThreadKind;
-use gate::{Gate, Phase};
+use gate::{Gate, Phase, Task};
 use run_page::RunPage;
+
+pub(crate) use state::{Extent, StateError, VcpuState, share_tsc, xsave_words};
 
 /// A vCPU's stack: its deepest path is a device's reset below an MMIO exit.
 const STACK: usize = 128 << 10;
@@ -56,10 +62,15 @@ pub(crate) struct Vcpus {
 struct VcpuThread {
     run_page: Arc<RunPage>,
     handle: JoinHandle<()>,
+    answers: Receiver<Answer>,
 }
 
+/// What a thread says when it is told to save: the first vCPU's state, nothing of the others.
+type Answer = Result<Option<Box<VcpuState>>, StateError>;
+
 impl Vcpus {
-    /// Starts a thread for each vCPU. None enters the guest before [`Vcpus::resume`].
+    /// Starts a thread for each vCPU. None enters the guest before [`Vcpus::resume`]. `extent` is
+    /// what is saved in a machine that is to be saved.
     ///
     /// # Errors
     /// If the host refuses a thread or a mapping.
@@ -67,11 +78,14 @@ impl Vcpus {
         vcpus: Vec<VcpuFd>,
         buses: &Buses,
         notices: &NoticeSender,
+        extent: Option<&Extent>,
     ) -> io::Result<Self> {
         register_signal_handler(SIGRTMIN(), kicked)?;
         let gate = Arc::new(Gate::new(vcpus.len()));
         let mut threads = Vec::new();
-        for (index, fd) in vcpus.into_iter().enumerate() {
+        for (index, fd) in (0..).zip(vcpus) {
+            let (says, answers) = channel();
+            let saver = extent.map(|extent| Saver { index, extent: extent.clone(), says });
             let run_page = Arc::new(RunPage::map(&fd)?);
             let vcpu = Vcpu {
                 fd,
@@ -79,12 +93,13 @@ impl Vcpus {
                 buses: buses.clone(),
                 gate: Arc::clone(&gate),
                 notices: notices.clone(),
+                saver,
             };
             let handle = std::thread::Builder::new()
                 .name(format!("vcpu{index}"))
                 .stack_size(STACK)
                 .spawn(move || vcpu.main())?;
-            threads.push(VcpuThread { run_page, handle });
+            threads.push(VcpuThread { run_page, handle, answers });
         }
         Ok(Self { gate, threads })
     }
@@ -99,6 +114,18 @@ impl Vcpus {
         self.gate.set(Phase::Paused);
         self.kick();
         self.gate.wait_parked();
+    }
+
+    /// The state of the first vCPU of a paused machine. The vCPUs stay paused.
+    ///
+    /// # Errors
+    /// [`StateError`], also if another vCPU has been started.
+    pub(crate) fn save(&self) -> Result<VcpuState, StateError> {
+        self.gate.set(Phase::Saving);
+        let answers: Vec<_> = (0..).zip(&self.threads).map(VcpuThread::answer).collect();
+        self.gate.set(Phase::Paused);
+        let mut states = answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+        states.next().map(|state| *state).ok_or(StateError::Gone(0))
     }
 
     /// Ends all threads and waits for them.
@@ -120,6 +147,31 @@ impl Vcpus {
     }
 }
 
+impl VcpuThread {
+    /// What the thread of vCPU `index` says. One that has ended, or can't save, says nothing.
+    fn answer((index, thread): (u8, &Self)) -> Answer {
+        thread.answers.recv().unwrap_or(Err(StateError::Gone(index)))
+    }
+}
+
+/// How a vCPU says what its state is.
+struct Saver {
+    index: u8,
+    extent: Extent,
+    says: Sender<Answer>,
+}
+
+impl Saver {
+    fn save(&self, vcpu: &VcpuFd) {
+        let answer = match self.index {
+            0 => VcpuState::save(vcpu, &self.extent).map(Box::new).map(Some),
+            index => state::check_unstarted(vcpu, index).map(|()| None),
+        };
+        // Nobody waits for an answer only if the machine is about to end.
+        let _ = self.says.send(answer);
+    }
+}
+
 /// Interrupts system calls and otherwise does nothing.
 extern "C" fn kicked(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
@@ -130,11 +182,14 @@ struct Vcpu {
     buses: Buses,
     gate: Arc<Gate>,
     notices: NoticeSender,
+    /// In a machine that is to be saved only.
+    saver: Option<Saver>,
 }
 
 impl Vcpu {
     fn main(mut self) {
-        if let Err(error) = jail::restrict_thread(ThreadKind::Vcpu) {
+        let kind = ThreadKind::Vcpu { to_be_saved: self.saver.is_some() };
+        if let Err(error) = jail::restrict_thread(kind) {
             let reason = format!("restrict vCPU thread: {error}");
             self.notices.send(Notice::End(MachineEnd::Failed { reason }));
         } else if let Some(end) = self.serve() {
@@ -145,14 +200,22 @@ impl Vcpu {
 
     /// Runs the guest whenever the gate is open, until it closes for good or the guest ends.
     fn serve(&mut self) -> Option<MachineEnd> {
-        while self.gate.pass() {
+        let mut saves = 0;
+        loop {
+            match self.gate.pass(&mut saves) {
+                Task::Run => {}
+                Task::Save => {
+                    self.saver.iter().for_each(|saver| saver.save(&self.fd));
+                    continue;
+                }
+                Task::End => return None,
+            }
             self.tell_of_pause();
             if let ControlFlow::Break(end) = self.run_until_kicked() {
                 return Some(end);
             }
             self.run_page.forget_exit();
         }
-        None
     }
 
     /// Tells the guest's watchdogs that it may have stood still. A guest that has not switched

@@ -15,9 +15,11 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::{IoEventAddress, VmFd};
-use virtio::device::Device;
+use virtio::device::{Device, ParkError};
 use virtio::interrupt::INTERRUPT_USED_RING;
-use virtio::mmio::{INTERRUPT_ACK, MmioTransport, QUEUE_NOTIFY, Shadows, WINDOW_SIZE};
+use virtio::mmio::{
+    INTERRUPT_ACK, MmioTransport, QUEUE_NOTIFY, RestoreError, Shadows, TransportState, WINDOW_SIZE,
+};
 use vm_memory::GuestMemoryMmap;
 use vmm_api::{MachineEnd, WINDOWS, Window};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -34,6 +36,22 @@ pub(crate) enum WindowError {
     /// There is no device to take out.
     #[error("window {0} holds no device")]
     Empty(u8),
+    /// A device can't be saved as it is.
+    #[error("save the device in window {window}")]
+    Park {
+        /// Which window.
+        window: u8,
+        /// Why not.
+        source: ParkError,
+    },
+    /// A device can't go on where a saved one was.
+    #[error("restore the device in window {window}")]
+    Restore {
+        /// Which window.
+        window: u8,
+        /// In what they differ.
+        source: RestoreError,
+    },
     /// The host refused an event descriptor or KVM its registration.
     #[error("{action} for window {window}")]
     Wire {
@@ -114,21 +132,74 @@ impl Windows {
         window: Window,
         device: Box<dyn Device>,
     ) -> Result<(), WindowError> {
-        let wire =
-            |action| move |source| WindowError::Wire { action, window: window.index(), source };
-        let number = layout::window_line(window);
-        let line = self
-            .lines
-            .event(number, |line| self.vm.register_irqfd(line, number).map_err(host))
-            .map_err(wire("create interrupt event"))?;
-        let shadow = self.shadows.window(window.index().into());
-        let seen = new_event().map_err(wire("create event"))?;
+        let (line, shadow) = (self.line(window)?, self.shadows.window(window.index().into()));
         let transport = MmioTransport::new(device, self.memory.clone(), line, shadow)
-            .map_err(wire("create queue events"))?;
+            .map_err(wire_error(window, "create queue events"))?;
+        self.occupy(window, transport)
+    }
+
+    /// Puts `device` into the empty window `window`, where it goes on from `state`.
+    ///
+    /// # Errors
+    /// [`WindowError::Restore`] or [`WindowError::Wire`]; the window then stays empty.
+    pub(crate) fn restore(
+        &self,
+        window: Window,
+        device: Box<dyn Device>,
+        state: &TransportState,
+    ) -> Result<(), WindowError> {
+        let (line, shadow) = (self.line(window)?, self.shadows.window(window.index().into()));
+        let memory = self.memory.clone();
+        let transport = MmioTransport::restore(device, memory, line, shadow, state)
+            .map_err(|source| WindowError::Restore { window: window.index(), source })?;
+        self.occupy(window, transport)
+    }
+
+    /// Stops all devices where others can go on, and says from where. The guest must not run.
+    ///
+    /// # Errors
+    /// [`WindowError::Park`] for a device that can't be saved; all go on then.
+    pub(crate) fn park(&self) -> Result<Vec<(Window, TransportState)>, WindowError> {
+        let mut parked = Vec::new();
+        for window in self.occupied() {
+            let state = match self.slot(window).as_mut() {
+                Some(occupied) => occupied.transport.park(),
+                None => continue,
+            };
+            match state {
+                Ok(state) => parked.push((window, state)),
+                Err(source) => {
+                    self.unpark(&parked);
+                    return Err(WindowError::Park { window: window.index(), source });
+                }
+            }
+        }
+        Ok(parked)
+    }
+
+    /// Lets devices go on that were just parked.
+    pub(crate) fn unpark(&self, parked: &[(Window, TransportState)]) {
+        for (window, state) in parked {
+            if let Some(occupied) = self.slot(*window).as_mut() {
+                occupied.transport.unpark(state);
+            }
+        }
+    }
+
+    /// The interrupt line of a window.
+    fn line(&self, window: Window) -> Result<Arc<EventFd>, WindowError> {
+        let number = layout::window_line(window);
+        self.lines
+            .event(number, |line| self.vm.register_irqfd(line, number).map_err(host))
+            .map_err(wire_error(window, "create interrupt event"))
+    }
+
+    fn occupy(&self, window: Window, transport: MmioTransport) -> Result<(), WindowError> {
+        let seen = new_event().map_err(wire_error(window, "create event"))?;
         let occupied = Occupied { transport, seen };
         if let Err(error) = self.wire(window, &occupied) {
             self.unwire(window, &occupied);
-            return Err(wire("register events with KVM")(error));
+            return Err(wire_error(window, "register events with KVM")(error));
         }
         self.slot(window).insert(occupied).transport.publish();
         Ok(())
@@ -203,6 +274,10 @@ impl Registers for Windows {
 
 fn new_event() -> io::Result<EventFd> {
     EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+}
+
+fn wire_error(window: Window, action: &'static str) -> impl FnOnce(io::Error) -> WindowError {
+    move |source| WindowError::Wire { action, window: window.index(), source }
 }
 
 fn host(error: kvm_ioctls::Error) -> io::Error {

@@ -4,6 +4,7 @@
 pub(crate) mod acpi;
 pub(crate) mod cpuid;
 pub(crate) mod entry;
+pub(crate) mod kept_msrs;
 pub(crate) mod layout;
 pub(crate) mod msrs;
 pub(crate) mod zero_page;

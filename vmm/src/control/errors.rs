@@ -6,8 +6,10 @@ use std::error::Error;
 use vmm_api::{ErrorKind, ErrorReply};
 
 use crate::devices::catalog::CatalogError;
-use crate::machine::{BuildError, MachineError};
+use crate::machine::{BuildError, MachineError, SaveError};
 use crate::memory::MemoryError;
+use crate::saved::SavedError;
+use crate::vcpu::StateError;
 use crate::windows::WindowError;
 
 /// A reply with the whole chain of causes in one line.
@@ -27,24 +29,46 @@ pub(super) fn kind(error: &BuildError) -> ErrorKind {
     match error {
         BuildError::Descriptors(_)
         | BuildError::NoSerial
-        | BuildError::Unsavable
         | BuildError::Config(_)
         | BuildError::Several(_)
         | BuildError::Boot(_) => ErrorKind::Invalid,
         BuildError::Memory(error) => memory_kind(error),
+        BuildError::Saved(error) => saved_kind(error),
         BuildError::Device { source, .. } => machine_kind(source),
-        BuildError::Kvm(_) | BuildError::Jail(_) | BuildError::Threads(_) => ErrorKind::Host,
+        BuildError::Kvm(_) | BuildError::Vcpu(_) | BuildError::Jail(_) | BuildError::Threads(_) => {
+            ErrorKind::Host
+        }
+    }
+}
+
+/// A saved machine is for one host, and one request.
+fn saved_kind(error: &SavedError) -> ErrorKind {
+    match error {
+        SavedError::Cpu { .. } => ErrorKind::Host,
+        _ => ErrorKind::Invalid,
+    }
+}
+
+/// What kind of failure it is that a machine was not saved.
+pub(super) fn save_kind(error: &SaveError) -> ErrorKind {
+    match error {
+        SaveError::NotToBeSaved | SaveError::Device(_) => ErrorKind::State,
+        SaveError::Vcpu(StateError::Started(_) | StateError::Gone(_)) => ErrorKind::State,
+        SaveError::File(_) => ErrorKind::Invalid,
+        SaveError::Vcpu(_) | SaveError::Kvm(_) => ErrorKind::Host,
     }
 }
 
 fn memory_kind(error: &MemoryError) -> ErrorKind {
     match error {
-        MemoryError::LargerThanHost { .. } | MemoryError::Map(_) | MemoryError::Dumps(_) => {
-            ErrorKind::Host
-        }
-        MemoryError::Size { .. } | MemoryError::Kind | MemoryError::Examine(_) => {
-            ErrorKind::Invalid
-        }
+        MemoryError::LargerThanHost { .. }
+        | MemoryError::Map(_)
+        | MemoryError::MapSaved(_)
+        | MemoryError::Dumps(_) => ErrorKind::Host,
+        MemoryError::Size { .. }
+        | MemoryError::Kind
+        | MemoryError::Writable
+        | MemoryError::Examine(_) => ErrorKind::Invalid,
     }
 }
 
@@ -54,7 +78,9 @@ pub(super) fn machine_kind(error: &MachineError) -> ErrorKind {
         MachineError::Descriptors(_)
         | MachineError::AtBootOnly(_)
         | MachineError::Device(CatalogError::Descriptors(_) | CatalogError::Tap(_))
-        | MachineError::Window(WindowError::Empty(_)) => ErrorKind::Invalid,
+        | MachineError::Window(
+            WindowError::Empty(_) | WindowError::Park { .. } | WindowError::Restore { .. },
+        ) => ErrorKind::Invalid,
         MachineError::Window(WindowError::Full) => ErrorKind::NoWindow,
         MachineError::Device(CatalogError::Device(_))
         | MachineError::Window(WindowError::Wire { .. }) => ErrorKind::Host,

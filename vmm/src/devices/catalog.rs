@@ -32,6 +32,30 @@ pub(crate) enum CatalogError {
     Tap(#[source] TapError),
 }
 
+/// What a kind of device is called in messages.
+pub(crate) fn name(config: &DeviceConfig) -> &'static str {
+    match config {
+        DeviceConfig::Rng => "rng",
+        DeviceConfig::Block(_) => "block",
+        DeviceConfig::Vsock { .. } => "vsock",
+        DeviceConfig::Fs { .. } => "fs",
+        DeviceConfig::Console { .. } => "console",
+        DeviceConfig::Net(_) => "net",
+    }
+}
+
+/// The same by the type that its window shows (virtio 1.3 §5). Only kinds that can be saved have
+/// a name.
+pub(crate) fn name_of_type(device_id: u32) -> &'static str {
+    match device_id {
+        2 => "block",
+        3 => "console",
+        4 => "rng",
+        19 => "vsock",
+        _ => "unknown",
+    }
+}
+
 /// What every device gets.
 #[derive(Debug)]
 pub(crate) struct Maker<'a> {

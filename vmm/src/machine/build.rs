@@ -4,15 +4,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use virtio::mmio::Shadows;
+use kvm_ioctls::{VcpuFd, VmFd};
+use virtio::mmio::{Shadows, TransportState};
 use virtio::worker::Spawner;
 use vm_memory::GuestMemoryMmap;
-use vmm_api::{BootConfig, ConfigError, DeviceConfig, Start, WINDOWS};
+use vmm_api::{BootConfig, ConfigError, DeviceConfig, KernelDigest, Start, WINDOWS, Window};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::run::{Machine, MachineError};
-use crate::arch::x86_64::{cpuid, entry, layout, msrs};
+use super::run::{Machine, MachineError, Parts};
+use super::save::{self, Saver};
+use super::vcpus;
+use crate::arch::x86_64::layout;
 use crate::boot::{self, BootError};
 use crate::bus::Bus;
 use crate::descriptors::{DescriptorError, Descriptors};
@@ -21,10 +23,11 @@ use crate::devices::pvpanic::PvPanic;
 use crate::devices::serial::SerialPort;
 use crate::jail::{self, JailError};
 use crate::kvm::{self, KvmError, operation};
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, Mappings, MemoryError};
 use crate::notice::NoticeSender;
+use crate::saved::{self, SavedError};
 use crate::seccomp::ThreadKind;
-use crate::vcpu::{Buses, Vcpus};
+use crate::vcpu::{Buses, StateError, Vcpus};
 use crate::windows::Windows;
 
 /// A machine that could not be built.
@@ -36,9 +39,12 @@ pub(crate) enum BuildError {
     /// `early_serial` without a descriptor for its output.
     #[error("early serial console asked for, but no descriptor named for its output")]
     NoSerial,
-    /// Saving and restoring is not built yet.
-    #[error("this build can neither save machines nor start from saved ones")]
-    Unsavable,
+    /// The saved machine is not one that this process can go on with.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    /// A vCPU can't go on where the saved one was.
+    #[error(transparent)]
+    Vcpu(#[from] StateError),
     /// A value is out of its range.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -80,6 +86,11 @@ pub(crate) struct Prepared {
     serial: Option<OwnedFd>,
     devices: Vec<DeviceConfig>,
     descriptors: Descriptors,
+    /// What the first devices go on from.
+    saved: Option<Vec<(Window, TransportState)>>,
+    saver: Option<Saver>,
+    /// Last, so that it goes last: the memory of a machine from a saved one.
+    mappings: Option<Mappings>,
 }
 
 impl Prepared {
@@ -90,24 +101,86 @@ impl Prepared {
     pub(crate) fn new(config: BootConfig, descriptors: Vec<OwnedFd>) -> Result<Self, BuildError> {
         let mut descriptors = Descriptors::new(descriptors);
         check_devices(&config.devices)?;
-        let shape = &config.machine;
-        let Start::Kernel(kernel) = config.start else {
-            return Err(BuildError::Unsavable);
-        };
-        let kernel = descriptors.take(kernel)?;
+        save::check_request(&config)?;
+        let start = descriptors.take(match config.start {
+            Start::Kernel(kernel) => kernel,
+            Start::Saved { state, .. } => state,
+        })?;
         let memory = descriptors.take(config.memory)?;
+        let early = config.machine.early_serial();
         let serial = config.serial.map(|slot| descriptors.take(slot)).transpose()?;
-        if shape.early_serial() && serial.is_none() {
+        if early && serial.is_none() {
             return Err(BuildError::NoSerial);
         }
+        let mut prepared = match config.start {
+            Start::Kernel(_) => Self::from_kernel(&config, start, memory)?,
+            Start::Saved { kernel, .. } => Self::from_saved(&config, start, kernel, memory)?,
+        };
+        prepared.serial = serial.filter(|_| early);
+        prepared.devices = config.devices;
+        prepared.descriptors = descriptors;
+        Ok(prepared)
+    }
+
+    /// A machine that boots `kernel`.
+    fn from_kernel(
+        config: &BootConfig,
+        kernel: OwnedFd,
+        memory: OwnedFd,
+    ) -> Result<Self, BuildError> {
+        let shape = &config.machine;
         let memory = memory::map(memory, shape.memory())?;
+        let digest = save::digest(config.to_be_saved, &kernel)?;
         let entry = boot::load(&memory, kernel, shape, &config.devices)?;
         let kvm = kvm::open()?;
         let shadows = Shadows::new(WINDOWS.into());
         let vm = kvm::create_vm(&kvm, &memory, &shadows)?;
-        let vcpus = create_vcpus(&kvm, &vm, shape.vcpus().get(), entry)?;
-        let serial = serial.filter(|_| shape.early_serial());
-        Ok(Self { vm, memory, shadows, vcpus, serial, devices: config.devices, descriptors })
+        let cpuids = vcpus::cpuids(&kvm, shape.vcpus().get())?;
+        let vcpus = vcpus::create(&vm, &cpuids)?;
+        vcpus.first().map_or(Ok(()), |vcpu| vcpus::enter_kernel(vcpu, entry))?;
+        let saver = digest.map(|kernel| Saver::new(&kvm, &vm, shape, kernel, &cpuids));
+        let mut prepared = Self::of(vm, memory, shadows, vcpus);
+        prepared.saver = saver.transpose()?;
+        Ok(prepared)
+    }
+
+    /// A machine that goes on where a saved one was.
+    fn from_saved(
+        config: &BootConfig,
+        state: OwnedFd,
+        kernel: KernelDigest,
+        memory: OwnedFd,
+    ) -> Result<Self, BuildError> {
+        let shape = &config.machine;
+        let saved = saved::read(state)?;
+        saved.check_request(shape, kernel, &config.devices)?;
+        let kvm = kvm::open()?;
+        let cpuids = vcpus::cpuids(&kvm, shape.vcpus().get())?;
+        saved.check_cpu(cpuids.first().map_or(&[], |cpuid| cpuid.as_slice()))?;
+        let (memory, mappings) = memory::map_private(memory, shape.memory())?;
+        let shadows = Shadows::new(WINDOWS.into());
+        let vm = kvm::create_vm(&kvm, &memory, &shadows)?;
+        let vcpus = vcpus::create(&vm, &cpuids)?;
+        vcpus::restore(&kvm, &vm, &vcpus, &saved)?;
+        let mut prepared = Self::of(vm, memory, shadows, vcpus);
+        (prepared.saved, prepared.mappings) = (Some(saved.devices), Some(mappings));
+        Ok(prepared)
+    }
+
+    /// A machine without devices.
+    fn of(vm: VmFd, memory: GuestMemoryMmap, shadows: Shadows, vcpus: Vec<VcpuFd>) -> Self {
+        Self {
+            vm,
+            memory,
+            shadows,
+            vcpus,
+            serial: None,
+            devices: Vec::new(),
+            descriptors: Descriptors::new(Vec::new()),
+            saved: None,
+            saver: None,
+            mappings: None,
+        }
     }
 
     /// Enters the jail, makes the devices and all threads.
@@ -120,6 +193,8 @@ impl Prepared {
             _ => None,
         });
         let share = share.map(|slot| self.descriptors.borrow(slot)).transpose()?;
+        // From here on the process lives no longer than the machine.
+        self.mappings.take().into_iter().for_each(Mappings::keep);
         jail::enter(share)?;
         let vm = Arc::new(self.vm);
         let windows = Arc::new(Windows::new(Arc::clone(&vm), self.memory, self.shadows));
@@ -128,17 +203,27 @@ impl Prepared {
         if let Some(output) = self.serial {
             add_serial(&vm, &mut buses.ports, output)?;
         }
-        let vcpus = Vcpus::start(self.vcpus, &buses, notices).map_err(BuildError::Threads)?;
+        let extent = self.saver.as_ref().map(Saver::extent);
+        let vcpus =
+            Vcpus::start(self.vcpus, &buses, notices, extent).map_err(BuildError::Threads)?;
         let spawner = Spawner::new(|kind| {
             jail::restrict_thread(ThreadKind::Worker(kind)).map_err(io::Error::other)
         });
-        let machine = Machine::new(vcpus, windows, spawner, notices.clone());
-        for (index, device) in self.devices.into_iter().enumerate() {
-            machine
-                .attach(device, &mut self.descriptors)
-                .map_err(|source| BuildError::Device { index, source })?;
+        let to_be_saved = self.saver.is_some();
+        let restored = self.saved.is_some();
+        let parts = Parts { vcpus, windows, spawner, saver: self.saver, vm };
+        let machine = Machine::new(parts, notices.clone(), restored);
+        let states = self.saved.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
+        for ((index, device), state) in self.devices.into_iter().enumerate().zip(states) {
+            let attached = match state {
+                Some((window, state)) => {
+                    machine.restore(device, &mut self.descriptors, window, &state)
+                }
+                None => machine.attach(device, &mut self.descriptors).map(drop),
+            };
+            attached.map_err(|source| BuildError::Device { index, source })?;
         }
-        jail::restrict_thread(ThreadKind::Control)?;
+        jail::restrict_thread(ThreadKind::Control { to_be_saved })?;
         Ok(machine)
     }
 }
@@ -161,32 +246,6 @@ fn check_devices(devices: &[DeviceConfig]) -> Result<(), BuildError> {
         Some(tag) if !(1..=36).contains(&tag.len()) => Err(ConfigError::Tag(tag.clone()).into()),
         _ => Ok(()),
     }
-}
-
-/// All vCPUs with their first state; the first one at the kernel's `entry`, the others waiting
-/// for their start-up interrupt.
-fn create_vcpus(kvm: &Kvm, vm: &VmFd, count: u8, entry: u64) -> Result<Vec<VcpuFd>, KvmError> {
-    let supported = kvm::supported_cpuid(kvm)?;
-    let msrs = msrs::initial().ok_or(KvmError::Lacks("room for the initial MSRs"))?;
-    let mut vcpus = Vec::new();
-    for index in 0..count {
-        let vcpu = vm.create_vcpu(index.into()).map_err(operation("create vCPU"))?;
-        let cpuid = cpuid::of_vcpu(&supported, cpuid::Place { index, count })
-            .ok_or(KvmError::Lacks("room for the CPUID table"))?;
-        vcpu.set_cpuid2(&cpuid).map_err(operation("set CPUID"))?;
-        let set = vcpu.set_msrs(&msrs).map_err(operation("set MSRs"))?;
-        if set != msrs.as_slice().len() {
-            return Err(KvmError::Lacks("an MSR that firmware would set"));
-        }
-        if index == 0 {
-            let mut sregs = vcpu.get_sregs().map_err(operation("read system registers"))?;
-            entry::enter_64_bit_mode(&mut sregs);
-            vcpu.set_sregs(&sregs).map_err(operation("set system registers"))?;
-            vcpu.set_regs(&entry::registers(entry)).map_err(operation("set registers"))?;
-        }
-        vcpus.push(vcpu);
-    }
-    Ok(vcpus)
 }
 
 /// The ports that every machine has.

@@ -4,12 +4,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kvm_ioctls::VmFd;
+use virtio::mmio::TransportState;
 use virtio::worker::Spawner;
 use vmm_api::{DeviceConfig, Window};
 
+use super::save::{SaveError, Saver};
 use crate::descriptors::{DescriptorError, Descriptors};
 use crate::devices::catalog::{self, CatalogError};
-use crate::notice::NoticeSender;
+use crate::notice::{Notice, NoticeSender};
 use crate::vcpu::Vcpus;
 use crate::windows::{WindowError, Windows};
 
@@ -35,31 +38,55 @@ pub(crate) enum MachineError {
 pub(crate) struct Machine {
     pub(super) vcpus: Vcpus,
     pub(super) windows: Arc<Windows>,
+    pub(super) vm: Arc<VmFd>,
+    /// In a machine that is to be saved.
+    pub(super) saver: Option<Saver>,
     spawner: Spawner,
     notices: NoticeSender,
     started: Option<Instant>,
+    /// Whether it goes on where a saved one was.
+    restored: bool,
+}
+
+/// What a machine is put together from.
+pub(super) struct Parts {
+    pub(super) vcpus: Vcpus,
+    pub(super) windows: Arc<Windows>,
+    pub(super) vm: Arc<VmFd>,
+    pub(super) saver: Option<Saver>,
+    pub(super) spawner: Spawner,
 }
 
 impl Machine {
     /// A machine whose vCPUs wait.
-    pub(super) fn new(
-        vcpus: Vcpus,
-        windows: Arc<Windows>,
-        spawner: Spawner,
-        notices: NoticeSender,
-    ) -> Self {
-        Self { vcpus, windows, spawner, notices, started: None }
+    pub(super) fn new(parts: Parts, notices: NoticeSender, restored: bool) -> Self {
+        let Parts { vcpus, windows, vm, saver, spawner } = parts;
+        Self { vcpus, windows, vm, saver, spawner, notices, started: None, restored }
     }
 
-    /// Lets the vCPUs run.
+    /// Lets the vCPUs run. The agent of a saved machine was ready, and so it is from the first
+    /// moment on.
     pub(crate) fn resume(&mut self) {
-        self.started.get_or_insert_with(Instant::now);
+        let first = self.started.is_none();
+        let started = *self.started.get_or_insert_with(Instant::now);
         self.vcpus.resume();
+        if first && self.restored {
+            self.notices.send(Notice::GuestReady(started));
+        }
     }
 
     /// Stops the vCPUs; returns once none is in the guest. Devices go on with what they have.
     pub(crate) fn pause(&self) {
         self.vcpus.pause();
+    }
+
+    /// Writes the state of the paused machine to an empty file. It must not be resumed after that.
+    ///
+    /// # Errors
+    /// [`SaveError`]; the machine is as before then.
+    pub(crate) fn save(&self, file: OwnedFd) -> Result<(), SaveError> {
+        let saver = self.saver.as_ref().ok_or(SaveError::NotToBeSaved)?;
+        saver.save(&self.windows, &self.vm, &self.vcpus, file)
     }
 
     /// When the vCPUs were first let go.
@@ -82,10 +109,28 @@ impl Machine {
         descriptors: &mut Descriptors,
     ) -> Result<Window, MachineError> {
         let window = self.windows.first_free()?;
-        let maker = catalog::Maker { spawner: &self.spawner, notices: &self.notices, window };
-        let device = maker.make(config, descriptors)?;
+        let device = self.maker(window).make(config, descriptors)?;
         self.windows.attach(window, device)?;
         Ok(window)
+    }
+
+    /// Puts a new device into the window of a saved one, to go on from its `state`.
+    ///
+    /// # Errors
+    /// [`MachineError`], also if the device differs from the saved one.
+    pub(super) fn restore(
+        &self,
+        config: DeviceConfig,
+        descriptors: &mut Descriptors,
+        window: Window,
+        state: &TransportState,
+    ) -> Result<(), MachineError> {
+        let device = self.maker(window).make(config, descriptors)?;
+        Ok(self.windows.restore(window, device, state)?)
+    }
+
+    fn maker(&self, window: Window) -> catalog::Maker<'_> {
+        catalog::Maker { spawner: &self.spawner, notices: &self.notices, window }
     }
 
     /// Puts a new device into the first free window of the running machine.

@@ -7,15 +7,30 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(super) enum Phase {
     /// Wait at the gate.
     Paused,
+    /// Say what the vCPU's state is, each thread once, and wait.
+    Saving,
     /// Run the guest.
     Running,
     /// Return.
     Ending,
 }
 
+/// What a thread is to do that has passed the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Run the guest.
+    Run,
+    /// Say what the vCPU's state is.
+    Save,
+    /// Return.
+    End,
+}
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// How often the phase was [`Phase::Saving`].
+    saves: u64,
     /// Threads that are not waiting at the gate and have not left.
     outside: usize,
 }
@@ -30,13 +45,15 @@ pub(super) struct Gate {
 impl Gate {
     /// A closed gate for `threads` threads, none of which has come to it yet.
     pub(super) fn new(threads: usize) -> Self {
-        let state = State { phase: Phase::Paused, outside: threads };
+        let state = State { phase: Phase::Paused, saves: 0, outside: threads };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Changes the phase. Threads in the guest need a kick to notice.
     pub(super) fn set(&self, phase: Phase) {
-        self.lock().phase = phase;
+        let mut state = self.lock();
+        state.phase = phase;
+        state.saves += u64::from(phase == Phase::Saving);
         self.changed.notify_all();
     }
 
@@ -46,17 +63,27 @@ impl Gate {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Waits while the gate is closed; whether to run the guest then, rather than return.
-    pub(super) fn pass(&self) -> bool {
+    /// Waits while the gate is closed; what to do then. `saves` is the thread's own count of the
+    /// times that it was told to save, 0 at first.
+    pub(super) fn pass(&self, saves: &mut u64) -> Task {
         let mut state = self.lock();
         state.outside -= 1;
         self.changed.notify_all();
         let mut state = self
             .changed
-            .wait_while(state, |state| state.phase == Phase::Paused)
+            .wait_while(state, |state| match state.phase {
+                Phase::Paused => true,
+                Phase::Saving => *saves == state.saves,
+                Phase::Running | Phase::Ending => false,
+            })
             .unwrap_or_else(PoisonError::into_inner);
         state.outside += 1;
-        state.phase == Phase::Running
+        *saves = state.saves;
+        match state.phase {
+            Phase::Running => Task::Run,
+            Phase::Saving => Task::Save,
+            Phase::Paused | Phase::Ending => Task::End,
+        }
     }
 
     /// Says that a thread will not come back.
@@ -78,10 +105,46 @@ mod tests {
     use super::*;
 
     fn go_through(gate: &Gate, ran: &AtomicBool) {
-        while gate.pass() {
+        let mut saves = 0;
+        while gate.pass(&mut saves) == Task::Run {
             ran.store(true, Ordering::SeqCst);
         }
         gate.leave();
+    }
+
+    /// Does what the gate says, and says whether that was ever to run.
+    fn serve(gate: &Gate, save: impl Fn()) -> bool {
+        let (mut saves, mut ran) = (0, false);
+        loop {
+            match gate.pass(&mut saves) {
+                Task::Run => ran = true,
+                Task::Save => save(),
+                Task::End => break,
+            }
+        }
+        gate.leave();
+        ran
+    }
+
+    #[test]
+    fn each_thread_saves_once_each_time_and_does_not_run() {
+        let gate = Arc::new(Gate::new(2));
+        let (saved, all) = std::sync::mpsc::channel();
+        let threads = [0, 1].map(|number| {
+            let (gate, saved) = (Arc::clone(&gate), saved.clone());
+            std::thread::spawn(move || serve(&gate, || saved.send(number).unwrap()))
+        });
+        for _ in 0..3 {
+            gate.set(Phase::Saving);
+            let mut numbers = [all.recv().unwrap(), all.recv().unwrap()];
+            numbers.sort_unstable();
+            assert_eq!(numbers, [0, 1]);
+            gate.set(Phase::Paused);
+        }
+        gate.wait_parked();
+        assert!(all.try_recv().is_err());
+        gate.set(Phase::Ending);
+        assert_eq!(threads.map(|thread| thread.join().unwrap()), [false, false]);
     }
 
     #[test]
