@@ -69,6 +69,8 @@ pub mod queue;
 #[cfg(fuzzing)]
 pub mod registry;
 #[cfg(fuzzing)]
+pub mod saved;
+#[cfg(fuzzing)]
 pub mod shim;
 #[cfg(fuzzing)]
 pub mod spdy;

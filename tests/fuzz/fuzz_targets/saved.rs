@@ -1,0 +1,4 @@
+//! Calls `fuzz::saved::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(saved);
