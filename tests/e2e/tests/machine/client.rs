@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vmm_api::{
-    BootConfig, CONTROL_FD, Channel, DeviceConfig, ErrorReply, Event, FdSlot, FromVmm, MachineEnd,
-    RawMachineConfig, Reply, Request, Start, WireError,
+    BootConfig, CONTROL_FD, Channel, DeviceConfig, ErrorReply, Event, FdSlot, FromVmm,
+    KernelDigest, MachineEnd, RawMachineConfig, Reply, Request, Start, WireError,
 };
 
 /// Longest that anything here may take: the lab is up to thirty times slower than a real host.
@@ -74,15 +74,25 @@ impl Output {
 /// A boot request in the making, with its descriptors.
 pub(crate) struct Boot {
     pub(crate) raw: RawMachineConfig,
-    kernel: FdSlot,
+    start: Start,
     memory: FdSlot,
     serial: Option<FdSlot>,
+    to_be_saved: bool,
     devices: Vec<DeviceConfig>,
     fds: Vec<OwnedFd>,
 }
 
 impl Boot {
     pub(crate) fn new(kernel: OwnedFd, mib: u64) -> Self {
+        Self::of(Start::Kernel(FdSlot(0)), mib, kernel, memory(mib))
+    }
+
+    /// A machine that goes on where a saved one was.
+    pub(crate) fn saved(state: OwnedFd, kernel: KernelDigest, mib: u64, memory: OwnedFd) -> Self {
+        Self::of(Start::Saved { state: FdSlot(0), kernel }, mib, state, memory)
+    }
+
+    fn of(start: Start, mib: u64, first: OwnedFd, memory: OwnedFd) -> Self {
         assert!(
             std::path::Path::new("/dev/kvm").exists(),
             "/dev/kvm is missing: these tests run on a KVM host or in the lab (make e2e)"
@@ -94,11 +104,12 @@ impl Boot {
                 extra_cmdline: String::new(),
                 early_serial: false,
             },
-            kernel: FdSlot(0),
+            start,
             memory: FdSlot(1),
             serial: None,
+            to_be_saved: false,
             devices: Vec::new(),
-            fds: vec![kernel, memory(mib)],
+            fds: vec![first, memory],
         }
     }
 
@@ -110,6 +121,22 @@ impl Boot {
     pub(crate) fn vcpus(mut self, count: u32) -> Self {
         self.raw.vcpus = count;
         self
+    }
+
+    pub(crate) fn savable(mut self) -> Self {
+        self.to_be_saved = true;
+        self
+    }
+
+    /// Gives another kernel, or another state.
+    pub(crate) fn replace_first(&mut self, fd: OwnedFd) {
+        self.fds[0] = fd;
+    }
+
+    /// The machine's memory, for reading.
+    pub(crate) fn memory(&self) -> File {
+        let number = self.fds[usize::from(self.memory.0)].as_raw_fd();
+        File::open(format!("/proc/self/fd/{number}")).unwrap()
     }
 
     pub(crate) fn cmdline(mut self, words: &str) -> Self {
@@ -132,11 +159,11 @@ impl Boot {
     fn request(&self) -> Request {
         Request::Boot(BootConfig {
             machine: self.raw.clone().try_into().unwrap(),
-            start: Start::Kernel(self.kernel),
+            start: self.start.clone(),
             memory: self.memory,
             serial: self.serial,
             devices: self.devices.clone(),
-            to_be_saved: false,
+            to_be_saved: self.to_be_saved,
         })
     }
 }

@@ -14,5 +14,6 @@ mod kernels;
 mod linux;
 mod net;
 mod ready;
+mod saved;
 mod share;
 mod tap;

@@ -10,7 +10,7 @@ use vmm_api::{BlockConfig, DeviceConfig, Event, MachineEnd, Reply, Request};
 use super::client::{Boot, Output, Vmm, installed, vmlinux};
 
 /// Port of the agent's RPC server.
-const RPC_PORT: u32 = 1024;
+pub(crate) const RPC_PORT: u32 = 1024;
 
 /// Memory of the VMM process without the guest's, in KiB: the budget of the design.
 const BUDGET_KIB: u64 = 4096;
@@ -64,7 +64,7 @@ fn agent_says_that_it_is_ready_and_can_be_reached() {
     assert_eq!(vmm.end().0, MachineEnd::Stopped);
 }
 
-fn connect(socket: &Path, port: u32) -> UnixStream {
+pub(crate) fn connect(socket: &Path, port: u32) -> UnixStream {
     let mut client = UnixStream::connect(socket).unwrap();
     client.set_read_timeout(Some(super::client::DEADLINE)).unwrap();
     writeln!(client, "CONNECT {port}").unwrap();
