@@ -15,6 +15,10 @@ use crate::error::{Error, Result};
 /// How long a bound device may take to appear.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often is looked where the kernel may tell nobody: it does not say that what it has put off can
+/// be had.
+const AGAIN: Duration = Duration::from_millis(50);
+
 const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
 const DEVICES: &str = "/sys/bus/platform/devices";
 
@@ -65,9 +69,11 @@ impl Window {
         } else {
             announcement::load().map_err(Error::io("announce more windows"))?;
             let missing = "the kernel was told of more windows, but not of this one";
-            // It is listed a moment before it can be bound.
+            // It is listed a moment before it can be bound, which the kernel then puts off.
             wait(&uevents, missing, || match self.write("bind") {
-                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EAGAIN)) => {
+                    None
+                }
                 other => Some(other.map_err(doing())),
             })??;
         }
@@ -112,7 +118,7 @@ fn wait<T>(
         if left.is_zero() {
             return Err(Error::State(missing));
         }
-        uevents.wait(left).map_err(Error::io("wait for a device"))?;
+        uevents.wait(left.min(AGAIN)).map_err(Error::io("wait for a device"))?;
     }
 }
 
