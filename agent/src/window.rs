@@ -4,7 +4,7 @@
 mod announcement;
 mod uevent;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,19 +64,23 @@ impl Window {
     pub(crate) fn bind(self, class: &str) -> Result<String> {
         let uevents = uevent::Uevents::listen().map_err(Error::io("listen for devices"))?;
         let doing = || Error::io(format!("bind {}", self.name()));
-        if self.is_known() {
-            self.write("bind").map_err(doing())?;
-        } else {
+        if !self.is_known() {
             announcement::load().map_err(Error::io("announce more windows"))?;
-            let missing = "the kernel was told of more windows, but not of this one";
-            // It is listed a moment before it can be bound, which the kernel then puts off.
-            wait(&uevents, missing, || match self.write("bind") {
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EAGAIN)) => {
-                    None
-                }
-                other => Some(other.map_err(doing())),
-            })??;
         }
+        let missing = "the kernel was told of more windows, but not of this one";
+        // Of those that it is told of late it lists each a moment before it can be bound, and puts
+        // off what comes too soon.
+        wait(&uevents, missing, || {
+            match self.write("bind").map_err(|error| error.raw_os_error()) {
+                Err(Some(libc::EAGAIN)) => None,
+                Err(Some(libc::ENODEV)) if announcement::is_loaded() => None,
+                Err(code) => {
+                    Some(Err(code.map_or(ErrorKind::Other.into(), io::Error::from_raw_os_error)))
+                }
+                Ok(()) => Some(Ok(())),
+            }
+        })?
+        .map_err(doing())?;
         let missing = "no device of the kind appeared in the window";
         wait(&uevents, missing, || self.device(class)).inspect_err(|_| {
             if let Err(error) = self.unbind() {

@@ -23,6 +23,11 @@ const PLACE: &str = "acpi/table/windows";
 /// Whether that was done.
 static LOADED: Mutex<bool> = Mutex::new(false);
 
+/// Whether the kernel was told of the other windows.
+pub(super) fn is_loaded() -> bool {
+    *LOADED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Tells the kernel of the other windows, once. They appear soon after.
 ///
 /// # Errors
