@@ -4,7 +4,7 @@
 mod announcement;
 mod uevent;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,24 +63,14 @@ impl Window {
     /// There is none in the window; it is free again then.
     pub(crate) fn bind(self, class: &str) -> Result<String> {
         let uevents = uevent::Uevents::listen().map_err(Error::io("listen for devices"))?;
-        let doing = || Error::io(format!("bind {}", self.name()));
         if !self.is_known() {
             announcement::load().map_err(Error::io("announce more windows"))?;
         }
         let missing = "the kernel was told of more windows, but not of this one";
-        // Of those that it is told of late it lists each a moment before it can be bound, and puts
-        // off what comes too soon.
-        wait(&uevents, missing, || {
-            match self.write("bind").map_err(|error| error.raw_os_error()) {
-                Err(Some(libc::EAGAIN)) => None,
-                Err(Some(libc::ENODEV)) if announcement::is_loaded() => None,
-                Err(code) => {
-                    Some(Err(code.map_or(ErrorKind::Other.into(), io::Error::from_raw_os_error)))
-                }
-                Ok(()) => Some(Ok(())),
-            }
-        })?
-        .map_err(doing())?;
+        wait(&uevents, missing, || match self.write("bind") {
+            Err(error) if is_early(&error) => None,
+            done => Some(done.map_err(Error::io(format!("bind {}", self.name())))),
+        })??;
         let missing = "no device of the kind appeared in the window";
         wait(&uevents, missing, || self.device(class)).inspect_err(|_| {
             if let Err(error) = self.unbind() {
@@ -104,6 +94,16 @@ impl Window {
     /// Whether the kernel has been told of it.
     fn is_known(self) -> bool {
         Path::new(DEVICES).join(self.name()).exists()
+    }
+}
+
+/// Whether a window may be bound a moment later. Of those that the kernel is told of late it lists each
+/// before it can be bound, and puts off what comes too soon.
+fn is_early(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => true,
+        Some(libc::ENODEV) => announcement::is_loaded(),
+        _ => false,
     }
 }
 
