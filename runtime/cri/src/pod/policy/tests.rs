@@ -62,7 +62,7 @@ fn container_that_is_there_by_half_is_refused() {
     let own = Job::Create("a".into(), 0);
     assert_eq!(ask(ContainerPhase::Creating, &[own]), Verdict::Join);
     for phase in [ContainerPhase::Creating, ContainerPhase::Removing] {
-        assert!(refused(&ask(phase, &[]), "remove the pod"), "{phase:?}");
+        assert!(refused(&ask(phase, &[]), "remove it, or the pod"), "{phase:?}");
     }
 }
 
