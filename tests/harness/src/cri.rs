@@ -218,7 +218,7 @@ impl Cri {
         let run = self.wait(service.run_pod_sandbox(limited(request, CALL)));
         match run {
             Ok(response) => Ok(Pod { id: response.pod_sandbox_id, config }),
-            Err(failed) => Err(match cgroup::remove(cgroup_of(&config)) {
+            Err(failed) => Err(match self.give_up(&config) {
                 Ok(()) => failed,
                 // Why the pod did not start matters more.
                 Err(left) => {
@@ -227,6 +227,17 @@ impl Cri {
                 }
             }),
         }
+    }
+
+    /// Ends what a server has made of a pod that was not answered, as kubelet does, and removes the
+    /// pod's cgroup.
+    fn give_up(&self, config: &api::PodSandboxConfig) -> Result<(), Status> {
+        let mut service = self.runtime_service();
+        let listed = self.wait(service.list_pod_sandbox(api::ListPodSandboxRequest::default()))?;
+        for pod in listed.items.into_iter().filter(|pod| pod.metadata == config.metadata) {
+            self.try_remove_pod(&Pod { id: pod.id, config: config.clone() })?;
+        }
+        cgroup::remove(cgroup_of(config))
     }
 
     /// RunPodSandbox.
