@@ -9,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_api::{DeviceConfig, MachineConfig};
 
 use crate::arch::x86_64::{acpi, entry, layout, zero_page};
+use crate::memory::huge;
 
 /// A kernel that can't be booted. Each message tells what was given.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub(crate) fn load(
     devices: &[DeviceConfig],
 ) -> Result<u64, BootError> {
     let entry = kernel::load(memory, kernel)?;
+    if let Some(part) = layout::first_allocations(config.memory().bytes()) {
+        huge::ask_for(memory, part);
+    }
     let words = cmdline(config, devices);
     if words.len() >= layout::CMDLINE_MAX {
         return Err(BootError::Cmdline(words.len()));
@@ -106,6 +110,9 @@ fn cmdline(config: &MachineConfig, devices: &[DeviceConfig]) -> String {
         "no_timer_check",
         // What waits until no CPU uses something any more does not wait for the next tick.
         "rcupdate.rcu_expedited=1",
+        // Memory of each CPU's own comes in units of what they use, not of 2 MiB: for each unit of the
+        // latter Linux clears 4 MiB of accounts of who has which part.
+        "percpu_alloc=page",
     ];
     if config.early_serial() {
         words.extend(["earlyprintk=ttyS0,115200", "console=ttyS0"]);

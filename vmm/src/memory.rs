@@ -1,5 +1,6 @@
 //! The guest's memory: the client's file, mapped around the hole.
 
+pub(crate) mod huge;
 mod private;
 
 use std::fs::File;

@@ -1,23 +1,19 @@
 //! Puts an uncompressed ELF kernel into a guest's memory (ELF specification, chapters
 //! "ELF header" and "Program header").
 //!
-//! It goes into huge pages where the memory's file can have them. The guest uses all of it at once.
-//! Each small page would cost a fault of the host's and one of KVM's. Mapping the file over the
-//! guest's memory, copied on write, was slower: Linux patches nearly every page of its own code.
-
-#![allow(unsafe_code, reason = "advises the host's kernel about a mapping")]
+//! It goes into huge pages, as the guest uses all of it at once. Mapping the file over the guest's
+//! memory, copied on write, was slower: Linux patches nearly every page of its own code.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-use rustix::mm::{Advice, madvise};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 
 use super::BootError;
 use crate::arch::x86_64::layout;
+use crate::memory::huge;
 
 /// Size of an ELF header.
 const HEADER: usize = 64;
@@ -64,7 +60,7 @@ pub(super) fn load(memory: &GuestMemoryMmap, kernel: OwnedFd) -> Result<u64, Boo
     if !segments.iter().any(loaded) {
         return Err(BootError::Entry { entry, end });
     }
-    use_huge_pages(memory, start..end);
+    huge::ask_for(memory, layout::HIGH_MEMORY..end);
     for segment in &segments {
         segment.place(memory, &mut file)?;
     }
@@ -93,21 +89,6 @@ impl Segment {
         memory
             .read_exact_volatile_from(GuestAddress(self.address), kernel, size)
             .map_err(BootError::Write)
-    }
-}
-
-/// Asks for huge pages in all of `range`, guest addresses, as far as the memory goes.
-fn use_huge_pages(memory: &GuestMemoryMmap, range: Range<u64>) {
-    const HUGE: u64 = 2 << 20;
-    let start = range.start / HUGE * HUGE;
-    let size = usize::try_from(range.end.next_multiple_of(HUGE) - start).unwrap_or(usize::MAX);
-    let Ok(slice) = memory.get_slice(GuestAddress(start), size) else { return };
-    let place = slice.ptr_guard_mut();
-    // SAFETY: the slice is `size` bytes of a mapping that lives as long as `memory`; the advice
-    // changes no byte of it.
-    let advised = unsafe { madvise(place.as_ptr().cast(), size, Advice::LinuxHugepage) };
-    if let Err(error) = advised {
-        log::debug!("no huge pages for the kernel: {error}");
     }
 }
 

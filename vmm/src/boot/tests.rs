@@ -104,7 +104,7 @@ fn command_line_follows_the_devices() {
     assert!(line.contains("console=hvc0 loglevel=5 root=/dev/vda ro"), "{line}");
     assert!(line.ends_with(" debug"), "{line}");
     assert!(!line.contains("ttyS0"), "{line}");
-    assert!(line.contains(" rcupdate.rcu_expedited=1 "), "{line}");
+    assert!(line.contains(" rcupdate.rcu_expedited=1 percpu_alloc=page "), "{line}");
     let line = cmdline(&config("", true), &[]);
     assert!(line.contains("console=ttyS0"), "{line}");
     assert!(!line.contains("root="), "{line}");

@@ -134,6 +134,9 @@ pub(crate) fn window_line(window: Window) -> u32 {
     WINDOW_LINE + u32::from(window.index()) % WINDOW_LINES
 }
 
+/// Bytes that Linux allocates beside the map of its pages before it frees memory for general use.
+const FIRST_TABLES: u64 = 4 << 20;
+
 /// Where `size` bytes of memory sit in the guest's address space: below the hole, and what
 /// does not fit there from 4 GiB up.
 pub(crate) fn memory_ranges(size: u64) -> Vec<Range<u64>> {
@@ -143,9 +146,28 @@ pub(crate) fn memory_ranges(size: u64) -> Vec<Range<u64>> {
     ranges.into_iter().filter(|range| !range.is_empty()).collect()
 }
 
+/// The part of `size` bytes of memory that Linux uses first and whole: its early allocator takes
+/// from the top down. That is the map of all pages, 64 bytes for each of 4096, and what each CPU and
+/// the first hash tables get.
+pub(crate) fn first_allocations(size: u64) -> Option<Range<u64>> {
+    let top = memory_ranges(size).pop()?;
+    let map = (size / (4096 / 64)).next_multiple_of(2 << 20);
+    let bytes = map + FIRST_TABLES;
+    Some(top.end.saturating_sub(bytes).max(top.start)..top.end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn first_allocations_are_at_the_top_of_the_last_range() {
+        let mib = |range: Range<u64>| (range.start >> 20, range.end >> 20);
+        assert_eq!(first_allocations(512 << 20).map(mib), Some((500, 512)));
+        // What is above the hole is smaller than what Linux takes.
+        let size = (3 << 30) + (16 << 20);
+        assert_eq!(first_allocations(size).map(mib), Some((4096, 4112)));
+    }
 
     fn window(index: u8) -> Window {
         Window::try_from(index).unwrap()
