@@ -157,19 +157,58 @@ fn compile(files: &[PathBuf]) -> Result<Vec<Line>> {
             rules.entry(syscall).or_default().push(rule);
         }
     }
-    // A rule without conditions makes the others for the same call void.
-    let filter: Vec<Value> = rules
-        .into_values()
-        .flat_map(|rules| match rules.iter().find(|rule| rule.get("args").is_none()) {
+    let bodies = rules.into_values().map(|rules| {
+        // A rule without conditions makes the others for the same call void.
+        let filter = match rules.iter().find(|rule| rule.get("args").is_none()) {
             Some(unconditional) => vec![unconditional.clone()],
             None => rules,
-        })
-        .collect();
-    program(&json!({
-        "mismatch_action": "kill_process",
-        "match_action": "allow",
-        "filter": filter,
-    }))
+        };
+        program(&json!({
+            "mismatch_action": "kill_process",
+            "match_action": "allow",
+            "filter": filter,
+        }))
+    });
+    join(bodies.collect::<Result<_>>()?)
+}
+
+/// Lines with which each program of seccompiler begins: they end the process under another
+/// architecture, and load the number of the call.
+const HEAD: usize = 4;
+
+/// One program of those for one system call each. The kernel tries a filter with every call there is
+/// as it is installed, so that a row of comparisons would be most of the cost of a thread's start.
+fn join(programs: Vec<Vec<Line>>) -> Result<Vec<Line>> {
+    let mut joined = programs.first().context("no rules")?.get(..HEAD).context("no head")?.to_vec();
+    let mut calls = Vec::new();
+    for program in programs {
+        let (head, body) = program.split_at_checked(HEAD).context("no head")?;
+        ensure!(head == joined, "programs of seccompiler begin otherwise than was known");
+        let &(code, _, _, number) = body.first().context("no body")?;
+        ensure!(code == EQUAL, "a program of seccompiler does not begin with a comparison");
+        calls.push((number, body.to_vec()));
+    }
+    calls.sort();
+    joined.extend(tree(&calls)?);
+    Ok(joined)
+}
+
+/// `if A == k`, `if A >= k`, and a jump whose length has 32 bits (linux/bpf_common.h).
+const EQUAL: u16 = 0x15;
+const AT_LEAST: u16 = 0x35;
+const JUMP: u16 = 0x05;
+
+/// The bodies below a choice by the call's number, in their order. Each compares for itself.
+fn tree(calls: &[(u32, Vec<Line>)]) -> Result<Vec<Line>> {
+    if let [(_, body)] = calls {
+        return Ok(body.clone());
+    }
+    let (low, high) = calls.split_at(calls.len() / 2);
+    let left = tree(low)?;
+    let mut lines = vec![(AT_LEAST, 0, 1, high[0].0), (JUMP, 0, 0, u32::try_from(left.len())?)];
+    lines.extend(left);
+    lines.extend(tree(high)?);
+    Ok(lines)
 }
 
 fn program(filter: &Value) -> Result<Vec<Line>> {
