@@ -1,6 +1,7 @@
 //! cuddy-agent: the first process of the guest and, re-executed as `container-init`, the program
 //! that becomes a container's process.
 
+mod admission;
 mod boot;
 mod census;
 mod cgroup;

@@ -14,7 +14,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::NoContainer(_) | Error::NoProcess(_) => Code::NOT_FOUND,
         Error::Exists(_) => Code::ALREADY_EXISTS,
-        Error::State(_) => Code::FAILED_PRECONDITION,
+        Error::State(_) | Error::Refused(_) => Code::FAILED_PRECONDITION,
         Error::Invalid(_) | Error::Cgroup(CgroupError::Limits(_)) => Code::INVALID_ARGUMENT,
         Error::Launch(LaunchError::Failed(failure)) => match failure.kind {
             FailureKind::Configuration => Code::INVALID_ARGUMENT,

@@ -1,5 +1,7 @@
 //! Sandbox.Configure.
 
+use std::sync::Arc;
+
 use agent_api::SHARE_DIR;
 use agent_api::sandbox::ConfigureRequest;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -8,12 +10,23 @@ use crate::clock;
 use crate::cpus;
 use crate::error::{Error, Result};
 use crate::init;
+use crate::sandbox::Sandbox;
 use crate::sys::random;
 
 /// Fewer bytes would leave the generator of a clone guessable.
 const MIN_ENTROPY: usize = 32;
 
-pub(super) fn run(request: &ConfigureRequest) -> Result<()> {
+/// Configures the guest. Only what has been done whole opens it.
+pub(super) async fn run(sandbox: Arc<Sandbox>, request: ConfigureRequest) -> Result<()> {
+    let turn = sandbox.admission().configure()?;
+    let work = tokio::task::spawn_blocking(move || configure(&request)).await;
+    work.map_err(Error::io("configure the guest"))??;
+    turn.configured();
+    tokio::spawn(clock::follow());
+    Ok(())
+}
+
+fn configure(request: &ConfigureRequest) -> Result<()> {
     if request.entropy.len() < MIN_ENTROPY {
         return Err(Error::Invalid(format!("entropy: fewer than {MIN_ENTROPY} bytes")));
     }
