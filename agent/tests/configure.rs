@@ -6,8 +6,10 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
+use agent_api::container::WaitOomRequest;
 use agent_api::sandbox::ConfigureRequest;
 use agent_api::types::ContainerId;
+use serde_json::json;
 use support::{Agent, configuration, context, spec};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
@@ -36,4 +38,44 @@ async fn nothing_is_served_before_configure() {
     assert_eq!(agent.run(&spec(&agent.rootfs(), "echo runs")).await.1, "runs\n");
     let error = agent.sandbox.configure(context(), &configuration()).await.unwrap_err();
     assert!(error.to_string().contains("configured already"), "{error}");
+}
+
+/// Lifts the limit of the pod's cgroup, which outlives the agent.
+struct Limited<'agent>(&'agent Agent);
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.cgroup("memory.max"), "max");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_by_the_limit_of_all_is_the_containers_own() {
+    const LIMIT: u64 = 48 << 20;
+    let _alone = ALONE.lock().await;
+    let agent = Agent::unconfigured().await;
+    let limit = ConfigureRequest { memory_limit_bytes: LIMIT, ..configuration() };
+    agent.sandbox.configure(context(), &limit).await.unwrap();
+    let _limited = Limited(&agent);
+    let text = |file: &str| std::fs::read_to_string(agent.cgroup(file)).unwrap();
+    assert_eq!(text("memory.max"), format!("{LIMIT}\n"));
+    assert_eq!(text("memory.oom.group"), "0\n");
+    let small = agent.create(&spec(&agent.rootfs(), "exec sleep 100")).await.unwrap();
+    small.start("").await.unwrap();
+    let command = "tail -c 100m /dev/zero > /dev/null; echo $?; exec sleep 100";
+    let mut large = spec(&agent.rootfs(), command);
+    // A limit of its own that would allow more.
+    large["linux"]["resources"] = json!({"memory": {"limit": 2 * LIMIT, "swap": 2 * LIMIT}});
+    let large = agent.create(&large).await.unwrap();
+    large.start("").await.unwrap();
+    let wait = WaitOomRequest { container_id: large.id.clone(), ..WaitOomRequest::default() };
+    let oom = agent.containers.wait_oom(context(), &wait).await.unwrap();
+    assert_eq!((oom.count, oom.ended), (1, false));
+    let stats = agent.containers.stats(context(), &small.message()).await.unwrap();
+    assert!(stats.files["memory.events"].contains("oom_kill 0\n"), "{stats:?}");
+    for container in [small, large] {
+        container.signal("", 9, true).await.unwrap();
+        container.wait("").await;
+        container.delete().await.unwrap();
+    }
 }

@@ -23,7 +23,7 @@ fn code(error: &Error) -> Code {
             FailureKind::Guest => Code::INTERNAL,
         },
         Error::Stream(_) => Code::DEADLINE_EXCEEDED,
-        // As runc: the container's own limit did not suffice.
+        // As runc: the container's limit, or the pod's, did not suffice.
         Error::Launch(LaunchError::OutOfMemory { .. }) => Code::RESOURCE_EXHAUSTED,
         Error::Launch(_) | Error::Cgroup(_) | Error::Io { .. } => Code::INTERNAL,
     }

@@ -102,6 +102,21 @@ impl Agent {
         Self { child, directory, containers, processes, sandbox }
     }
 
+    /// A file of the cgroup above all containers.
+    pub(crate) fn cgroup(&self, file: &str) -> PathBuf {
+        self.proc("root/sys/fs/cgroup/pod").join(file)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A file of its process, below /proc.
+    pub(crate) fn proc(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.pid()).into()
+    }
+
     /// Connects a stream; its id and the host's side.
     pub(crate) async fn stream(&self) -> (u64, UnixStream) {
         let id = unique();
