@@ -28,6 +28,7 @@ mod socket;
 mod stdio;
 mod storage;
 mod sys;
+mod warm;
 mod window;
 
 use std::path::PathBuf;
@@ -68,6 +69,9 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().next().is_some_and(|name| name == pod_pids::NAME) {
         return pod_pids::main();
+    }
+    if std::env::args_os().next().is_some_and(|name| name == warm::NAME) {
+        return warm::main();
     }
     match mode().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,9 +6,11 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
+use std::time::{Duration, Instant};
+
 use agent_api::container::WaitOomRequest;
 use agent_api::sandbox::ConfigureRequest;
-use agent_api::types::ContainerId;
+use agent_api::types::{ContainerId, Empty};
 use serde_json::json;
 use support::{Agent, configuration, context, spec};
 use tokio::io::AsyncReadExt;
@@ -78,4 +80,50 @@ async fn a_kill_by_the_limit_of_all_is_the_containers_own() {
         container.wait("").await;
         container.delete().await.unwrap();
     }
+}
+
+/// What a directory has in it, sorted.
+fn listing(path: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Where a container would leave something: mounts, descriptors of the agent, cgroups.
+fn traces(agent: &Agent) -> (String, usize, Vec<String>) {
+    let mounts = std::fs::read_to_string(agent.proc("mountinfo")).unwrap();
+    (mounts, listing(&agent.proc("fd")).len(), listing(&agent.cgroup("")))
+}
+
+/// Waits until all is as before: the agent lets go of a process once it has heard of its end.
+async fn settle(agent: &Agent, before: &(String, usize, Vec<String>)) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while traces(agent) != *before {
+        assert!(Instant::now() < deadline, "{:?} is not {before:?}", traces(agent));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn warming_leaves_nothing_and_ends_with_configure() {
+    let _alone = ALONE.lock().await;
+    let agent = Agent::unconfigured().await;
+    let nobody = ContainerId { container_id: "cuddy-warm".to_owned(), ..ContainerId::default() };
+    // From here on the agent has the connection of this client.
+    agent.containers.delete(context(), &nobody).await.unwrap_err();
+    let before = traces(&agent);
+    // Twice: the first leaves nothing that the second meets.
+    for _ in 0..2 {
+        agent.sandbox.warm(context(), &Empty::new()).await.unwrap();
+        assert!(!agent.proc("root/run/cuddy/warm").exists());
+        settle(&agent, &before).await;
+    }
+    agent.sandbox.configure(context(), &configuration()).await.unwrap();
+    let error = agent.containers.delete(context(), &nobody).await.unwrap_err().to_string();
+    assert!(error.contains("NOT_FOUND"), "{error}");
+    let error = agent.sandbox.warm(context(), &Empty::new()).await.unwrap_err().to_string();
+    assert!(error.contains("configured already"), "{error}");
+    assert_eq!(agent.run(&spec(&agent.rootfs(), "echo runs")).await.1, "runs\n");
 }

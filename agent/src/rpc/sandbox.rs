@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use ttrpc::r#async::TtrpcContext;
 
 use super::{done, status, to_the_end};
-use crate::power;
 use crate::sandbox::Sandbox;
+use crate::{power, warm};
 
 /// The service.
 #[derive(Debug)]
@@ -23,6 +23,10 @@ pub(super) struct SandboxService(pub(super) Arc<Sandbox>);
 impl SandboxApi for SandboxService {
     async fn configure(&self, _: &TtrpcContext, request: ConfigureRequest) -> ttrpc::Result<Empty> {
         to_the_end(configure::run(Arc::clone(&self.0), request)).await.map(done)
+    }
+
+    async fn warm(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {
+        to_the_end(warm::run(Arc::clone(&self.0))).await.map(done)
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {
