@@ -5,6 +5,7 @@ mod changes;
 mod devices;
 mod home;
 mod limits;
+mod memory;
 mod stats;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use crate::oci::resources::DeviceRule;
 
 pub(crate) use changes::Changes;
 use limits::Forgive;
+pub(crate) use memory::{Scarce, limit_pod};
 pub(crate) use stats::read_all;
 
 /// Where the hierarchy is mounted.
@@ -342,21 +344,6 @@ impl Cgroup {
         }
         Ok(())
     }
-
-    /// How many of its processes the kernel has killed for want of memory.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        read(&self.path, "memory.events").map_or(0, |text| oom_kills_in(&text))
-    }
-
-    /// Its limit of memory in bytes, or `max`.
-    pub(crate) fn memory_limit(&self) -> String {
-        read(&self.path, "memory.max").unwrap_or_default().trim().to_owned()
-    }
-
-    /// Watches the count of processes that the kernel killed for want of memory.
-    pub(crate) fn watch_oom(&self) -> Result<Changes, CgroupError> {
-        Changes::watch(&self.path, "memory.events")
-    }
 }
 
 /// Kills every process of a container that is perhaps only being made.
@@ -380,20 +367,4 @@ pub(crate) fn end_pod(patience: Duration) -> Result<(), CgroupError> {
 fn procs(directory: &Path) -> Vec<i32> {
     let text = read(directory, "cgroup.procs").unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
-}
-
-fn oom_kills_in(text: &str) -> u64 {
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    count.and_then(|count| count.parse().ok()).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::oom_kills_in;
-
-    #[test]
-    fn the_oom_counter_is_not_another_one() {
-        assert_eq!(oom_kills_in("low 0\noom 5\noom_kill 3\noom_group_kill 1\n"), 3);
-        assert_eq!(oom_kills_in(""), 0);
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::admission::Refusal;
 use crate::cgroup::CgroupError;
 use crate::launch::LaunchError;
 use crate::stdio::StreamError;
@@ -21,6 +22,9 @@ pub(crate) enum Error {
     /// The container or process is not in a state for this.
     #[error("{0}")]
     State(&'static str),
+    /// The guest is not at the stage for this.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The request cannot be understood.
     #[error("{0}")]
     Invalid(String),

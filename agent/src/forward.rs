@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::socket::{Connection, Listener};
+use crate::admission::Entrance;
+use crate::socket::Connection;
 
 /// Connections at one time, as many as the host asks for at most.
 const MAX_CONNECTIONS: usize = 256;
@@ -25,11 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves for ever.
-pub(crate) async fn serve(listener: Listener) {
+pub(crate) async fn serve(entrance: Entrance) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
+        match entrance.accept().await {
             Ok(connection) => {
                 tokio::spawn(serve_one(connection, permit));
             }
@@ -80,12 +81,16 @@ async fn connect(port: u16, family: u8) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Admission;
+    use crate::socket::Listener;
     use tokio::net::{TcpListener, UnixStream};
 
     async fn dial(port: u16, family: u8) -> (tempfile::TempDir, UnixStream) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("forward.sock");
-        tokio::spawn(serve(Listener::unix(&path).unwrap()));
+        let admission = Arc::new(Admission::default());
+        admission.configure().unwrap().configured();
+        tokio::spawn(serve(Entrance::new(Listener::unix(&path).unwrap(), &admission)));
         let mut host = UnixStream::connect(&path).await.unwrap();
         let [low, high] = port.to_le_bytes();
         host.write_all(&[low, high, family, 0]).await.unwrap();

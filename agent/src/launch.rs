@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-use crate::cgroup::{Cgroup, CgroupError};
+use crate::cgroup::{Cgroup, CgroupError, Scarce};
 use crate::control::{self, Command, Failure, Incoming, Order, Report};
 use crate::init;
 use crate::pod_users::Making;
@@ -29,15 +29,12 @@ pub(crate) enum LaunchError {
     #[error("container-init ended while it was {0}")]
     Ended(&'static str),
     /// It was killed for want of memory, which it has within the container's limit.
-    #[error(
-        "out of memory: container-init was killed while it was {doing}; the container's memory \
-         limit (memory.max) is {limit} bytes, too low to start a process"
-    )]
+    #[error("out of memory: container-init was killed while it was {doing}; {scarce}")]
     OutOfMemory {
         /// What it did.
         doing: &'static str,
-        /// The limit as the cgroup states it.
-        limit: String,
+        /// What there was too little of.
+        scarce: Scarce,
     },
     /// The process could not be put under its limits.
     #[error("move the process into its cgroup")]
@@ -185,7 +182,7 @@ pub(crate) async fn launch(
     let made = follow(reaper, cgroup, order, streams, place).await;
     made.map_err(|error| match error {
         LaunchError::Ended(doing) if cgroup.oom_kills() > killed => {
-            LaunchError::OutOfMemory { doing, limit: cgroup.memory_limit() }
+            LaunchError::OutOfMemory { doing, scarce: cgroup.scarce() }
         }
         other => other,
     })

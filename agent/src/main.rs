@@ -1,6 +1,7 @@
 //! cuddy-agent: the first process of the guest and, re-executed as `container-init`, the program
 //! that becomes a container's process.
 
+mod admission;
 mod boot;
 mod census;
 mod cgroup;
@@ -27,6 +28,7 @@ mod socket;
 mod stdio;
 mod storage;
 mod sys;
+mod warm;
 mod window;
 
 use std::path::PathBuf;
@@ -67,6 +69,9 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().next().is_some_and(|name| name == pod_pids::NAME) {
         return pod_pids::main();
+    }
+    if std::env::args_os().next().is_some_and(|name| name == warm::NAME) {
+        return warm::main();
     }
     match mode().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,

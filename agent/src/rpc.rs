@@ -1,6 +1,7 @@
 //! The services of agent-api. Each verb with more than a line of work has a file of its own; it
 //! reads the request, calls the domain and answers. There is no state here.
 
+mod admitted;
 mod container;
 mod health;
 mod network;
@@ -23,16 +24,17 @@ use crate::sandbox::Sandbox;
 
 /// Every service, to be registered with a server.
 pub(crate) fn services(sandbox: &Arc<Sandbox>) -> Vec<HashMap<String, Service>> {
-    vec![
+    let all = [
         health_ttrpc::create_health(Arc::new(health::HealthService)),
-        sandbox_ttrpc::create_sandbox(Arc::new(sandbox::SandboxService::default())),
+        sandbox_ttrpc::create_sandbox(Arc::new(sandbox::SandboxService(Arc::clone(sandbox)))),
         storage_ttrpc::create_storage(Arc::new(storage::StorageService::default())),
         network_ttrpc::create_network(Arc::new(network::NetworkService::default())),
         container_ttrpc::create_container(Arc::new(container::ContainerService(Arc::clone(
             sandbox,
         )))),
         process_ttrpc::create_process(Arc::new(process::ProcessService(Arc::clone(sandbox)))),
-    ]
+    ];
+    all.map(|service| admitted::behind(sandbox.admission(), service)).into()
 }
 
 /// Finishes work even if the host drops the connection meanwhile, which cancels its handlers:

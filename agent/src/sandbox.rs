@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::cgroup;
 use crate::container::{Container, Means, check_id};
 use crate::error::{Error, Result};
@@ -34,6 +35,7 @@ const UNWANTED: Error = Error::State("the container was deleted while it was mad
 /// Owner of everything that the services act on.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
+    admission: Arc<Admission>,
     streams: Arc<Streams>,
     reaper: Arc<Reaper>,
     containers: Mutex<HashMap<String, Slot>>,
@@ -47,6 +49,7 @@ impl Sandbox {
     /// An empty sandbox.
     pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
         Self {
+            admission: Arc::default(),
             streams: Arc::default(),
             reaper,
             containers: Mutex::default(),
@@ -54,6 +57,11 @@ impl Sandbox {
             pod_pids: PodPids::default(),
             pod_users: PodUsers::default(),
         }
+    }
+
+    /// Whether the host may use it already.
+    pub(crate) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     /// Stream connections of the host.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use agent_api::{FORWARD_PORT, READY_PORT, RPC_PORT, STREAM_PORT};
 
+use crate::admission::Entrance;
 use crate::forward;
 use crate::rpc;
 use crate::sandbox::Sandbox;
@@ -51,8 +52,9 @@ impl Listeners {
 /// The ttrpc server refused to start.
 pub(crate) async fn serve(listeners: Listeners, sandbox: Arc<Sandbox>) -> ttrpc::Result<()> {
     let streams = Arc::clone(sandbox.streams());
-    tokio::spawn(stdio::accept_streams(listeners.streams, streams));
-    tokio::spawn(forward::serve(listeners.forward));
+    let entrance = |listener| Entrance::new(listener, sandbox.admission());
+    tokio::spawn(stdio::accept_streams(entrance(listeners.streams), streams));
+    tokio::spawn(forward::serve(entrance(listeners.forward)));
     let mut server = ttrpc::r#async::Server::new()
         .add_listener(ttrpc::r#async::transport::Listener::new(listeners.rpc));
     for service in rpc::services(&sandbox) {

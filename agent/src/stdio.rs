@@ -14,12 +14,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 pub(crate) use copy::{Endpoint, ExitWatch, endpoint};
 pub(crate) use pairing::{StreamError, Streams};
 
-use crate::socket::{Connection, Listener};
+use crate::admission::Entrance;
+use crate::socket::Connection;
 
 /// Accepts stream connections for ever and keeps them for the process that names them.
-pub(crate) async fn accept_streams(listener: Listener, streams: Arc<Streams>) {
+pub(crate) async fn accept_streams(entrance: Entrance, streams: Arc<Streams>) {
     loop {
-        match listener.accept().await {
+        match entrance.accept().await {
             Ok(connection) => {
                 tokio::spawn(pairing::identify(connection, Arc::clone(&streams)));
             }

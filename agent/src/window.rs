@@ -22,6 +22,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
 const DEVICES: &str = "/sys/bus/platform/devices";
 
+/// Where the kernel lists what can be mounted as virtio-fs (`Documentation/ABI/testing/sysfs-fs-virtiofs`).
+const SHARES: &str = "/sys/fs/virtiofs";
+
 /// A virtio-mmio window by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Window(u32);
@@ -62,6 +65,32 @@ impl Window {
     /// # Errors
     /// There is none in the window; it is free again then.
     pub(crate) fn bind(self, class: &str) -> Result<String> {
+        self.bind_until(|| self.device(class))
+    }
+
+    /// Binds its driver and waits for its share. A share that is listed can be mounted: the kernel
+    /// lists it under the lock by which a mount looks for it (`virtio_fs_add_instance`).
+    ///
+    /// # Errors
+    /// There is none in the window; it is free again then.
+    pub(crate) fn bind_share(self) -> Result<()> {
+        self.bind_until(|| self.has_share().then_some(()))
+    }
+
+    /// Whether it drives a share.
+    fn has_share(self) -> bool {
+        let Ok(home) = std::fs::canonicalize(Path::new(DEVICES).join(self.name())) else {
+            return false;
+        };
+        let mut shares = std::fs::read_dir(SHARES).into_iter().flatten().flatten();
+        shares.any(|share| {
+            let device = std::fs::canonicalize(share.path().join("device"));
+            device.is_ok_and(|device| device.starts_with(&home))
+        })
+    }
+
+    /// Binds its driver and waits for what `look` finds then.
+    fn bind_until<T>(self, look: impl Fn() -> Option<T>) -> Result<T> {
         let uevents = uevent::Uevents::listen().map_err(Error::io("listen for devices"))?;
         if !self.is_known() {
             announcement::load().map_err(Error::io("announce more windows"))?;
@@ -72,7 +101,7 @@ impl Window {
             done => Some(done.map_err(Error::io(format!("bind {}", self.name())))),
         })??;
         let missing = "no device of the kind appeared in the window";
-        wait(&uevents, missing, || self.device(class)).inspect_err(|_| {
+        wait(&uevents, missing, look).inspect_err(|_| {
             if let Err(error) = self.unbind() {
                 log::warn!("{error}");
             }

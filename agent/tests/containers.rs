@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 #[path = "support/agent.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
 use serde_json::json;

@@ -1,5 +1,6 @@
 //! Puts a kernel, its command line and its parameters into a guest's memory.
 
+mod generation;
 mod kernel;
 
 use std::io;
@@ -7,6 +8,8 @@ use std::os::fd::OwnedFd;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_api::{DeviceConfig, MachineConfig};
+
+pub(crate) use generation::renew as renew_generation;
 
 use crate::arch::x86_64::{acpi, entry, layout, zero_page};
 use crate::memory::huge;
@@ -56,6 +59,9 @@ pub(crate) enum BootError {
     /// The tables don't fit.
     #[error(transparent)]
     Acpi(#[from] acpi::TooLarge),
+    /// The host gives no random bytes.
+    #[error("draw a generation ID")]
+    Random(#[source] io::Error),
     /// A structure does not fit the memory.
     #[error("write boot structures")]
     Write(#[source] vm_memory::GuestMemoryError),
@@ -93,6 +99,7 @@ pub(crate) fn load(
     }
     let tables = acpi::tables(config.vcpus().get(), config.early_serial())?;
     put(layout::ACPI.start, &tables)?;
+    renew_generation(memory)?;
     Ok(entry)
 }
 

@@ -92,6 +92,17 @@ pub(crate) fn create_vm(
     Ok(vm)
 }
 
+/// Raises an interrupt line and lowers it again.
+///
+/// # Errors
+/// [`KvmError::Operation`] if KVM has no such line.
+pub(crate) fn pulse(vm: &VmFd, line: u32) -> Result<(), KvmError> {
+    for active in [true, false] {
+        vm.set_irq_line(line, active).map_err(operation("pulse an interrupt line"))?;
+    }
+    Ok(())
+}
+
 /// Leaves the guest no performance counters, which tell of what else runs on a core: CPUID can't
 /// take those of AMD's processors away. A KVM that has none to give, or is older than Linux 5.18,
 /// lacks the call.

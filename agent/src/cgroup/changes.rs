@@ -36,13 +36,8 @@ impl Changes {
         }
     }
 
-    /// Processes that the kernel killed for want of memory, if this is `memory.events`.
-    pub(crate) fn oom_kills(&self) -> Result<u64, CgroupError> {
-        self.text().map(|text| super::oom_kills_in(&text))
-    }
-
     /// The file's text now.
-    fn text(&self) -> Result<String, CgroupError> {
+    pub(super) fn text(&self) -> Result<String, CgroupError> {
         read(&self.directory, self.file)
     }
 

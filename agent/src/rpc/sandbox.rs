@@ -2,37 +2,31 @@
 
 mod configure;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use agent_api::sandbox::ConfigureRequest;
-use agent_api::sandbox_ttrpc::Sandbox;
+use agent_api::sandbox_ttrpc::Sandbox as SandboxApi;
 use agent_api::types::Empty;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use ttrpc::r#async::TtrpcContext;
 
-use super::{blocking, done, status};
-use crate::{clock, power};
+use super::{done, status, to_the_end};
+use crate::sandbox::Sandbox;
+use crate::{power, warm};
 
 /// The service.
-#[derive(Debug, Default)]
-pub(super) struct SandboxService {
-    /// What follows the host's clock, once that has set the guest's.
-    following: Mutex<Option<AbortHandle>>,
-}
+#[derive(Debug)]
+pub(super) struct SandboxService(pub(super) Arc<Sandbox>);
 
 #[async_trait]
-impl Sandbox for SandboxService {
+impl SandboxApi for SandboxService {
     async fn configure(&self, _: &TtrpcContext, request: ConfigureRequest) -> ttrpc::Result<Empty> {
-        let configured = blocking(move || configure::run(&request)).await.map(done)?;
-        let following = tokio::spawn(clock::follow()).abort_handle();
-        let former =
-            self.following.lock().unwrap_or_else(PoisonError::into_inner).replace(following);
-        if let Some(former) = former {
-            former.abort();
-        }
-        Ok(configured)
+        to_the_end(configure::run(Arc::clone(&self.0), request)).await.map(done)
+    }
+
+    async fn warm(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {
+        to_the_end(warm::run(Arc::clone(&self.0))).await.map(done)
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {

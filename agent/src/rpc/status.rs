@@ -14,7 +14,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::NoContainer(_) | Error::NoProcess(_) => Code::NOT_FOUND,
         Error::Exists(_) => Code::ALREADY_EXISTS,
-        Error::State(_) => Code::FAILED_PRECONDITION,
+        Error::State(_) | Error::Refused(_) => Code::FAILED_PRECONDITION,
         Error::Invalid(_) | Error::Cgroup(CgroupError::Limits(_)) => Code::INVALID_ARGUMENT,
         Error::Launch(LaunchError::Failed(failure)) => match failure.kind {
             FailureKind::Configuration => Code::INVALID_ARGUMENT,
@@ -23,7 +23,7 @@ fn code(error: &Error) -> Code {
             FailureKind::Guest => Code::INTERNAL,
         },
         Error::Stream(_) => Code::DEADLINE_EXCEEDED,
-        // As runc: the container's own limit did not suffice.
+        // As runc: the container's limit, or the pod's, did not suffice.
         Error::Launch(LaunchError::OutOfMemory { .. }) => Code::RESOURCE_EXHAUSTED,
         Error::Launch(_) | Error::Cgroup(_) | Error::Io { .. } => Code::INTERNAL,
     }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::container::CreateContainerRequest;
 use agent_api::container_ttrpc::ContainerClient;
 use agent_api::process::{ExecRequest, SignalRequest, WaitResponse};
 use agent_api::process_ttrpc::ProcessClient;
+use agent_api::sandbox::ConfigureRequest;
+use agent_api::sandbox_ttrpc::SandboxClient;
 use agent_api::types::{ContainerId, ProcessId, Streams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +32,16 @@ pub(crate) fn context() -> ttrpc::context::Context {
     with_duration(PATIENCE)
 }
 
+/// What changes nothing of the host that these tests run on.
+pub(crate) fn configuration() -> ConfigureRequest {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    ConfigureRequest {
+        clock_unix_ns: i64::try_from(now.as_nanos()).unwrap(),
+        entropy: vec![7; 32],
+        ..ConfigureRequest::default()
+    }
+}
+
 /// A running agent. Ends with this value.
 pub(crate) struct Agent {
     child: Child,
@@ -38,6 +50,8 @@ pub(crate) struct Agent {
     pub(crate) containers: ContainerClient,
     /// Process service.
     pub(crate) processes: ProcessClient,
+    /// Sandbox service.
+    pub(crate) sandbox: SandboxClient,
 }
 
 impl Drop for Agent {
@@ -54,8 +68,15 @@ fn program() -> PathBuf {
 }
 
 impl Agent {
-    /// Starts an agent in its own mount namespace, with cgroup v2 at its usual place.
+    /// Starts an agent and configures it.
     pub(crate) async fn start() -> Self {
+        let agent = Self::unconfigured().await;
+        agent.sandbox.configure(context(), &configuration()).await.unwrap();
+        agent
+    }
+
+    /// Starts an agent in its own mount namespace, with cgroup v2 at its usual place.
+    pub(crate) async fn unconfigured() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let script = "mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null; exec \"$@\"";
         let child = Command::new("unshare")
@@ -76,8 +97,24 @@ impl Agent {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let containers = ContainerClient::new(client.clone());
-        let processes = ProcessClient::new(client);
-        Self { child, directory, containers, processes }
+        let processes = ProcessClient::new(client.clone());
+        let sandbox = SandboxClient::new(client);
+        Self { child, directory, containers, processes, sandbox }
+    }
+
+    /// A file of the cgroup above all containers.
+    pub(crate) fn cgroup(&self, file: &str) -> PathBuf {
+        self.proc("root/sys/fs/cgroup/pod").join(file)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A file of its process, below /proc.
+    pub(crate) fn proc(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.pid()).into()
     }
 
     /// Connects a stream; its id and the host's side.

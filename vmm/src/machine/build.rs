@@ -158,6 +158,7 @@ impl Prepared {
         let cpuids = vcpus::cpuids(&kvm, shape.vcpus().get())?;
         saved.check_cpu(cpuids.first().map_or(&[], |cpuid| cpuid.as_slice()))?;
         let (memory, mappings) = memory::map_private(memory, shape.memory())?;
+        boot::renew_generation(&memory)?;
         let shadows = Shadows::new(WINDOWS.into());
         let vm = kvm::create_vm(&kvm, &memory, &shadows)?;
         let vcpus = vcpus::create(&vm, &cpuids)?;

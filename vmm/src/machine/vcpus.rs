@@ -3,7 +3,7 @@
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
-use crate::arch::x86_64::{cpuid, entry, kept_msrs, msrs};
+use crate::arch::x86_64::{cpuid, entry, kept_msrs, layout, msrs};
 use crate::kvm::{self, KvmError, operation};
 use crate::saved::SavedMachine;
 use crate::vcpu::{self, StateError};
@@ -82,7 +82,9 @@ pub(super) fn restore(
         others.iter().try_for_each(|vcpu| vcpu::share_tsc(vcpu, tsc))?;
     }
     // After the vCPUs: the clock is told from the counter that they have now.
-    Ok(saved.vm.restore(vm)?)
+    saved.vm.restore(vm)?;
+    // After the controllers, whose state would undo it. It says that the generation ID is another.
+    Ok(kvm::pulse(vm, layout::GENERATION_LINE)?)
 }
 
 /// Whether a vCPU has the instruction that saves supervisor's state (CPUID 0xd, subleaf 1, EAX 3).

@@ -1,7 +1,7 @@
 //! The machine's description for its kernel: hardware-reduced ACPI 6.5.
 //!
 //! RSDP → XSDT → FADT (reset, sleep; → DSDT) and MADT (vCPUs, IOAPIC). The DSDT announces the
-//! first windows, the panic device and, for debugging, the serial port. An SSDT announces the other
+//! first windows, the panic device, the generation ID and, for debugging, the serial port. An SSDT announces the other
 //! windows. It lies in a table that Linux does not read, but shows to the agent. The agent loads the
 //! SSDT when a machine comes to need it. Everything sits in [`layout::ACPI`], the RSDP at its start.
 
@@ -36,6 +36,9 @@ const OTHERS: [u8; 4] = *b"CUDW";
 /// Size of a table header (ACPI 6.5 §5.2.6).
 const HEADER: u32 = 36;
 
+/// What the generation ID notifies of a change by (ACPI 6.5 §5.6.6: device-specific values).
+const CHANGED: u8 = 0x80;
+
 /// IA-PC boot flags (ACPI 6.5 §5.2.9.3): no VGA, no CMOS clock.
 const IAPC_NO_VGA: u16 = 1 << 2;
 const IAPC_NO_CMOS_RTC: u16 = 1 << 5;
@@ -63,7 +66,7 @@ pub(crate) fn tables(vcpus: u8, serial: bool) -> Result<Vec<u8>, TooLarge> {
     let xsdt = place.add(&bytes_of(&xsdt));
     let rsdp = bytes_of(&Rsdp::new(OEM, xsdt));
     place.bytes[..rsdp.len()].copy_from_slice(&rsdp);
-    let room = layout::ACPI.end - layout::ACPI.start;
+    let room = layout::GENERATION - layout::ACPI.start;
     if place.bytes.len() as u64 > room {
         return Err(TooLarge(place.bytes.len()));
     }
@@ -151,6 +154,7 @@ fn window_devices(windows: Range<u8>) -> Vec<u8> {
 fn dsdt(serial: bool) -> Vec<u8> {
     let mut devices = window_devices(0..AT_BOOT);
     pvpanic_device(&mut devices);
+    generation_devices(&mut devices);
     if serial {
         serial_device(&mut devices);
     }
@@ -193,6 +197,35 @@ fn pvpanic_device(sink: &mut Vec<u8>) {
         vec![
             &Name::new(aml::Path::new("_HID"), &"QEMU0001"),
             &Name::new(aml::Path::new("_CRS"), &ResourceTemplate::new(vec![&ports])),
+        ],
+    )
+    .to_aml_bytes(sink);
+}
+
+/// The generation ID (Microsoft's "Virtual Machine Generation ID", 2012) by the name that Linux's
+/// driver has, and the device whose interrupt says that there is another ID (Generic Event Device,
+/// ACPI 6.5 §5.6.9). It has one interrupt, so its method need not look which.
+fn generation_devices(sink: &mut Vec<u8>) {
+    let id = aml::Path::new("VGEN");
+    // The lower half of the address, then the upper one.
+    let address = u32::try_from(layout::GENERATION).unwrap_or(0);
+    aml::Device::new(
+        id,
+        vec![
+            &Name::new(aml::Path::new("_HID"), &"VMGENCTR"),
+            &Name::new(aml::Path::new("ADDR"), &aml::Package::new(vec![&address, &aml::ZERO])),
+        ],
+    )
+    .to_aml_bytes(sink);
+    let line = Interrupt::new(true, true, false, false, layout::GENERATION_LINE);
+    let id = aml::Path::new("VGEN");
+    let changed = aml::Notify::new(&id, &CHANGED);
+    aml::Device::new(
+        aml::Path::new("GED_"),
+        vec![
+            &Name::new(aml::Path::new("_HID"), &"ACPI0013"),
+            &Name::new(aml::Path::new("_CRS"), &ResourceTemplate::new(vec![&line])),
+            &aml::Method::new(aml::Path::new("_EVT"), 1, true, vec![&changed]),
         ],
     )
     .to_aml_bytes(sink);
@@ -265,6 +298,29 @@ mod tests {
             assert_eq!((count(&dsdt), count(&others)), expected, "{name}");
         }
         assert!(!dsdt.windows(4).any(|bytes| bytes == b"COM1"));
+    }
+
+    /// Assembled by hand from ACPI 6.5 §20.2.
+    #[test]
+    fn generation_id_is_where_linux_looks_and_its_change_is_an_event() {
+        let mut devices = Vec::new();
+        generation_devices(&mut devices);
+        let expected = [
+            // Device (VGEN) { Name (_HID, "VMGENCTR"); Name (ADDR, Package { 0x000ff000, 0 }) }
+            &b"\x5b\x82\x22VGEN\x08_HID\x0dVMGENCTR\0"[..],
+            b"\x08ADDR\x12\x08\x02\x0c\x00\xf0\x0f\x00\x00",
+            // Device (GED) { Name (_HID, "ACPI0013"); Name (_CRS, one edge of line 5);
+            b"\x5b\x82\x36GED_\x08_HID\x0dACPI0013\0",
+            b"\x08_CRS\x11\x0e\x0a\x0b\x89\x06\x00\x03\x01\x05\x00\x00\x00\x79\x00",
+            //   Method (_EVT, 1, Serialized) { Notify (VGEN, 0x80) } }
+            b"\x14\x0d_EVT\x09\x86VGEN\x0a\x80",
+        ]
+        .concat();
+        assert_eq!(devices, expected, "{devices:02x?}");
+        let bytes = tables(32, true).unwrap();
+        assert!(bytes.len() as u64 <= layout::GENERATION - layout::ACPI.start);
+        const { assert!(layout::GENERATION.is_multiple_of(8)) };
+        const { assert!(layout::GENERATION + 16 <= layout::ACPI.end) };
     }
 
     #[test]

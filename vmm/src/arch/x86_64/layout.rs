@@ -9,6 +9,7 @@
 //!     0x2_0000                    kernel command line, 2 KiB
 //! 0x0009_fc00 - 0x000d_ffff       nothing (a PC has its EBDA, VGA and ROMs there)
 //! 0x000e_0000 - 0x000f_ffff       ACPI tables, the RSDP first             reserved
+//!     0xf_f000                    generation ID, 16 bytes
 //! 0x0010_0000 - 0xbfff_ffff       memory up to 3 GiB, the kernel at 16 MiB  usable
 //! 0xc000_0000 - 0xffff_ffff       the hole: devices, 1 GiB
 //!     0xd000_0000 + i * 0x200     virtio-mmio window i, 64 of them
@@ -25,6 +26,7 @@
 //!
 //! interrupt line (IOAPIC pin)     what
 //! 4                               serial port, with early_serial only
+//! 5                               another generation
 //! 8 - 23                          windows: line 8 + i % 16
 //! ```
 
@@ -61,6 +63,9 @@ pub(crate) const LOW_MEMORY_END: u64 = 0x9_fc00;
 /// The ACPI tables. Linux finds them by the address in the boot parameters; the range is the
 /// one that a scan for an RSDP would look at, too.
 pub(crate) const ACPI: Range<u64> = 0xe_0000..0x10_0000;
+
+/// The generation ID (VMGENID), in a page of its own that no table reaches.
+pub(crate) const GENERATION: u64 = 0xf_f000;
 
 /// Start of the memory above the first megabyte.
 pub(crate) const HIGH_MEMORY: u64 = 0x10_0000;
@@ -113,6 +118,10 @@ pub(crate) const SLEEP_TYPE_S5: u8 = 5;
 
 /// Interrupt line of the serial port.
 pub(crate) const SERIAL_LINE: u32 = 4;
+
+/// Interrupt line by which a machine learns that it is another one now: a clone of a saved one.
+/// Every line from 8 on belongs to windows.
+pub(crate) const GENERATION_LINE: u32 = 5;
 
 /// Number of IOAPIC pins (KVM's `KVM_IOAPIC_NUM_PINS`).
 pub(crate) const IOAPIC_PINS: u32 = 24;
@@ -198,6 +207,7 @@ mod tests {
         for index in 0..WINDOWS {
             let line = window_line(window(index));
             assert!(line < IOAPIC_PINS && line != SERIAL_LINE, "window {index}: {line}");
+            assert_ne!(line, GENERATION_LINE, "window {index}");
         }
         assert_ne!(window_line(window(0)), window_line(window(15)));
         assert_eq!(window_line(window(0)), window_line(window(16)));
