@@ -2,11 +2,12 @@
 //! back for all others, and ends by itself.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use host::Config;
 use host::capacity::Host;
+use host::spawn::Watched;
 
 use crate::{Builder, Recipe, Store, TemplateError, Wish};
 
@@ -19,7 +20,7 @@ const NICE: i32 = 10;
 
 /// Whether a template for `recipe` should be built now: there is none, nobody builds, and no
 /// attempt has failed lately.
-pub fn is_wanted(store: &Store, recipe: &Recipe) -> bool {
+fn is_wanted(store: &Store, recipe: &Recipe) -> bool {
     let Ok(key) = recipe.key() else { return false };
     if let Some(failure) = store.failed_lately(&key) {
         log::info!("no template is built for now: {}", failure.reason);
@@ -28,12 +29,29 @@ pub fn is_wanted(store: &Store, recipe: &Recipe) -> bool {
     !store.is_busy() && matches!(store.find(recipe), Ok(None))
 }
 
+/// Has a template built for the pods to come by `program`, unless there is a reason not to. To be
+/// called in a runtime, which then waits for the program's end.
+pub fn ask_for_one(program: io::Result<PathBuf>, store: &Store, recipe: &Recipe, wish: &Wish) {
+    if !is_wanted(store, recipe) {
+        return;
+    }
+    let begun = program.and_then(|program| Watched::new(begin(&program, wish)?));
+    match begun {
+        Ok(builder) => {
+            log::info!("process {} builds a template", builder.pid());
+            // It goes on without this process, and must not stay as its dead child.
+            tokio::spawn(async move { builder.wait().await });
+        }
+        Err(error) => log::warn!("starting to build a template: {error}"),
+    }
+}
+
 /// Has `program`, which calls [`run`] for [`VERB`], build a template. It goes on when this process
 /// ends, and does not end with it.
 ///
 /// # Errors
 /// What the kernel answered.
-pub fn begin(program: &Path, wish: &Wish) -> io::Result<Child> {
+fn begin(program: &Path, wish: &Wish) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.arg(VERB).arg(wish.memory_mib.to_string()).args(&wish.tenant).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -2,7 +2,6 @@
 
 use host::Config;
 use host::capacity::Host;
-use host::spawn::Watched;
 use template::{Recipe, Store, Template, Wish, background};
 
 /// What there is for one pod.
@@ -47,20 +46,6 @@ impl<'a> Templates<'a> {
     /// not to.
     pub(super) fn ask_for_one(&self) {
         let Some(recipe) = &self.recipe else { return };
-        if !background::is_wanted(&self.store, recipe) {
-            return;
-        }
-        let begun = std::env::current_exe().and_then(|program| {
-            let child = background::begin(&program, self.wish)?;
-            Watched::new(child)
-        });
-        match begun {
-            Ok(builder) => {
-                log::info!("process {} builds a template", builder.pid());
-                // It goes on without this process, and must not stay as its dead child.
-                tokio::spawn(async move { builder.wait().await });
-            }
-            Err(error) => log::warn!("starting to build a template: {error}"),
-        }
+        background::ask_for_one(std::env::current_exe(), &self.store, recipe, self.wish);
     }
 }
