@@ -177,6 +177,16 @@ fn enter_cgroup() -> Result<Option<Cgroup>, Error> {
     Ok(cgroup)
 }
 
+/// Removes the cgroup of builders, unless one is at work.
+pub fn remove_cgroup() {
+    let Ok(Some(cgroup)) = Cgroup::new(CGROUP) else { return };
+    for directory in cgroup.directories() {
+        if let Err(error) = host::cgroup::remove(directory) {
+            log::debug!("{error}");
+        }
+    }
+}
+
 /// A machine on its way to be saved.
 struct Work<'a> {
     machine: &'a Machine,

@@ -20,7 +20,7 @@ mod room;
 mod store;
 mod trial;
 
-pub use builder::{Builder, CGROUP};
+pub use builder::{Builder, CGROUP, remove_cgroup};
 pub use class::class_for;
 pub use error::TemplateError;
 pub use identity::{Identity, Inputs};

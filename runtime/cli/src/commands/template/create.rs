@@ -19,7 +19,8 @@ pub(crate) struct CreateArgs {
     /// [default: that of a pod without limits].
     #[arg(long, value_name = "MIB")]
     memory: Vec<u64>,
-    /// Kubernetes' namespace that it is for, where the configuration has templates for each.
+    /// Namespace that it is for, where the configuration has templates for each: Kubernetes', or
+    /// containerd's as `containerd/NAME`.
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
     /// Print a stable structure for programs.

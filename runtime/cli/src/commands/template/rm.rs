@@ -34,8 +34,8 @@ impl RmArgs {
         }
         let keys: String = removed.iter().map(|key| format!("{key}\n")).collect();
         output::print(keys.as_bytes())?;
-        if self.all {
-            store.dissolve(&lock)?;
+        if self.all && store.dissolve(&lock)? {
+            template::remove_cgroup();
         }
         Ok(ExitCode::SUCCESS)
     }
