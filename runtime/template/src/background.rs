@@ -9,7 +9,7 @@ use host::Config;
 use host::capacity::Host;
 use host::spawn::Watched;
 
-use crate::{Builder, Recipe, Store, TemplateError, Wish};
+use crate::{Builder, NotAKey, Recipe, Store, TemplateError, Wish};
 
 /// First word of the command line by which a program becomes a builder. The others are the memory
 /// in MiB and, if there is one, the tenant.
@@ -66,7 +66,7 @@ fn begin(program: &Path, wish: &Wish) -> io::Result<Child> {
 pub fn run(words: impl IntoIterator<Item = String>) -> Result<(), TemplateError> {
     let mut words = words.into_iter();
     let size = words.next().unwrap_or_default();
-    let memory_mib = size.parse().map_err(|_| TemplateError::Name(size))?;
+    let memory_mib = size.parse().map_err(|_| NotAKey(size))?;
     let wish = Wish { memory_mib, tenant: words.next() };
     stand_back();
     let settings =

@@ -15,12 +15,10 @@ use machine::guest::Guest;
 use machine::{Boot, From, Launch, Machine};
 use vmm_api::KernelDigest;
 
+use crate::cgroup;
 use crate::room::{self, Room};
 use crate::store::{Draft, MAX_TEMPLATES, now};
 use crate::{Key, Lock, Recipe, Record, Store, TemplateError, try_out};
-
-/// Cgroup of builders: what they write to templates is charged to it for as long as these are there.
-pub const CGROUP: &str = "/cuddy-templates";
 
 /// What a builder is worth to the host's OOM killer: nothing is lost with it.
 const OOM_SCORE_ADJ: i32 = 1000;
@@ -51,7 +49,7 @@ impl<'a> Builder<'a> {
         lock: Lock,
     ) -> Result<Self, TemplateError> {
         let key = recipe.key()?;
-        let cgroup = enter_cgroup().map_err(TemplateError::machine("entering the cgroup"))?;
+        let cgroup = cgroup::enter().map_err(TemplateError::machine("entering the cgroup"))?;
         store.prepare(&lock)?;
         for stale in store.sweep(&lock)? {
             log::info!("template {stale} is removed: what it was made of has changed");
@@ -162,27 +160,6 @@ impl<'a> Builder<'a> {
                 TemplateError::NoRoom(format!("{} is full", self.store.path().display()))
             }
             _ => TemplateError::Machine { doing: "saving a machine", source },
-        }
-    }
-}
-
-/// Puts this process where builders are; none on a host without cgroups.
-fn enter_cgroup() -> Result<Option<Cgroup>, Error> {
-    let cgroup = Cgroup::new(CGROUP)?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.create()?;
-        cgroup.stand_back();
-        cgroup.enter(std::process::id())?;
-    }
-    Ok(cgroup)
-}
-
-/// Removes the cgroup of builders, unless one is at work.
-pub fn remove_cgroup() {
-    let Ok(Some(cgroup)) = Cgroup::new(CGROUP) else { return };
-    for directory in cgroup.directories() {
-        if let Err(error) = host::cgroup::remove(directory) {
-            log::debug!("{error}");
         }
     }
 }

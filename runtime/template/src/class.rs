@@ -1,5 +1,5 @@
-//! Sizes that templates have (pure). One for each size that a pod may ask for would be too many, and
-//! what a guest keeps about its memory is shared only among machines of one size.
+//! Sizes that templates have (pure). One for each size that a pod may ask for would be too many.
+//! What a guest keeps about its memory is shared only among machines of one size.
 
 /// The smallest size in MiB.
 const LEAST_MIB: u64 = 128;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Key;
+use crate::key::{Key, NotAKey};
 
 /// Why a template was not made, found or used.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,8 @@ pub enum TemplateError {
     #[error("writing down what the template is made of")]
     Recipe(#[source] serde_json::Error),
     /// A name that no template has.
-    #[error("{0:?} names no template: `cuddy template list` lists them")]
-    Name(String),
+    #[error(transparent)]
+    Name(#[from] NotAKey),
     /// The store can't be used.
     #[error("{doing} {path}")]
     Store {

@@ -12,18 +12,22 @@
 
 pub mod background;
 mod builder;
+mod cgroup;
 mod class;
 mod error;
 mod identity;
+mod key;
 mod recipe;
 mod room;
 mod store;
 mod trial;
 
-pub use builder::{Builder, CGROUP, remove_cgroup};
+pub use builder::Builder;
+pub use cgroup::remove_cgroup;
 pub use class::class_for;
 pub use error::TemplateError;
 pub use identity::{Identity, Inputs};
-pub use recipe::{Key, Recipe, Wish};
+pub use key::{Key, NotAKey};
+pub use recipe::{Recipe, Wish};
 pub use store::{Failure, Listed, Lock, Record, Store, Template};
 pub use trial::{limit, try_out};

@@ -1,27 +1,21 @@
 //! What a template is made of, and the name that follows from it.
 
-use std::fmt::{self, Write as _};
-use std::str::FromStr;
-
 use api::Error;
 use host::Config;
 use host::capacity::Host;
 use host::config::Templates;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use vmm_api::{MachineConfig, RawMachineConfig};
 
 use crate::TemplateError;
 use crate::identity::Inputs;
+use crate::key::Key;
 
 /// What templates of another format can't be found by: number of what this code writes.
 const FORMAT: u32 = 1;
 
 /// Most vCPUs of a machine.
 const MAX_VCPUS: u32 = 32;
-
-/// Bytes of a key.
-const BYTES: usize = 16;
 
 /// What kind of template is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +67,7 @@ impl Recipe {
     /// [`TemplateError::Recipe`], which texts and numbers never meet.
     pub fn key(&self) -> Result<Key, TemplateError> {
         let text = serde_json::to_vec(&(FORMAT, self)).map_err(TemplateError::Recipe)?;
-        let mut key = String::with_capacity(2 * BYTES);
-        for byte in Sha256::digest(text).iter().take(BYTES) {
-            // Writing to a string can't fail.
-            let _ = write!(key, "{byte:02x}");
-        }
-        Ok(Key(key))
+        Ok(Key::of(&text))
     }
 
     /// The shape of a machine with `vcpus` vCPUs that goes on from it.
@@ -93,36 +82,6 @@ impl Recipe {
             early_serial: false,
         };
         MachineConfig::try_from(raw).map_err(|error| Error::Invalid(error.to_string()))
-    }
-}
-
-/// Name of a template: 32 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(String);
-
-impl Key {
-    /// It as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for Key {
-    type Err = TemplateError;
-
-    fn from_str(text: &str) -> Result<Self, TemplateError> {
-        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if text.len() == 2 * BYTES && text.bytes().all(digit) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(TemplateError::Name(text.chars().take(80).collect()))
-        }
     }
 }
 
@@ -217,14 +176,5 @@ pub(crate) mod tests {
         assert_eq!(recipe.vcpus, 32);
         let shape = recipe.shape(2).unwrap();
         assert_eq!((shape.vcpus().get(), shape.memory().get()), (2, 256));
-    }
-
-    #[test]
-    fn names_that_are_no_keys_are_refused() {
-        let key = "0123456789abcdef0123456789abcdef";
-        assert!(key.parse::<Key>().is_ok());
-        for text in ["", "..", &key[1..], &key.to_uppercase(), &format!("{key}.new-1")] {
-            assert!(text.parse::<Key>().is_err(), "{text}");
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! The store of a node's templates: a tmpfs of Cuddy's own, so that a template's memory is never
-//! written to a disk and is gone with the host's boot, as it must be.
+//! The store of a node's templates. It is a tmpfs of Cuddy's own: a template's memory is never
+//! written to a disk. It is gone with the host's boot, as it must be.
 //!
 //! ```text
 //! /run/cuddy/.templates.lock     held by the one builder

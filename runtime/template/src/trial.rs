@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use api::Error;
 use host::Config;
-use host::cgroup::Cgroup;
 use host::mounts::Share;
 use host::store::StateDir;
 use machine::guest::Guest;
 use machine::{Boot, From, Launch, Machine};
 
+use crate::cgroup;
 use crate::store::RUN;
-use crate::{CGROUP, Lock, Store, Template, TemplateError};
+use crate::{Lock, Store, Template, TemplateError};
 
 /// Part of the time for a boot that a clone may take until its agent answers.
 const PART_OF_BOOT: u32 = 4;
@@ -44,7 +44,7 @@ async fn run(config: &Config, template: Template, state: &StateDir) -> Result<Du
     let shape = template.record.recipe.shape(1)?;
     let share = state.create().and_then(|_| state.create_share());
     let share = Arc::new(share.map_err(|error| Error::failed("making a share", &error))?);
-    let cgroup = Cgroup::new(CGROUP)?;
+    let cgroup = cgroup::of_builders()?;
     let from = From::Saved(template.into_saved(config)?);
     let launch = Launch {
         config,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use api::error::chain;
 use host::Config;
 use serde_json::{Value, json};
-use template::{Key, Listed, Store, TemplateError, try_out};
+use template::{Key, Listed, NotAKey, Store, TemplateError, try_out};
 
 use crate::output;
 
@@ -35,7 +35,7 @@ impl VerifyArgs {
         let mut all = Vec::new();
         for Listed { key, record, .. } in super::chosen(&store, &self.keys)? {
             let tried = record.and_then(|_| {
-                let gone = || TemplateError::Name(key.to_string());
+                let gone = || TemplateError::from(NotAKey(key.to_string()));
                 let template = store.get(&key)?.ok_or_else(gone)?;
                 runtime.block_on(try_out(&store, &config, template, &lock))
             });
