@@ -254,3 +254,20 @@ fn enter(cgroup: &Cgroup, state: &StateDir) -> Result<(), Error> {
     cgroup.bound_threads();
     cgroup.enter(std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_comes_right_after_what_every_machine_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(&dir.path().join("test/pod"));
+        state.create().unwrap();
+        let (_reader, console) = rustix::pipe::pipe().unwrap();
+        let mut slots = Slots::default();
+        let devices = own_devices(FdSlot(0), &state, &mut slots, &console).unwrap();
+        assert_eq!(devices.len(), usize::try_from(SHARE_WINDOW).unwrap());
+        assert!(matches!(devices[0], DeviceConfig::Block(_)), "the first disk is the root");
+    }
+}
