@@ -2,7 +2,7 @@
 //!
 //! A state is refused rather than mended. It is good for one build of the VMM, one kernel, one
 //! processor as KVM shows it, and one shape. A machine for which any of these has changed is booted
-//! and saved anew, which takes a second.
+//! and saved anew, which takes a second. Of a shape, only the number of vCPUs may become less.
 
 mod file;
 
@@ -159,11 +159,17 @@ impl SavedMachine {
 }
 
 impl Origin {
+    /// Fewer vCPUs than were saved are as good: none but the first has ever run, and the guest
+    /// takes those that do not answer for switched off.
     fn check_shape(&self, asked: &MachineConfig) -> Result<(), SavedError> {
         let saved = &self.shape;
+        if asked.vcpus() > saved.vcpus() {
+            let count = |shape: &MachineConfig| shape.vcpus().get().to_string();
+            let what = "greatest number of vCPUs";
+            return Err(SavedError::Shape { what, saved: count(saved), asked: count(asked) });
+        }
         let parts = |shape: &MachineConfig| {
             [
-                ("number of vCPUs", shape.vcpus().get().to_string()),
                 ("memory in MiB", shape.memory().get().to_string()),
                 ("kernel command line", format!("{:?}", shape.extra_cmdline())),
                 ("early serial console", shape.early_serial().to_string()),

@@ -22,6 +22,7 @@ mod platform;
 pub(crate) mod report;
 mod shim;
 pub(crate) mod table;
+mod templates;
 
 use std::path::PathBuf;
 
@@ -88,7 +89,9 @@ pub(crate) fn run(places: &Places) -> Report {
     checks.push(landlock::check());
     let (installation, config) = installation::check();
     checks.push(memory::check(config.as_ref()));
+    let templates = templates::check(config.as_ref());
     checks.extend(installation);
+    checks.extend(templates);
     let containerd = containerd_process::find();
     checks.push(shim::check(&containerd));
     checks.push(containerd::check(&containerd));

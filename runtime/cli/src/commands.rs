@@ -22,4 +22,5 @@ pub(crate) mod save;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod template;
 pub(crate) mod top;

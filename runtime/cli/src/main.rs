@@ -61,6 +61,7 @@ enum Verb {
     Start(commands::start::StartArgs),
     Stats(commands::stats::StatsArgs),
     Stop(commands::stop::StopArgs),
+    Template(commands::template::TemplateArgs),
     Top(commands::top::TopArgs),
 }
 
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => args.run(),
         Verb::Completions(args) => args.run(Cli::command()),
         Verb::Man(args) => args.run(Cli::command()),
+        Verb::Template(args) => args.run(),
         verb => with_daemon(address, verb),
     };
     result.unwrap_or_else(|error| {

@@ -38,8 +38,10 @@ mod snapshot;
 pub mod spec;
 mod stats;
 mod sweep;
+mod templates;
 
 pub use check::problems;
 pub use daemon::run;
 pub use notify::{State, notify};
 pub use settings::{FILE as SETTINGS, Settings, SettingsError, ShimOptions, ShimSettings, Shims};
+pub use templates::ask_for_one as ask_for_a_template;

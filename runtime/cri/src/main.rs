@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use cri::{Settings, State, notify, problems, run};
+use cri::{Settings, State, ask_for_a_template, notify, problems, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a node's pods, each in a machine of its own, for a kubelet or another client of the
@@ -56,7 +56,11 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             log::info!("ending; pods go on");
             notify(State::Stopping);
         };
-        run(settings, || notify(State::Ready), end).await
+        let ready = || {
+            notify(State::Ready);
+            ask_for_a_template();
+        };
+        run(settings, ready, end).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

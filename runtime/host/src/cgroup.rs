@@ -136,6 +136,22 @@ impl Cgroup {
         })
     }
 
+    /// Lets what is in it have a CPU only when others leave one: a tenth of the usual share.
+    pub fn stand_back(&self) {
+        const LOW: [(&str, &str); 2] = [("cpu.weight", "10"), ("cpu.shares", "102")];
+        for Place { path, hierarchy } in &self.places {
+            for controller in ["+cpu", "+memory"].into_iter().filter(|_| hierarchy.is_unified()) {
+                // What can't be had is missing then.
+                let given = path.with_file_name("cgroup.subtree_control");
+                let _missing = std::fs::write(given, controller);
+            }
+            for (file, share) in LOW {
+                // Each version has one of them, and that only where the controller is.
+                let _other = std::fs::write(path.join(file), share);
+            }
+        }
+    }
+
     /// Lets no more than [`MAX_THREADS`] run in it if nobody has set a limit for the pod. The attack:
     /// a VMM that its guest has taken over makes threads until the host has no numbers left.
     pub fn bound_threads(&self) {

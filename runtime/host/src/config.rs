@@ -15,7 +15,7 @@ pub const DEFAULT_PATH: &str = "/etc/cuddy/config.toml";
 pub const PATH_VARIABLE: &str = "CUDDY_CONFIG";
 
 /// All keys of the configuration file.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     "kernel",
     "rootfs",
     "vmm",
@@ -25,6 +25,7 @@ pub const KEYS: [&str; 10] = [
     "boot_timeout_seconds",
     "guest_timeout_seconds",
     "extra_cmdline",
+    "templates",
     "debug",
 ];
 
@@ -78,6 +79,19 @@ impl From<ConfigError> for Error {
     }
 }
 
+/// Who shares the template of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templates {
+    /// All pods of the node.
+    #[default]
+    Node,
+    /// The pods of one namespace.
+    Namespace,
+    /// Nobody: each machine boots for itself.
+    None,
+}
+
 /// Settings as read; absent keys take their defaults in [`Config`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +114,8 @@ pub struct RawConfig {
     pub guest_timeout_seconds: Option<u64>,
     /// Words added to the guest kernel's command line.
     pub extra_cmdline: Option<String>,
+    /// Who shares templates.
+    pub templates: Option<Templates>,
     /// Whether to show the guest's early boot.
     pub debug: Option<bool>,
 }
@@ -126,6 +142,8 @@ pub struct Config {
     pub guest_timeout: std::time::Duration,
     /// Words added to the guest kernel's command line.
     pub extra_cmdline: String,
+    /// Who shares templates.
+    pub templates: Templates,
     /// Whether to show the guest's early boot.
     pub debug: bool,
 }
@@ -171,6 +189,7 @@ impl Config {
             boot_timeout: std::time::Duration::from_secs(raw.boot_timeout_seconds.unwrap_or(60)),
             guest_timeout: std::time::Duration::from_secs(raw.guest_timeout_seconds.unwrap_or(6)),
             extra_cmdline: raw.extra_cmdline.unwrap_or_default(),
+            templates: raw.templates.unwrap_or_default(),
             debug: raw.debug.unwrap_or(false),
         };
         if !(1..=32).contains(&config.default_vcpus) {
@@ -283,7 +302,7 @@ mod tests {
 
     #[test]
     fn wrong_type_and_broken_syntax_name_the_file() {
-        for text in ["default_vcpus = \"two\"", "= 3", "debug = 1"] {
+        for text in ["default_vcpus = \"two\"", "= 3", "debug = 1", "templates = \"pod\""] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("/etc/cuddy/config.toml"), "{error}");
             assert!(!error.contains('\n'), "{error}");
@@ -294,9 +313,10 @@ mod tests {
     fn every_key_of_the_table_is_a_field() {
         let text = "kernel='/k'\nrootfs='/r'\nvmm='/v'\ndefault_vcpus=2\n\
             default_memory_mib=256\nmemory_overhead_mib=1\nboot_timeout_seconds=5\nguest_timeout_seconds=9\n\
-            extra_cmdline='quiet'\ndebug=true";
+            extra_cmdline='quiet'\ntemplates='namespace'\ndebug=true";
         assert_eq!(text.lines().count(), KEYS.len());
-        assert!(parse(text).unwrap().debug);
+        let config = parse(text).unwrap();
+        assert_eq!((config.templates, config.debug), (Templates::Namespace, true));
     }
 
     #[test]
@@ -309,6 +329,7 @@ mod tests {
             ("memory_overhead_mib", config.memory_overhead_mib.to_string()),
             ("boot_timeout_seconds", config.boot_timeout.as_secs().to_string()),
             ("guest_timeout_seconds", config.guest_timeout.as_secs().to_string()),
+            ("templates", "`node`".to_owned()),
             ("debug", config.debug.to_string()),
         ] {
             let line = format!("| `{key}` | {default} |");

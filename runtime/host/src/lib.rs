@@ -1,6 +1,7 @@
 //! What the runtime does with the node's kernel and files: mounts, cgroups, processes, the sandbox's
 //! directory with its journal, and the operator's settings. Nothing here knows a machine or a pod.
 
+pub mod capacity;
 pub mod cgroup;
 pub mod config;
 pub mod ext4;

@@ -23,6 +23,11 @@ pub const ROOT: &str = "/run/cuddy";
 /// Environment variable that names another root, for tests.
 pub const ROOT_VARIABLE: &str = "CUDDY_RUN";
 
+/// Where all of it is now.
+pub fn root() -> PathBuf {
+    std::env::var_os(ROOT_VARIABLE).map_or_else(|| ROOT.into(), PathBuf::from)
+}
+
 /// Most bytes of the file of steps, some 300 of them.
 const MAX_TIMELINE: u64 = 16 << 10;
 
@@ -33,8 +38,7 @@ pub struct StateDir(PathBuf);
 impl StateDir {
     /// The directory's place; it need not exist.
     pub fn new(namespace: &Namespace, sandbox: &SandboxId) -> Self {
-        let root = std::env::var_os(ROOT_VARIABLE).map_or_else(|| ROOT.into(), PathBuf::from);
-        Self(root.join(namespace.as_str()).join(sandbox.as_str()))
+        Self(root().join(namespace.as_str()).join(sandbox.as_str()))
     }
 
     /// One at any place, for tests.

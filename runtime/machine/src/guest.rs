@@ -3,6 +3,7 @@
 
 mod dial;
 mod identity;
+mod life;
 mod network;
 mod storage;
 mod streams;
@@ -14,11 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_api::container_ttrpc::ContainerClient;
-use agent_api::health_ttrpc::HealthClient;
 use agent_api::process_ttrpc::ProcessClient;
-use agent_api::sandbox_ttrpc::SandboxClient;
 use agent_api::types::{ContainerId as RpcContainer, ProcessId};
-use agent_api::{container, health, process, sandbox, types};
+use agent_api::{container, process};
 use api::request::Target;
 use api::usage::Usage;
 use api::{ContainerId, Error, User};
@@ -31,6 +30,7 @@ use ttrpc::{Code, Error as RpcError};
 use crate::patience::Patience;
 use crate::text::guest_text;
 use dial::dial;
+use wire::Wire;
 
 pub use storage::{GuestDirectory, GuestDisk, GuestMount};
 pub use streams::StreamIds;
@@ -49,6 +49,7 @@ const MAX_STATUS: u32 = 255;
 pub struct Guest {
     vsock: PathBuf,
     client: Client,
+    wire: Wire,
     streams: Arc<AtomicU64>,
     patience: Patience,
 }
@@ -66,9 +67,11 @@ impl Guest {
     /// [`Error::Unavailable`] when nobody answers.
     pub async fn connect(vsock: &Path, patience: Patience) -> Result<Self, Error> {
         let stream = dial(vsock, agent_api::RPC_PORT, &patience).await?;
+        let (client, wire) = wire::client(stream);
         Ok(Self {
             vsock: vsock.to_owned(),
-            client: wire::client(stream),
+            client,
+            wire,
             streams: Arc::new(AtomicU64::new(1)),
             patience,
         })
@@ -90,37 +93,6 @@ impl Guest {
             Error::Unavailable(format!("opening a process's stream in the guest: {error}"))
         })?;
         Ok(stream)
-    }
-
-    /// Gives the guest its identity, clock, entropy and share.
-    ///
-    /// # Errors
-    /// What the agent answered.
-    pub async fn configure(&self, request: &sandbox::ConfigureRequest) -> Result<(), Error> {
-        let client = SandboxClient::new(self.client.clone());
-        let call = client.configure(Context::default(), request);
-        self.call(WORK, "configuring the guest", call).await.map(drop)
-    }
-
-    /// Asks the agent whether it lives; waits for as long as the connection lasts.
-    ///
-    /// # Errors
-    /// [`Error::Disconnected`] when the connection is broken.
-    pub async fn check(&self) -> Result<(), Error> {
-        let client = HealthClient::new(self.client.clone());
-        let answer = client.check(Context::default(), &health::CheckRequest::new()).await;
-        answer.map(drop).map_err(|error| explain("asking whether the guest lives", error))
-    }
-
-    /// Asks the guest to flush its disks and power off, for at most `limit`.
-    ///
-    /// # Errors
-    /// What the agent answered; the connection usually breaks first.
-    pub async fn shutdown(&self, limit: Duration) -> Result<(), Error> {
-        let client = SandboxClient::new(self.client.clone());
-        let empty = types::Empty::new();
-        let call = client.shutdown(Context::default(), &empty);
-        self.call(limit, "shutting the guest down", call).await.map(drop)
     }
 
     /// Prepares a container, whose own hooks in the guest may take `hooks` in all. Returns who its

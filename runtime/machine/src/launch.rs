@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Error;
 use host::Config;
@@ -13,7 +14,9 @@ use host::journal::Entry;
 use host::mounts::{Share, open_read_only};
 use host::spawn::{self, Watched};
 use host::store::StateDir;
-use vmm_api::{BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, MachineConfig, Start};
+use vmm_api::{
+    BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, KernelDigest, MachineConfig, Start,
+};
 
 use super::Machine;
 use super::image::check_erofs;
@@ -24,6 +27,38 @@ use crate::socket;
 /// virtio-fs tag of the shared directory.
 pub const SHARE_TAG: &str = "share";
 
+/// Window of the shared directory, in machines that are booted and in clones alike.
+pub const SHARE_WINDOW: u32 = 4;
+
+/// How a guest comes to run.
+#[derive(Debug)]
+pub enum From {
+    /// It boots the operator's kernel.
+    Kernel,
+    /// The same, to be saved by [`Machine::save`]. It has no share: nobody could give that back.
+    KernelToSave {
+        /// The file that is its memory, of its size, which stays when the machine has ended.
+        memory: OwnedFd,
+    },
+    /// It goes on where a machine was saved.
+    Saved(Saved),
+}
+
+/// What is left of a machine that was saved.
+#[derive(Debug)]
+pub struct Saved {
+    /// Its state, open for reading.
+    pub state: File,
+    /// Its memory, open for reading by a mount that is read-only.
+    pub memory: File,
+    /// The guest's root image that it had, opened as [`open_read_only`] does.
+    pub image: File,
+    /// The kernel that it was booted from.
+    pub kernel: KernelDigest,
+    /// How long it took until its agent was ready, without what it waited for a CPU.
+    pub booted_in: Duration,
+}
+
 /// What a machine is started from.
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -31,6 +66,8 @@ pub struct Launch<'a> {
     pub config: &'a Config,
     /// Its shape.
     pub shape: MachineConfig,
+    /// How its guest comes to run.
+    pub from: From,
     /// Where its socket and files are; must exist.
     pub state: &'a StateDir,
     /// What it shares with its guest.
@@ -68,58 +105,94 @@ pub struct Boot {
 pub fn launch(launch: Launch<'_>) -> Result<(Machine, Boot), Error> {
     let (outputs, ends) = Outputs::start(&launch.state.console(), &launch.state.vmm_log())
         .map_err(|error| Error::failed("opening the machine's logs", &error))?;
+    let Launch { config, shape, from, state, share, cgroup, oom_score_adj } = launch;
+    let boot_before = match &from {
+        From::Saved(saved) => saved.booted_in,
+        From::Kernel | From::KernelToSave { .. } => Duration::ZERO,
+    };
+    let with_share = !matches!(from, From::KernelToSave { .. });
     let mut slots = Slots::default();
-    let config = describe(&launch, &mut slots, &ends.console)?;
+    let origin = Origin::open(config, &shape, from, &mut slots)?;
+    let serial = shape.early_serial().then(|| console(&mut slots, &ends.console)).transpose()?;
+    let mut devices = own_devices(origin.image, state, &mut slots, &ends.console)?;
+    if with_share {
+        let root = share.directory();
+        let root = slots.add(root.map_err(|error| Error::failed("opening the share", &error))?)?;
+        devices.push(DeviceConfig::Fs { tag: SHARE_TAG.to_owned(), root });
+    }
+    let request = BootConfig {
+        machine: shape.clone(),
+        start: origin.start,
+        memory: origin.memory,
+        serial,
+        devices,
+        to_be_saved: !with_share,
+    };
     let (ours, theirs) =
         Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
     let channel = Machine::channel(ours)?;
-    let process = Arc::new(start(&launch, theirs.into(), ends.vmm)?);
-    let machine = Machine::of(process, channel, launch.shape.clone(), outputs);
-    Ok((machine, Boot { config, fds: slots.0 }))
+    let place = Place { vmm: &config.vmm, state, share: &share, cgroup, oom_score_adj };
+    let process = Arc::new(place.start(theirs.into(), ends.vmm)?);
+    let machine = Machine::of(process, channel, shape, outputs).after(boot_before);
+    Ok((machine, Boot { config: request, fds: slots.0 }))
 }
 
-fn describe(
-    launch: &Launch<'_>,
+/// What a machine's guest comes from, as its VMM is told.
+struct Origin {
+    start: Start,
+    memory: FdSlot,
+    /// The guest's root image.
+    image: FdSlot,
+}
+
+impl Origin {
+    fn open(
+        config: &Config,
+        shape: &MachineConfig,
+        from: From,
+        slots: &mut Slots,
+    ) -> Result<Self, Error> {
+        let memory = match from {
+            From::Saved(Saved { state, memory, image, kernel, .. }) => {
+                let start = Start::Saved { state: slots.add(state)?, kernel };
+                let (memory, image) = (slots.add(memory)?, slots.add(image)?);
+                return Ok(Self { start, memory, image });
+            }
+            From::KernelToSave { memory } => memory,
+            From::Kernel => guest_memory(shape.memory().bytes())
+                .map_err(|error| Error::failed("making the guest's memory", &error))?,
+        };
+        let start = Start::Kernel(slots.add(open("guest kernel", &config.kernel)?)?);
+        let image = open("guest root image", &config.rootfs)?;
+        check_erofs(&image, &config.rootfs)?;
+        Ok(Self { start, memory: slots.add(memory)?, image: slots.add(image)? })
+    }
+}
+
+/// The devices that a machine has whatever it came from, in the order of their windows.
+fn own_devices(
+    image: FdSlot,
+    state: &StateDir,
     slots: &mut Slots,
-    console: &OwnedFd,
-) -> Result<BootConfig, Error> {
-    let Launch { config, shape, state, .. } = launch;
-    let kernel = slots.add(open("guest kernel", &config.kernel)?)?;
-    let image = open("guest root image", &config.rootfs)?;
-    check_erofs(&image, &config.rootfs)?;
-    let image = slots.add(image)?;
-    let memory = guest_memory(shape.memory().bytes())
-        .map_err(|error| Error::failed("making the guest's memory", &error))?;
-    let memory = slots.add(memory)?;
+    output: &OwnedFd,
+) -> Result<Vec<DeviceConfig>, Error> {
+    let image = BlockConfig::new(image, true, "cuddy-root")
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     let vsock = state.vsock();
     let listener = socket::listen(&vsock)
         .map_err(|error| Error::failed(&format!("listening on {}", vsock.display()), &error))?;
     let listener = slots.add(listener)?;
-    let root = launch.share.directory();
-    let root = slots.add(root.map_err(|error| Error::failed("opening the share", &error))?)?;
-    let failed = |error: std::io::Error| Error::failed("opening the console log", &error);
-    let output = slots.add(console.try_clone().map_err(failed)?)?;
-    let serial = match shape.early_serial() {
-        true => Some(slots.add(console.try_clone().map_err(failed)?)?),
-        false => None,
-    };
-    let image = BlockConfig::new(image, true, "cuddy-root")
-        .map_err(|error| Error::Invalid(error.to_string()))?;
-    let devices = vec![
+    Ok(vec![
         DeviceConfig::Block(image),
         DeviceConfig::Rng,
         DeviceConfig::Vsock { listener },
-        DeviceConfig::Fs { tag: SHARE_TAG.to_owned(), root },
-        DeviceConfig::Console { output },
-    ];
-    Ok(BootConfig {
-        machine: shape.clone(),
-        start: Start::Kernel(kernel),
-        memory,
-        serial,
-        devices,
-        to_be_saved: false,
-    })
+        DeviceConfig::Console { output: console(slots, output)? },
+    ])
+}
+
+fn console(slots: &mut Slots, output: &OwnedFd) -> Result<FdSlot, Error> {
+    let output = output.try_clone();
+    slots.add(output.map_err(|error| Error::failed("opening the console log", &error))?)
 }
 
 fn open(what: &str, path: &Path) -> Result<File, Error> {
@@ -127,36 +200,47 @@ fn open(what: &str, path: &Path) -> Result<File, Error> {
         .map_err(|e| Error::Unavailable(format!("opening the {what} {}: {e}", path.display())))
 }
 
-fn start(launch: &Launch<'_>, control: OwnedFd, stderr: OwnedFd) -> Result<Watched, Error> {
-    let path = &launch.config.vmm;
-    let failed = |error: std::io::Error| {
-        Error::failed(&format!("starting the VMM {}", path.display()), &error)
-    };
-    let mut command = Command::new(path);
-    // All threads of the VMM share one malloc arena; one each would cost 30 to 130 KiB.
-    command.env_clear().env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(stderr));
-    spawn::ended_by_parent(&mut command);
-    // A child is born where its parent is: nothing of the VMM is ever outside of the pod's cgroup.
-    if let Some(cgroup) = launch.cgroup {
-        enter(cgroup, launch.state)?;
+/// Where and how a VMM's process runs.
+struct Place<'a> {
+    vmm: &'a Path,
+    state: &'a StateDir,
+    share: &'a Share,
+    cgroup: Option<&'a Cgroup>,
+    oom_score_adj: i32,
+}
+
+impl Place<'_> {
+    fn start(&self, control: OwnedFd, stderr: OwnedFd) -> Result<Watched, Error> {
+        let failed = |error: std::io::Error| {
+            Error::failed(&format!("starting the VMM {}", self.vmm.display()), &error)
+        };
+        let mut command = Command::new(self.vmm);
+        // All threads of the VMM share one malloc arena; one each would cost 30 to 130 KiB.
+        command.env_clear().env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(stderr));
+        spawn::ended_by_parent(&mut command);
+        // A child is born where its parent is: nothing of the VMM is ever outside of the pod's
+        // cgroup.
+        if let Some(cgroup) = self.cgroup {
+            enter(cgroup, self.state)?;
+        }
+        let child = self.share.spawn(command, vec![control]).map_err(failed)?;
+        let process = Watched::new(child).map_err(failed)?;
+        let pid = process.pid();
+        let started = spawn::start_time(pid).unwrap_or_default();
+        let noted = self.state.journal().and_then(|mut journal| {
+            journal.add(&Entry::Process { pid, started })?;
+            std::fs::write(self.state.vmm_pid(), pid.to_string())
+        });
+        if let Err(error) = noted {
+            process.abandon();
+            return Err(failed(error));
+        }
+        if let Err(error) = cgroup::set_oom_score(pid, self.oom_score_adj) {
+            log::warn!("{error}");
+        }
+        Ok(process)
     }
-    let child = launch.share.spawn(command, vec![control]).map_err(failed)?;
-    let process = Watched::new(child).map_err(failed)?;
-    let pid = process.pid();
-    let started = spawn::start_time(pid).unwrap_or_default();
-    let noted = launch.state.journal().and_then(|mut journal| {
-        journal.add(&Entry::Process { pid, started })?;
-        std::fs::write(launch.state.vmm_pid(), pid.to_string())
-    });
-    if let Err(error) = noted {
-        process.abandon();
-        return Err(failed(error));
-    }
-    if let Err(error) = cgroup::set_oom_score(pid, launch.oom_score_adj) {
-        log::warn!("{error}");
-    }
-    Ok(process)
 }
 
 /// Puts this process, and with it the VMM that it starts, where the pod's limits hold.
@@ -169,4 +253,21 @@ fn enter(cgroup: &Cgroup, state: &StateDir) -> Result<(), Error> {
     cgroup.create()?;
     cgroup.bound_threads();
     cgroup.enter(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_comes_right_after_what_every_machine_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(&dir.path().join("test/pod"));
+        state.create().unwrap();
+        let (_reader, console) = rustix::pipe::pipe().unwrap();
+        let mut slots = Slots::default();
+        let devices = own_devices(FdSlot(0), &state, &mut slots, &console).unwrap();
+        assert_eq!(devices.len(), usize::try_from(SHARE_WINDOW).unwrap());
+        assert!(matches!(devices[0], DeviceConfig::Block(_)), "the first disk is the root");
+    }
 }

@@ -28,7 +28,7 @@ use crate::text::guest_text;
 use control::Driver;
 
 pub use control::Control;
-pub use launch::{Boot, Launch, SHARE_TAG, launch};
+pub use launch::{Boot, From, Launch, SHARE_TAG, SHARE_WINDOW, Saved, launch};
 pub use live::Live;
 pub use memory::guest_memory;
 
@@ -89,6 +89,8 @@ pub struct Machine {
     patience: Patience,
     /// Time that it has had until its guest was ready.
     booted_in: OnceLock<Duration>,
+    /// The same of the machine that was saved, for one that goes on from there.
+    boot_before: Duration,
 }
 
 impl Machine {
@@ -123,7 +125,14 @@ impl Machine {
         let pid = process.pid();
         let patience = Patience::with(vec![pid, std::process::id()]);
         let booted_in = OnceLock::new();
-        Self { pid, shape, orders, life, outputs, process, told, patience, booted_in }
+        let boot_before = Duration::ZERO;
+        Self { pid, shape, orders, life, outputs, process, told, patience, booted_in, boot_before }
+    }
+
+    /// The same, which goes on where another one was whose guest took so long to boot.
+    #[must_use]
+    pub fn after(self, boot_before: Duration) -> Self {
+        Self { boot_before, ..self }
     }
 
     /// Boots it; returns once its first vCPU runs.
@@ -186,10 +195,16 @@ impl Machine {
         self.life.borrow().boot_us
     }
 
-    /// The same, without what the machine waited for a CPU.
+    /// The same, without what the machine waited for a CPU. That of the machine that was saved, for
+    /// one that goes on from there: it tells how fast the host is.
     pub fn booted_in(&self) -> Duration {
         let boot = Duration::from_micros(self.boot_us().unwrap_or_default());
-        self.booted_in.get().map_or(boot, |counted| boot.min(*counted))
+        self.booted_in.get().map_or(boot, |counted| boot.min(*counted)).max(self.boot_before)
+    }
+
+    /// How the machine ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        self.life.borrow().end.clone()
     }
 
     /// Waits until the machine is over.
@@ -224,6 +239,38 @@ impl Machine {
     /// [`Error::Failed`] with the VMM's reason.
     pub async fn detach(&self, window: Window) -> Result<(), Error> {
         self.done("detaching a device", Request::Detach(window)).await
+    }
+
+    /// Stops all vCPUs.
+    ///
+    /// # Errors
+    /// [`Error::MachineEnded`], or the VMM's reason.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.done("pausing the machine", Request::Pause).await
+    }
+
+    /// Lets paused vCPUs run.
+    ///
+    /// # Errors
+    /// As of [`Self::pause`].
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.done("letting the machine go on", Request::Resume).await
+    }
+
+    /// Writes the state of the paused machine, which was launched to be saved, to an empty file. The
+    /// machine ends then. One that can't be saved stays paused.
+    ///
+    /// # Errors
+    /// [`Error::State`] or [`Error::Failed`] with the VMM's reason.
+    pub async fn save(&self, state: OwnedFd) -> Result<(), Error> {
+        let request = Request::Save { state: vmm_api::FdSlot(0) };
+        match self.request(request, vec![state]).await? {
+            Reply::Done => {
+                self.told.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => Err(unexpected("saving the machine", other)),
+        }
     }
 
     /// Ends the machine at once.

@@ -56,12 +56,19 @@ pub(crate) struct Prepared {
 
 /// The same, being made.
 #[derive(Debug)]
-pub(crate) struct Pending(Option<JoinHandle<Result<Option<Prepared>, Error>>>);
+pub(crate) enum Pending {
+    /// There is no namespace, or a machine has its interfaces.
+    None,
+    /// It is being made.
+    Making(JoinHandle<Result<Option<Prepared>, Error>>),
+    /// It waits for a machine.
+    Made(Box<Prepared>),
+}
 
 impl Pending {
     /// Waits until nothing is made any more: only then what was made can be undone.
     pub(crate) async fn over(self) {
-        if let Some(work) = self.0
+        if let Self::Making(work) = self
             && let Err(error) = work.await
         {
             log::warn!("preparing the pod's network: {error}");
@@ -72,10 +79,10 @@ impl Pending {
 /// Begins to prepare the network namespace at `path` for a machine with so many CPUs; without one
 /// the guest has only its loopback.
 pub(crate) fn begin(path: Option<&Path>, state: &StateDir, cpus: u32) -> Pending {
-    let Some(path) = path.map(Path::to_owned) else { return Pending(None) };
+    let Some(path) = path.map(Path::to_owned) else { return Pending::None };
     let state = state.clone();
     let queues = usize::try_from(cpus).map_or(1, |cpus| cpus.clamp(1, MAX_QUEUES));
-    Pending(Some(tokio::task::spawn_blocking(move || Prepared::make(&path, &state, queues))))
+    Pending::Making(tokio::task::spawn_blocking(move || Prepared::make(&path, &state, queues)))
 }
 
 impl Prepared {
@@ -118,18 +125,32 @@ pub(crate) struct Attached {
 }
 
 impl Pending {
+    /// Waits until the taps are made. Returns whether a machine is to have a network.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no namespace; otherwise what the host refused.
+    pub(crate) async fn made(&mut self) -> Result<bool, Error> {
+        if let Self::Making(work) = self {
+            let made = work.await;
+            *self = Self::None;
+            let made = made.unwrap_or_else(|error| {
+                Err(Error::failed("preparing the pod's network", &error))
+            })?;
+            if let Some(prepared) = made {
+                *self = Self::Made(Box::new(prepared));
+            }
+        }
+        Ok(matches!(self, Self::Made(_)))
+    }
+
     /// Puts the interfaces into windows of the machine, whose guest may still be booting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is no namespace; otherwise what the host or VMM refused.
+    /// As of [`Self::made`], and what the VMM refused.
     pub(crate) async fn attach(&mut self, machine: &Machine) -> Result<Option<Attached>, Error> {
-        let Some(work) = &mut self.0 else { return Ok(None) };
-        let prepared = work.await;
-        self.0 = None;
-        let prepared = prepared
-            .unwrap_or_else(|error| Err(Error::failed("preparing the pod's network", &error)))?;
-        let Some(prepared) = prepared else { return Ok(None) };
-        let Prepared { network, watch, listeners, parameters, plan, mut ports, queues } = prepared;
+        self.made().await?;
+        let Self::Made(prepared) = std::mem::replace(self, Self::None) else { return Ok(None) };
+        let Prepared { network, watch, listeners, parameters, plan, mut ports, queues } = *prepared;
         let mut windows = BTreeMap::new();
         for interface in &plan.interfaces {
             let index = interface.link.index;

@@ -14,6 +14,10 @@ use crate::spec::document::joined;
 /// Annotations that tell a sandbox container, which is the pod itself, from all others.
 const KINDS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
+/// Annotations that tell a pod's namespace, of containerd's and of CRI-O's.
+const NAMESPACES: [&str; 2] =
+    ["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri-o.Namespace"];
+
 /// Kernel parameters by which everybody may use low ports and ICMP sockets. The network belongs to
 /// the guest, not to a pod's user namespace, whose root would have the right to both under runc.
 const FOR_USERS: [(&str, &str); 2] =
@@ -40,6 +44,8 @@ pub struct Pod {
     pub oom_score_adj: Option<i32>,
     /// Whether containers that share process ids share those of the pod and not of the guest.
     pub pid_namespace: bool,
+    /// Namespace of Kubernetes that it is in, if its caller says so.
+    pub namespace: Option<String>,
 }
 
 /// A file that all containers of a pod see, unless they have one of their own there.
@@ -93,6 +99,7 @@ impl Pod {
     /// [`Error::Invalid`] when what it says of a pod is not as OCI has it.
     pub fn from_spec(spec: &Document) -> Result<Self, Error> {
         let sandbox = is_sandbox(spec)?;
+        let annotations = spec.annotations()?;
         let namespaces: Vec<LinuxNamespace> = spec.list("/linux/namespaces")?;
         let namespace = |kind| namespaces.iter().find(|namespace| namespace.typ() == kind);
         let sysctls = if sandbox { spec.get("/linux/sysctl")? } else { None };
@@ -105,6 +112,7 @@ impl Pod {
             cgroup: spec.text("/linux/cgroupsPath")?,
             oom_score_adj: spec.get("/process/oomScoreAdj")?,
             pid_namespace: namespace(LinuxNamespaceType::Pid).is_some(),
+            namespace: NAMESPACES.iter().find_map(|key| annotations.get(*key)).cloned(),
         };
         Ok(if namespace(LinuxNamespaceType::User).is_some() { pod.with_users() } else { pod })
     }
@@ -131,7 +139,8 @@ mod tests {
             "hostname": "web-0",
             "process": {"oomScoreAdj": -998},
             "annotations": {"io.kubernetes.cri.container-type": "sandbox",
-                "io.kubernetes.cri.sandbox-memory": "67108864"},
+                "io.kubernetes.cri.sandbox-memory": "67108864",
+                "io.kubernetes.cri.sandbox-namespace": "shop"},
             "linux": {
                 "cgroupsPath": "/kubepods/pod1/abc",
                 "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
@@ -142,6 +151,7 @@ mod tests {
         let pod = Pod::from_spec(&spec).unwrap();
         assert_eq!((pod.limits.memory_bytes, pod.limits_in_cgroup), (Some(64 << 20), true));
         assert_eq!(pod.hostname.as_deref(), Some("web-0"));
+        assert_eq!(pod.namespace.as_deref(), Some("shop"));
         assert_eq!(pod.network, Some("/run/netns/x".into()));
         assert_eq!(pod.cgroup.as_deref(), Some("/kubepods/pod1/abc"));
         assert_eq!((pod.oom_score_adj, pod.pid_namespace), (Some(-998), true));

@@ -12,6 +12,7 @@
 //! are answered from memory, whatever the guest does.
 
 mod boot;
+mod booted;
 mod control;
 mod create;
 mod delete;
@@ -27,7 +28,6 @@ mod steps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use api::events::{Event, EventKind, Exit};
 use api::request::{CreateRequest, ExecRequest, Target};
@@ -36,35 +36,15 @@ use api::{ContainerId, Error, ExecId, Namespace, SandboxId};
 use host::cgroup::Cgroup;
 use host::process_id::ProcessId;
 use host::store::StateDir;
-use machine::Live;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::container::{Container, ProcessView};
-use crate::network::Joined;
-use crate::storage::Volumes;
+use booted::{Booted, Outcome, booted};
 pub use output::Listed;
 use steps::{Step, Steps};
 
 /// Where a caller waits for an answer.
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// A machine whose guest serves, and what its containers have in common.
-#[derive(Debug, Clone)]
-struct Booted {
-    live: Live,
-    /// Volumes that several containers may have.
-    volumes: Arc<Volumes>,
-    network: Joined,
-}
-
-/// Where the outcome of a boot is told.
-type Outcome = watch::Receiver<Option<Result<Booted, Error>>>;
-
-/// Waits for a boot that somebody began.
-async fn booted(mut boot: Outcome) -> Result<Booted, Error> {
-    let outcome = boot.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-    outcome.unwrap_or_else(|| Err(Error::Failed("the boot was abandoned".into())))
-}
 
 /// Where the machine is in its life; each state holds what exists in it.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use api::Error;
 use host::Config;
+pub use host::capacity::Host;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory};
 use serde_json::Value;
 use vmm_api::{MachineConfig, RawMachineConfig};
@@ -105,38 +106,6 @@ fn resources_of_cri_o(annotations: &HashMap<String, String>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// What the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Host {
-    /// Memory in MiB.
-    pub memory_mib: u64,
-    /// CPUs that are online; at least 1.
-    pub cpus: u32,
-}
-
-impl Host {
-    /// Reads `/proc/meminfo` and `/sys/devices/system/cpu/online`.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] when the kernel does not tell.
-    pub fn read() -> Result<Self, Error> {
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-        let memory_mib = host_memory_mib(&meminfo)
-            .ok_or_else(|| Error::Failed("reading the host's memory size".into()))?;
-        Ok(Self { memory_mib, cpus: cpus_in(&online).max(1) })
-    }
-}
-
-/// How many CPUs a list such as `0-3,8` names.
-fn cpus_in(list: &str) -> u32 {
-    let count = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)?.saturating_add(1))
-    };
-    list.trim().split(',').filter_map(count).sum()
-}
-
 /// The shape of the machine for a pod with these limits. More CPUs than the host has would only
 /// wait for each other.
 ///
@@ -168,15 +137,21 @@ pub fn machine(config: &Config, limits: Limits, host: Host) -> Result<MachineCon
     MachineConfig::try_from(raw).map_err(|error| Error::Invalid(error.to_string()))
 }
 
+/// What the containers of a pod may use together in a machine of `machine` MiB, or in one of the
+/// `class` of its template, in bytes; 0 for as much as there is. The pod's own limit holds whatever
+/// the size of its machine. A pod without one may not use what only the class has; what kernel and
+/// agent need is not the pod's.
+pub fn containers_limit(config: &Config, limits: Limits, machine: u64, class: u64) -> u64 {
+    if let Some(bytes) = limits.memory_bytes {
+        return bytes;
+    }
+    let needed = config.memory_overhead_mib.min(machine / 2);
+    if class > machine { (machine - needed) << 20 } else { 0 }
+}
+
 /// What is left of `mib` MiB for a guest whose page tables on the host have to fit in as well.
 fn without_tables(mib: u64) -> u64 {
     mib - mib.saturating_sub(TABLES_COVERED_MIB).div_ceil(PART_OF_TABLES)
-}
-
-/// The host's memory in MiB out of `/proc/meminfo`.
-pub fn host_memory_mib(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
 #[cfg(test)]
@@ -278,15 +253,21 @@ mod tests {
     }
 
     #[test]
-    fn machine_has_no_more_cpus_than_the_host() {
-        let limits = Limits { cpu_quota_us: Some(1_600_000), ..Limits::default() };
-        assert_eq!(machine(&config(), limits, HOST).unwrap().vcpus().get(), 4);
-        assert_eq!([cpus_in("0-3,8\n"), cpus_in("0"), cpus_in("")], [5, 1, 0]);
+    fn what_only_the_class_has_is_not_the_pods() {
+        let limit = |memory_bytes, machine, class| {
+            let limits = Limits { memory_bytes, ..Limits::default() };
+            containers_limit(&config(), limits, machine, class)
+        };
+        assert_eq!(limit(Some(100 << 20), 228, 256), 100 << 20);
+        assert_eq!(limit(Some(384 << 20), 512, 512), 384 << 20);
+        assert_eq!(limit(None, 512, 512), 0);
+        assert_eq!(limit(None, 500, 512), 372 << 20);
+        assert_eq!(limit(None, 64, 128), 32 << 20);
     }
 
     #[test]
-    fn meminfo_is_read_in_mib() {
-        assert_eq!(host_memory_mib("MemTotal:       2048000 kB\nMemFree: 1 kB"), Some(2000));
-        assert_eq!(host_memory_mib(""), None);
+    fn machine_has_no_more_cpus_than_the_host() {
+        let limits = Limits { cpu_quota_us: Some(1_600_000), ..Limits::default() };
+        assert_eq!(machine(&config(), limits, HOST).unwrap().vcpus().get(), 4);
     }
 }

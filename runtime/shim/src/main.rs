@@ -1,8 +1,9 @@
 //! `containerd-shim-cuddy-v2`: the door through which containerd and CRI-O run pods in machines.
 //!
-//! One binary, four programs. containerd executes `start` and `delete`, which end at once. `-info`
+//! One binary, five programs. containerd executes `start` and `delete`, which end at once. `-info`
 //! tells what the runtime can do. `daemon` is what `start` leaves behind, one for each pod. It
-//! serves the Task service. See the containerd project's `core/runtime/v2/README.md` for the
+//! serves the Task service. `template` is what a daemon leaves to build a template of its machine, in
+//! the background. See the containerd project's `core/runtime/v2/README.md` for the
 //! protocol.
 
 mod bootstrap;
@@ -27,9 +28,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bootstrap::flags::{Action, Flags};
+use template::background;
 
 fn main() -> ExitCode {
-    let outcome = Flags::parse(std::env::args().skip(1)).map_err(Into::into).and_then(run);
+    let mut words = std::env::args().skip(1).peekable();
+    let outcome = match words.next_if(|word| word == background::VERB) {
+        Some(_) => background::run(words).map_err(Into::into),
+        None => Flags::parse(words).map_err(Into::into).and_then(run),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -48,6 +48,7 @@ fn pod(config: PodSandboxConfig, request: &CreateSandboxRequest) -> Pod {
         network: Some(PathBuf::from(&request.netns_path)).filter(|path| path.is_absolute()),
         oom_score_adj: Some(OOM_SCORE_ADJ),
         pid_namespace: namespaces.pid() != NamespaceMode::Node,
+        namespace: config.metadata.map(|metadata| metadata.namespace),
     };
     if users { pod.with_users() } else { pod }
 }

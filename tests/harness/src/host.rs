@@ -15,14 +15,32 @@ pub fn processes(name: &str) -> Vec<u32> {
     pids.filter(runs).collect()
 }
 
-/// Process ids of all VMMs.
+/// Process ids of all pods' VMMs: not of those by which templates are built.
 pub fn vmms() -> Vec<u32> {
-    processes("cuddy-vmm")
+    let mut all = processes("cuddy-vmm");
+    all.retain(|pid| {
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        !cgroups.contains("cuddy-templates")
+    });
+    all
 }
 
-/// Process ids of all shims.
+/// Process ids of all pods' shims.
 pub fn shims() -> Vec<u32> {
-    processes("containerd-shim-cuddy-v2")
+    shims_and_builders().0
+}
+
+/// Process ids of builders of templates.
+pub fn builders() -> Vec<u32> {
+    shims_and_builders().1
+}
+
+fn shims_and_builders() -> (Vec<u32>, Vec<u32>) {
+    let is_shim = |pid: &u32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) != Some(b"template")
+    };
+    processes("containerd-shim-cuddy-v2").into_iter().partition(is_shim)
 }
 
 /// Mount points at or below a directory.
@@ -43,11 +61,15 @@ fn mounts_elsewhere() -> Vec<String> {
             let table = std::fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
             // What is mounted is named from its filesystem's root on, which may be `/run`.
             let lines = table.lines().filter(|line| line.contains("/cuddy/"));
+            let lines = lines.filter(|line| !line.contains(TEMPLATES));
             found.extend(lines.map(|line| format!("{}: {line}", process.display())));
         }
     }
     found
 }
+
+/// The store of templates, which outlives all sandboxes, and its lock.
+const TEMPLATES: &str = "/cuddy/.templates";
 
 /// Everything that sandboxes have on the host now; empty when nothing is left.
 pub fn remains() -> Vec<String> {
@@ -55,11 +77,13 @@ pub fn remains() -> Vec<String> {
     found.extend(vmms().iter().map(|pid| format!("VMM {pid}")));
     found.extend(shims().iter().map(|pid| format!("shim {pid}")));
     let run = Path::new("/run/cuddy");
-    found.extend(mounts(run).iter().map(|point| format!("mount {}", point.display())));
+    let points = mounts(run).into_iter().map(|point| format!("mount {}", point.display()));
+    found.extend(points.filter(|point| !point.contains(TEMPLATES)));
     found.extend(mounts_elsewhere());
     for dir in [run, Path::new("/run/containerd/s")] {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        found.extend(entries.map(|entry| entry.path().display().to_string()));
+        let paths = entries.map(|entry| entry.path().display().to_string());
+        found.extend(paths.filter(|path| !path.contains(TEMPLATES)));
     }
     found
 }

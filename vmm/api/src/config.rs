@@ -46,7 +46,7 @@ pub enum ConfigError {
 }
 
 /// Number of vCPUs of a machine, 1 to 32. All are present; one is online after boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct VcpuCount(u8);
 
@@ -221,7 +221,8 @@ impl From<MachineConfig> for RawMachineConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootConfig {
-    /// The machine's shape.
+    /// The machine's shape. For [`Start::Saved`] it is that of the saved machine, or has fewer
+    /// vCPUs: the guest then must not switch on more than there are.
     pub machine: MachineConfig,
     /// What the guest starts from.
     pub start: Start,

@@ -155,7 +155,9 @@ impl Prepared {
         let saved = saved::read(state)?;
         saved.check_request(shape, kernel, &config.devices)?;
         let kvm = kvm::open()?;
-        let cpuids = vcpus::cpuids(&kvm, shape.vcpus().get())?;
+        // The guest knows its processor as it was saved, whatever number of vCPUs it has now.
+        let mut cpuids = vcpus::cpuids(&kvm, saved.origin.shape.vcpus().get())?;
+        cpuids.truncate(shape.vcpus().get().into());
         saved.check_cpu(cpuids.first().map_or(&[], |cpuid| cpuid.as_slice()))?;
         let (memory, mappings) = memory::map_private(memory, shape.memory())?;
         boot::renew_generation(&memory)?;

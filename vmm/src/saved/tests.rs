@@ -131,12 +131,20 @@ fn each_part_of_the_shape_is_named() {
         let refused = machine().check_request(&asked, kernel("ours"), &[]);
         refused.unwrap_err().to_string()
     };
-    assert!(asked(|shape| shape.vcpus = 3).contains("number of vCPUs is 2, asked for is 3"));
+    assert!(
+        asked(|shape| shape.vcpus = 3).contains("greatest number of vCPUs is 2, asked for is 3")
+    );
     assert!(
         asked(|shape| shape.memory_mib = 128).contains("memory in MiB is 256, asked for is 128")
     );
     assert!(asked(|shape| shape.extra_cmdline.clear()).contains("command line is \"quiet\""));
     assert!(asked(|shape| shape.early_serial = true).contains("early serial console is false"));
+}
+
+#[test]
+fn fewer_vcpus_than_were_saved_are_taken() {
+    let asked = RawMachineConfig { vcpus: 1, ..raw() }.try_into().unwrap();
+    assert!(machine().check_request(&asked, kernel("ours"), &[]).is_ok());
 }
 
 #[test]

@@ -1,28 +1,32 @@
 //! Booting the machine: everything from a pod's description to a guest that serves.
 
-use std::collections::BTreeMap;
+mod settle;
+mod templates;
+
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::sandbox::ConfigureRequest;
-use api::Error;
+use api::{Error, Namespace};
 use host::Config;
+use host::capacity::Host;
 use host::cgroup::{Cgroup, Hierarchy};
 use host::mounts::Share;
 use host::store::StateDir;
-use machine::Live;
-use machine::guest::Guest;
-use machine::{Boot, Launch, Machine};
+use machine::{Boot, From, Launch, Machine};
+use template::{Template, Wish};
 use tokio::sync::{oneshot, watch};
 use vmm_api::MachineConfig;
 
 use super::{Booted, Outcome, Owner, Phase, heartbeat, last_word};
-use crate::blocking::blocking;
-use crate::network::{Joined, Pending};
+use crate::network::Pending;
 use crate::sizing::{self, Limits};
 use crate::{Pod, network};
+use settle::{Setback, settle_clone};
+pub(super) use settle::{ToDo, reach};
+use templates::Templates;
 
 /// Longest hostname in bytes (`HOST_NAME_MAX`, sethostname(2)).
 const MAX_HOSTNAME: usize = 64;
@@ -42,10 +46,11 @@ impl Owner {
             Phase::New => {}
         }
         let config = Config::load()?;
-        let shape = sizing::machine(&config, limits(&pod, &config), sizing::Host::read()?)?;
+        let size = size(&pod, &config, &self.identity.namespace)?;
+        hostname(&pod, self.identity.id.as_str())?;
         let mut cgroup = pod.cgroup.as_deref().map(Cgroup::new).transpose()?.flatten();
         if let Some(cgroup) = &mut cgroup {
-            let needs = u64::from(shape.memory().get()) + sizing::OVERHEAD_MIB;
+            let needs = u64::from(size.machine.memory().get()) + sizing::OVERHEAD_MIB;
             cgroup.make_room(needs, sizing::LEAST_MIB)?;
         }
         self.cgroup.clone_from(&cgroup);
@@ -53,15 +58,17 @@ impl Owner {
         let name = self.identity.id.clone();
         let patience = config.guest_timeout;
         let work = async move |unwanted: oneshot::Receiver<()>| {
-            let mut network = network::begin(pod.network.as_deref(), &state, shape.vcpus().into());
-            let launch = Start { config: &config, shape, state: &state, cgroup: cgroup.as_ref() };
+            let vcpus = size.machine.vcpus().into();
+            let mut network = network::begin(pod.network.as_deref(), &state, vcpus);
+            let (config, state, name) = (&config, &state, name.as_str());
+            let start = Start { config, size, state, cgroup: cgroup.as_ref(), pod: &pod, name };
             let outcome = tokio::select! {
-                outcome = bring_up(launch, &pod, name.as_str(), &mut network) => outcome,
+                outcome = bring_up(&start, &mut network) => outcome,
                 _ = unwanted => Err(Error::Unavailable("the sandbox is shutting down".into())),
             };
             if outcome.is_err() {
                 network.over().await;
-                undo(&state, cgroup);
+                undo(state, cgroup);
             }
             outcome
         };
@@ -156,102 +163,132 @@ fn undo(state: &StateDir, cgroup: Option<Cgroup>) {
 /// What a boot starts from.
 struct Start<'a> {
     config: &'a Config,
-    shape: MachineConfig,
+    /// What the pod is given.
+    size: Size,
     state: &'a StateDir,
     cgroup: Option<&'a Cgroup>,
+    pod: &'a Pod,
+    /// Beginning of the guest's name, and of its hostname if it has no other.
+    name: &'a str,
 }
 
-async fn bring_up(
-    start: Start<'_>,
-    pod: &Pod,
-    name: &str,
-    network: &mut Pending,
-) -> Result<Booted, Error> {
-    let Start { config, shape, state, cgroup } = start;
-    let hostname = hostname(pod, name)?;
-    let share = make_share(state)?;
-    let limit = config.boot_timeout;
-    let vcpus = shape.vcpus().into();
-    state.step("boot");
-    let oom_score_adj = pod.oom_score_adj.unwrap_or(0);
-    let launch = Launch { config, shape, state, share: Arc::clone(&share), cgroup, oom_score_adj };
-    let (machine, boot) = machine::launch(launch)?;
-    let configuration = configuration(hostname, vcpus)?;
-    let to_do =
-        ToDo { boot: Some(boot), limit, state, sysctls: pod.sysctls.clone(), configuration };
-    reach(Arc::new(machine), share, to_do, network, cgroup).await
+/// How large a pod is.
+#[derive(Debug, Clone)]
+struct Size {
+    machine: MachineConfig,
+    /// What its containers may use together, in bytes; 0 for as much as there is.
+    containers_limit: u64,
+    /// The template for a machine of this size.
+    wish: Wish,
+    host: Host,
 }
 
-/// What there is to do with a machine until it serves.
-pub(super) struct ToDo<'a> {
-    /// What it boots from, if it does not run yet.
-    pub(super) boot: Option<Boot>,
-    /// How long the guest may take until its agent serves.
-    pub(super) limit: Duration,
-    pub(super) state: &'a StateDir,
-    /// Kernel parameters that the pod wants.
-    pub(super) sysctls: BTreeMap<String, String>,
-    pub(super) configuration: ConfigureRequest,
+/// How large `pod` is made on this host.
+fn size(pod: &Pod, config: &Config, namespace: &Namespace) -> Result<Size, Error> {
+    let (host, limits) = (Host::read()?, limits(pod, config));
+    let machine = sizing::machine(config, limits, host)?;
+    let mib = machine.memory().get().into();
+    let class = template::class_for(mib, host.memory_mib).unwrap_or(mib);
+    let containers_limit = sizing::containers_limit(config, limits, mib, class);
+    // Names of Kubernetes and of containerd are not mixed up: one of these has no slash.
+    let tenant = pod.namespace.clone().unwrap_or_else(|| format!("containerd/{namespace}"));
+    let wish = Wish { memory_mib: class, tenant: Some(tenant) };
+    Ok(Size { machine, containers_limit, wish, host })
 }
 
-/// Brings a machine to where its guest serves. What fails when the machine ends is told by the
-/// machine's end; it is in `cgroup`.
-pub(super) async fn reach(
-    machine: Arc<Machine>,
-    share: Arc<Share>,
-    to_do: ToDo<'_>,
-    network: &mut Pending,
-    cgroup: Option<&Cgroup>,
-) -> Result<Booted, Error> {
-    let error = match settle(&machine, share, to_do, network).await {
-        Ok(booted) => return Ok(booted),
-        Err(error) => error,
-    };
-    match last_word::last_word(&machine, &error).await {
-        Some(end) => Err(Error::machine_over(&last_word::reason(&end, None, cgroup))),
-        None => Err(error),
+/// Starts the machine from a template, if there is one that works; else it boots, and a template
+/// is built for the next.
+async fn bring_up(start: &Start<'_>, network: &mut Pending) -> Result<Booted, Error> {
+    start.state.step("boot");
+    let templates = Templates::look(start.config, &start.size.wish, start.size.host);
+    if let Some(found) = templates.found() {
+        match start.go_on(found, network).await {
+            Ok(booted) => return Ok(booted),
+            Err(Setback::Pod(error)) => return Err(error),
+            Err(Setback::Template(reason)) => templates.set_aside(&reason),
+        }
     }
+    let booted = start.boot(network).await?;
+    templates.ask_for_one();
+    Ok(booted)
 }
 
-async fn settle(
-    machine: &Arc<Machine>,
-    share: Arc<Share>,
-    to_do: ToDo<'_>,
-    network: &mut Pending,
-) -> Result<Booted, Error> {
-    let ToDo { boot, limit, state, mut sysctls, mut configuration } = to_do;
-    if let Some(boot) = boot {
-        machine.boot(boot).await?;
-        let (share, doing) = (Arc::clone(&share), "leaving the host's mounts");
-        let seal = move || share.seal().map_err(|error| Error::failed(doing, &error));
-        blocking(doing, seal).await?;
+impl Start<'_> {
+    /// Boots a machine.
+    async fn boot(&self, network: &mut Pending) -> Result<Booted, Error> {
+        let share = make_share(self.state)?;
+        let (machine, boot) = self.launch(From::Kernel, &share)?;
+        let to_do = self.to_do(boot, None)?;
+        reach(machine, share, to_do, network, self.cgroup).await
     }
-    let ready = async {
-        let took = machine.ready(limit).await?;
-        state.step(&format!("ready {}", machine.boot_us().unwrap_or_default()));
-        Ok(took)
-    };
-    let (took, network) = tokio::try_join!(ready, network.attach(machine))?;
-    log::info!("machine {} ready after {took} us", machine.pid());
-    if let Err(error) = std::fs::write(state.ready(), format!("{took}\n")) {
-        log::warn!("writing {}: {error}", state.ready().display());
+
+    /// Has a machine go on where a template was saved. If that fails it is ended, with all that it
+    /// has on the host, and another one can be started.
+    async fn go_on(&self, template: Template, network: &mut Pending) -> Result<Booted, Setback> {
+        let recipe = template.record.recipe.clone();
+        let shape = recipe.shape(self.size.machine.vcpus().into())?;
+        let saved = template.into_saved(self.config);
+        let saved = saved.map_err(|error| Setback::Template(error.to_string()))?;
+        self.state.step("template");
+        let share = make_share(self.state)?;
+        let launch = self.launch_shape(From::Saved(saved), shape, &share);
+        let (machine, boot) = launch?;
+        let to_do = self.to_do(boot, Some(machine::SHARE_WINDOW))?;
+        let limit = template::limit(self.config);
+        let outcome = settle_clone(&machine, share, to_do, network, limit).await;
+        let setback = match outcome {
+            Ok(booted) => return Ok(booted),
+            Err(setback) => setback,
+        };
+        machine.kill();
+        let end = machine.ended().await;
+        if end.killed() && self.cgroup.and_then(Cgroup::out_of_memory).is_some() {
+            let reason = last_word::reason(&end, None, self.cgroup);
+            return Err(Setback::Pod(Error::machine_over(&reason)));
+        }
+        drop(machine);
+        let undone = self.state.destroy_machine();
+        undone.map_err(|error| Error::failed("clearing up after a clone", &error))?;
+        Err(setback)
     }
-    let guest = Guest::connect(&state.vsock(), machine.patience().clone()).await?;
-    // Those of the network name interfaces, which are there only after `connect`.
-    let own = match &network {
-        Some(_) => network::Own::take(&mut sysctls),
-        None => network::Own::default(),
-    };
-    configuration.sysctls.extend(sysctls);
-    guest.configure(&configuration).await?;
-    state.step("configured");
-    let live = Live { machine: Arc::clone(machine), guest, share, writes: Arc::default() };
-    let mut joined = Joined::default();
-    if let Some(network) = network {
-        joined = network.connect(&live, own).await?;
-        state.step("network");
+
+    fn launch(&self, from: From, share: &Arc<Share>) -> Result<(Arc<Machine>, Boot), Error> {
+        self.launch_shape(from, self.size.machine.clone(), share)
     }
-    Ok(Booted { live, volumes: Arc::default(), network: joined })
+
+    fn launch_shape(
+        &self,
+        from: From,
+        shape: MachineConfig,
+        share: &Arc<Share>,
+    ) -> Result<(Arc<Machine>, Boot), Error> {
+        let launch = Launch {
+            config: self.config,
+            shape,
+            from,
+            state: self.state,
+            share: Arc::clone(share),
+            cgroup: self.cgroup,
+            oom_score_adj: self.pod.oom_score_adj.unwrap_or(0),
+        };
+        let (machine, boot) = machine::launch(launch)?;
+        Ok((Arc::new(machine), boot))
+    }
+
+    fn to_do(&self, boot: Boot, share_window: Option<u32>) -> Result<ToDo<'_>, Error> {
+        let hostname = hostname(self.pod, self.name)?;
+        let mut configuration = configuration(hostname, self.size.machine.vcpus().into())?;
+        configuration.share_window = share_window;
+        configuration.memory_limit_bytes = self.size.containers_limit;
+        Ok(ToDo {
+            boot: Some(boot),
+            size: self.size.machine.clone(),
+            limit: self.config.boot_timeout,
+            state: self.state,
+            sysctls: self.pod.sysctls.clone(),
+            configuration,
+        })
+    }
 }
 
 /// The pod's own, or the beginning of its name (pure). Identifiers are ASCII, and may be longer.

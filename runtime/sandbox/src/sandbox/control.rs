@@ -8,7 +8,7 @@ use machine::Live;
 use serde_json::Value;
 use vmm_api::MachineConfig;
 
-use super::{Owner, Reply, answer};
+use super::{Booted, Owner, Reply, answer};
 use crate::container::ProcessState;
 use crate::sizing::Limits;
 use crate::spec::{self, Document};
@@ -95,10 +95,10 @@ impl Owner {
     ) -> Result<Option<Update>, Error> {
         let container = self.container(id)?;
         let (is_pod, mut current) = (container.is_pod(), container.memory_limit);
-        let live = self.booted()?.live;
+        let Booted { live, size, .. } = self.booted()?;
         if is_pod {
-            // A pod without a limit may use all that its machine has.
-            current = current.or(Some(live.machine.shape().memory().bytes()));
+            // A pod without a limit may use all that its machine was to have.
+            current = current.or(Some(size.memory().bytes()));
         }
         let mut spec = Document::of_resources(resources)?;
         let mut notes = Vec::new();
@@ -107,7 +107,7 @@ impl Owner {
         spec.remove("/linux/resources/devices");
         notes.iter().for_each(|note| log::info!("container {id}: {note}"));
         let limits = Limits::of_resources(&spec)?;
-        if let Some(reason) = beyond(limits, current, live.machine.shape()) {
+        if let Some(reason) = beyond(limits, current, &size) {
             return Err(Error::State(format!("container {id} stays as it is: {reason}")));
         }
         let limit = limits.memory_bytes;

@@ -54,6 +54,7 @@ impl Stage {
                 let mut network = network::begin(None, &state, 2);
                 let to_do = ToDo {
                     boot: None,
+                    size: machine.shape().clone(),
                     limit: Duration::from_secs(60),
                     state: &state,
                     sysctls: BTreeMap::new(),

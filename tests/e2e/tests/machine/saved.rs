@@ -87,9 +87,14 @@ fn save(vmm: &mut Vmm) -> Vec<u8> {
 
 /// A machine whose first process runs [`SCRIPT`], as it is when it says that it is ready.
 fn template() -> Template {
+    template_of(2)
+}
+
+/// The same with so many vCPUs.
+fn template_of(vcpus: u32) -> Template {
     let (output, root) = (Output::new(), image(SCRIPT));
     let boot = Boot::new(vmlinux(), MIB)
-        .vcpus(2)
+        .vcpus(vcpus)
         .savable()
         .device(|boot| disk(boot, root.try_clone().unwrap(), true))
         .device(|boot| DeviceConfig::Console { output: boot.slot(output.writer()) })
@@ -101,7 +106,7 @@ fn template() -> Template {
 }
 
 impl Template {
-    /// A machine from this one, with its host sides.
+    /// A machine of two vCPUs from this one, with its host sides.
     fn clone(&self, output: &Output) -> Boot {
         let (state, memory) = (file(&self.state), self.memory.try_clone().unwrap());
         Boot::saved(state.into(), self.kernel, MIB, memory.into())
@@ -179,6 +184,19 @@ fn clones_go_on_where_the_template_was_and_each_for_itself() {
     }
     drop(machines);
     assert!(whole(&template.memory) == before, "the template has changed");
+}
+
+#[test]
+fn a_clone_may_have_fewer_vcpus_than_its_template() {
+    let template = template_of(4);
+    let output = Output::new();
+    let (boot, _disk) = template.named("fewer", &output);
+    let mut vmm = Vmm::boot(&boot);
+    let text = output.wait_for("fewer wrote fewer");
+    assert!(text.lines().any(|line| line.trim() == "fewer has CPUs 0-1"), "{text}");
+    goes_on(&template.text, &text, Duration::from_secs(5));
+    assert_eq!(vmm.ask(&Request::Stop, &[]), Reply::Done);
+    assert_eq!(vmm.end().0, MachineEnd::Stopped);
 }
 
 /// Ticks go on with the next number, and without the time that the machine was away.
@@ -293,7 +311,7 @@ pub(crate) fn save_when_quiet(vmm: &mut Vmm) -> Vec<u8> {
 fn what_is_not_the_saved_machine_is_refused_by_name() {
     let template = template();
     let error = template.refused(|boot| boot.raw.vcpus = 3);
-    assert!(error.message.contains("number of vCPUs is 2, asked for is 3"), "{error}");
+    assert!(error.message.contains("greatest number of vCPUs is 2, asked for is 3"), "{error}");
     assert_eq!(error.kind, ErrorKind::Invalid);
     let error = template.refused(|boot| boot.raw.extra_cmdline = "quiet".to_owned());
     assert!(error.message.contains("kernel command line"), "{error}");

@@ -15,7 +15,7 @@ const SILENCE: &str = "280";
 
 /// Programs whose tests need a host with two CPUs: machines of two vCPUs, queue pairs, and devices
 /// beside running vCPUs.
-const TWO_CPUS: [&str; 3] = ["e2e-cri_o", "e2e-machine", "e2e-network"];
+const TWO_CPUS: [&str; 4] = ["e2e-cri_o", "e2e-machine", "e2e-network", "e2e-template"];
 
 /// How often a lab may end without having run a single test before its program is given up.
 const BARREN: usize = 2;

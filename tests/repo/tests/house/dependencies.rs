@@ -71,7 +71,7 @@ fn runtime_knows_machine_and_agent_only_by_their_contracts() {
 }
 
 /// Crates of `runtime/`: each may depend on those before it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "protocol",
     "streaming",
     "network",
@@ -86,6 +86,7 @@ const LAYERS: [&str; 18] = [
     "cni",
     "bridge",
     "machine",
+    "template",
     "sandbox",
     "shim",
     "cri",

@@ -1,0 +1,66 @@
+//! The guest as a whole, from its first answer to its end.
+
+use std::time::Duration;
+
+use agent_api::health_ttrpc::HealthClient;
+use agent_api::sandbox_ttrpc::SandboxClient;
+use agent_api::{health, sandbox, types};
+use api::Error;
+use ttrpc::context::Context;
+
+use super::{ASK, Guest, WORK, explain};
+
+impl Guest {
+    /// Closes the connection, and waits until the guest's end is closed as well.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the guest does not close it.
+    pub async fn close(self) -> Result<(), Error> {
+        let spent = self.patience.limit(ASK, self.wire.close()).await;
+        let late = spent.in_words();
+        let late = || Error::Unavailable(format!("the guest has kept its connection for {late}"));
+        spent.outcome.ok_or_else(late)
+    }
+
+    /// Runs and deletes one container of the guest's own, before the machine is saved.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn warm(&self) -> Result<(), Error> {
+        let client = SandboxClient::new(self.client.clone());
+        let empty = types::Empty::new();
+        let call = client.warm(Context::default(), &empty);
+        self.call(WORK, "warming the guest", call).await.map(drop)
+    }
+
+    /// Gives the guest its identity, clock, entropy and share.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn configure(&self, request: &sandbox::ConfigureRequest) -> Result<(), Error> {
+        let client = SandboxClient::new(self.client.clone());
+        let call = client.configure(Context::default(), request);
+        self.call(WORK, "configuring the guest", call).await.map(drop)
+    }
+
+    /// Asks the agent whether it lives; waits for as long as the connection lasts.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`] when the connection is broken.
+    pub async fn check(&self) -> Result<(), Error> {
+        let client = HealthClient::new(self.client.clone());
+        let answer = client.check(Context::default(), &health::CheckRequest::new()).await;
+        answer.map(drop).map_err(|error| explain("asking whether the guest lives", error))
+    }
+
+    /// Asks the guest to flush its disks and power off, for at most `limit`.
+    ///
+    /// # Errors
+    /// What the agent answered; the connection usually breaks first.
+    pub async fn shutdown(&self, limit: Duration) -> Result<(), Error> {
+        let client = SandboxClient::new(self.client.clone());
+        let empty = types::Empty::new();
+        let call = client.shutdown(Context::default(), &empty);
+        self.call(limit, "shutting the guest down", call).await.map(drop)
+    }
+}
