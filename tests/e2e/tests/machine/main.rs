@@ -7,12 +7,14 @@
 
 mod bad_input;
 mod client;
+mod clones;
 mod ends;
 mod guest;
 mod jail;
 mod kernels;
 mod linux;
 mod net;
+mod probe;
 mod ready;
 mod saved;
 mod share;

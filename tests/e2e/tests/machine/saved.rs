@@ -35,6 +35,7 @@ while [ ! -e /dev/vdb ]; do
     sleep 0.1
 done
 name=$(head -c 5 /dev/vdb)
+dmesg | grep -q 'crng reseeded due to virtual machine fork' && echo $name knows that it is a clone
 echo name $name after $tick
 echo 3 > /proc/sys/vm/drop_caches
 [ \"$busybox\" = \"$(md5sum < /bin/busybox)\" ] && echo $name reads its disk
@@ -57,11 +58,11 @@ struct Template {
     text: String,
 }
 
-fn kernel() -> KernelDigest {
+pub(crate) fn kernel() -> KernelDigest {
     KernelDigest::of(File::from(vmlinux())).unwrap()
 }
 
-fn file(bytes: &[u8]) -> File {
+pub(crate) fn file(bytes: &[u8]) -> File {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(bytes, 0).unwrap();
     file
@@ -162,6 +163,7 @@ fn clones_go_on_where_the_template_was_and_each_for_itself() {
     }
     for (output, name) in outputs.iter().zip(["first", "other"]) {
         let text = output.wait_for(&format!("{name} wrote {name}"));
+        assert!(text.contains(&format!("{name} knows that it is a clone")), "{text}");
         assert!(text.contains(&format!("{name} reads its disk")), "{text}");
         assert!(text.contains(&format!("{name} has CPUs 0-1")), "{text}");
         for complaint in ["unstable", "lockup", "stall", "WARNING"] {
@@ -269,7 +271,7 @@ fn the_agent_of_a_clone_answers() {
 }
 
 /// Saves a machine once its last connection is gone, of which only the guest knows when.
-fn save_when_quiet(vmm: &mut Vmm) -> Vec<u8> {
+pub(crate) fn save_when_quiet(vmm: &mut Vmm) -> Vec<u8> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         assert_eq!(vmm.ask(&Request::Pause, &[]), Reply::Done);

@@ -13,21 +13,21 @@ use super::client::{Boot, Output, Vmm};
 use super::guest::linux;
 
 /// A directory that is a shared mount, as a shim makes it.
-struct Share(tempfile::TempDir);
+pub(crate) struct Share(tempfile::TempDir);
 
 impl Share {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         mount_bind(directory.path(), directory.path()).unwrap();
         mount_change(directory.path(), MountPropagationFlags::SHARED).unwrap();
         Self(directory)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn device(&self, boot: &mut Boot) -> DeviceConfig {
+    pub(crate) fn device(&self, boot: &mut Boot) -> DeviceConfig {
         let root = fs::File::open(self.path()).unwrap();
         DeviceConfig::Fs { tag: "share".to_owned(), root: boot.slot(root.into()) }
     }
