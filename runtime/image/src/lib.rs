@@ -22,6 +22,7 @@ pub mod registry;
 pub mod secret;
 pub mod store;
 mod text;
+pub mod worker;
 
 #[cfg(test)]
 mod tests;
