@@ -15,7 +15,6 @@
 mod contents;
 mod docker;
 mod layout;
-mod load;
 mod spool;
 
 use std::fs::File;
@@ -33,7 +32,6 @@ use crate::store::{Image, Lease, NewImage, Store, StoreError};
 use crate::text::quoted;
 
 pub use contents::Contents;
-pub use load::{LoadError, load};
 
 /// Most images of an archive, counted by their names.
 pub const MAX_IMAGES: usize = 256;

@@ -13,7 +13,6 @@ mod entry;
 mod layer;
 mod layout;
 mod outer;
-mod save;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,7 +30,6 @@ use crate::text::line;
 use layer::LayerFault;
 use layout::{Blob, Document};
 use outer::Outer;
-pub use save::{SaveError, save};
 
 /// Most characters of a parser's words.
 const MAX_WORDS: usize = 300;

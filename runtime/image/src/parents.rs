@@ -16,13 +16,10 @@ mod state;
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use erofs::{Inode, Limits, Meta, Options, ReadError, Reader, Writer, Xattrs};
 
-use crate::worker::words::{Job, Told};
-use crate::worker::{Call, Launcher, Worker, WorkerError};
 use state::{Layer, Table};
 
 /// Why an image has no such layer.
@@ -47,12 +44,6 @@ pub enum ParentsError {
     /// The new layer can't be written.
     #[error("writing the layer of implied directories")]
     Write(#[from] erofs::Error),
-    /// The process that was to make it did not.
-    #[error("making the layer of implied directories")]
-    Worker(#[from] WorkerError),
-    /// It can't be made: all causes in one line.
-    #[error("{0}")]
-    Failed(String),
 }
 
 /// A directory that needs other attributes than the merged layers give it, or is above one.
@@ -86,28 +77,8 @@ pub fn any(layers: &[PathBuf]) -> Result<bool, ParentsError> {
     Ok(false)
 }
 
-/// Has the layer of such directories written into `out` by a [worker](crate::worker); whether there
-/// are any.
-///
-/// # Errors
-/// [`ParentsError`].
-pub async fn make(
-    launcher: &Launcher,
-    layers: &[PathBuf],
-    out: BorrowedFd<'_>,
-) -> Result<bool, ParentsError> {
-    let worker = Worker::start(launcher)?;
-    for (path, file) in open(layers)? {
-        drop(worker.call(&Job::File(path), &[file.as_fd()]).await?);
-    }
-    match worker.call(&Job::Parents, &[out]).await?.told().await? {
-        Ok(Told::Implied(has)) => Ok(has),
-        Ok(told) => Err(Call::unexpected(&told).into()),
-        Err(failure) => Err(ParentsError::Failed(failure.text)),
-    }
-}
-
-fn open(layers: &[PathBuf]) -> Result<Vec<(PathBuf, File)>, ParentsError> {
+/// The files of these layers.
+pub(crate) fn open(layers: &[PathBuf]) -> Result<Vec<(PathBuf, File)>, ParentsError> {
     let open = |path: &PathBuf| match File::open(path) {
         Ok(file) => Ok((path.clone(), file)),
         Err(source) => Err(ParentsError::Open { path: path.clone(), source }),

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use api::error::chain;
 use image::Digest;
-use image::parents::{self, ParentsError};
 use image::worker::Launcher;
+use image::{implied, parents};
 
 use crate::fault::{Fault, blocking};
 
@@ -53,14 +53,17 @@ impl Parents {
         }
         let looked = layers.to_vec();
         let any = blocking("looking for implied directories", move || parents::any(&looked));
-        if !any.await?.map_err(failed)? {
+        if !any.await?.map_err(|error| failed(&error))? {
             return Ok(None);
         }
         let path = self.path(id);
         let new = Unfinished(path.with_extension(format!("{by}.new")));
         let written = |error| Fault::Internal(format!("writing {}: {error}", new.0.display()));
         let file = File::create_new(&new.0).map_err(written)?;
-        if !parents::make(&self.workers, layers, file.as_fd()).await.map_err(failed)? {
+        if !implied::make(&self.workers, layers, file.as_fd())
+            .await
+            .map_err(|error| failed(&error))?
+        {
             return Ok(None);
         }
         // Whole or not there, also after the node's power went.
@@ -102,6 +105,6 @@ impl Drop for Unfinished {
     }
 }
 
-fn failed(error: ParentsError) -> Fault {
-    Fault::Internal(chain(&error))
+fn failed(error: &(dyn std::error::Error + 'static)) -> Fault {
+    Fault::Internal(chain(error))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::error::chain;
 use futures::future::{Either, select};
-use image::archive::{self, LoadError};
+use image::load::{self, LoadError};
 use protocol::node::{LoadRequest, LoadResponse};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -25,7 +25,7 @@ pub(super) async fn run(
     let (into, from) = UnixStream::pair().map_err(failed)?;
     let from = from.into_std().map_err(failed)?;
     from.set_nonblocking(false).map_err(failed)?;
-    let loading = archive::load(&images.store, &images.workers, from.as_fd());
+    let loading = load::load(&images.store, &images.workers, from.as_fd());
     let loaded = whole(feed(pieces, into), loading).await;
     settle(pods);
     let images = loaded?.map_err(|error| fault(&error))?;

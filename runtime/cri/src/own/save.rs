@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use api::error::chain;
 use futures::future::{Either, select};
-use image::export::{self, Exported, SaveError, Wanted};
+use image::export::{self, Exported, Wanted};
+use image::save::{self, SaveError};
 use protocol::node::{Format, SaveRequest, SaveResponse, SavedImage};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -60,7 +61,7 @@ async fn save(
     let from = UnixStream::from_std(from).map_err(failed)?;
     let images = &pods.node.images;
     let saving = async move {
-        let saved = export::save(&images.store, &images.workers, (wanted, format), into.as_fd());
+        let saved = save::save(&images.store, &images.workers, (wanted, format), into.as_fd());
         // The last piece has come when this end is closed.
         saved.await.map_err(|error| fault(&error))
     };

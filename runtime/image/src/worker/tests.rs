@@ -11,12 +11,14 @@ use tempfile::TempDir;
 
 use super::words::{Job, Told};
 use super::*;
-use crate::archive::{self, LoadError};
+use crate::archive;
 use crate::digest::Digest;
 use crate::export::{self, Format, Wanted};
+use crate::load::{self, LoadError};
 use crate::parents;
 use crate::store::{Image, Store};
 use crate::tests::tar;
+use crate::{implied, save};
 
 /// How tests start workers.
 pub(crate) fn launcher() -> Launcher {
@@ -62,7 +64,7 @@ async fn load(store: &Store, archive: &[u8]) -> Result<Vec<Arc<Image>>, LoadErro
     let (mut client, stream) = UnixStream::pair().unwrap();
     let bytes = archive.to_vec();
     let sent = std::thread::spawn(move || client.write_all(&bytes));
-    let loaded = archive::load(store, &launcher(), stream.as_fd()).await;
+    let loaded = load::load(store, &launcher(), stream.as_fd()).await;
     drop(stream);
     // One that is refused is not read to its end.
     let _ = sent.join().unwrap();
@@ -93,7 +95,7 @@ async fn image_that_is_loaded_and_saved_by_workers_is_the_same_as_here() {
             let mut bytes = Vec::new();
             client.read_to_end(&mut bytes).map(|_| bytes)
         });
-        let saved = export::save(&store, &launcher(), (&wanted, format), out.as_fd()).await;
+        let saved = save::save(&store, &launcher(), (&wanted, format), out.as_fd()).await;
         drop(out);
         assert_eq!(saved.unwrap(), told);
         assert!(taken.join().unwrap().unwrap() == plain, "the same archive");
@@ -133,8 +135,8 @@ async fn client_that_takes_no_more_of_an_archive_ends_it() {
     let wanted = [Wanted::find(&store, "x:1").unwrap()];
     let (out, client) = UnixStream::pair().unwrap();
     drop(client);
-    let saved = export::save(&store, &launcher(), (&wanted, Format::Oci), out.as_fd()).await;
-    assert!(matches!(saved, Err(export::SaveError::Gone(_))), "{saved:?}");
+    let saved = save::save(&store, &launcher(), (&wanted, Format::Oci), out.as_fd()).await;
+    assert!(matches!(saved, Err(save::SaveError::Gone(_))), "{saved:?}");
 }
 
 #[tokio::test]
@@ -153,10 +155,10 @@ async fn implied_directories_are_those_that_are_found_here() {
     assert!(parents::any(&layers).unwrap() && !parents::any(&layers[..1]).unwrap());
     parents::write(&parents::find(&layers).unwrap(), File::create(path("own")).unwrap()).unwrap();
     let out = File::create_new(path("made")).unwrap();
-    assert!(parents::make(&launcher(), &layers, out.as_fd()).await.unwrap());
+    assert!(implied::make(&launcher(), &layers, out.as_fd()).await.unwrap());
     assert!(std::fs::read(path("made")).unwrap() == std::fs::read(path("own")).unwrap());
     std::fs::write(path("1"), b"no layer").unwrap();
-    let spoilt = parents::make(&launcher(), &layers, out.as_fd()).await.unwrap_err();
+    let spoilt = implied::make(&launcher(), &layers, out.as_fd()).await.unwrap_err();
     assert!(crate::text::chain(&spoilt).contains(&path("1").display().to_string()), "{spoilt}");
 }
 

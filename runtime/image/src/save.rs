@@ -1,8 +1,8 @@
-//! The daemon's way to an archive of images: a [worker](crate::worker) reads the layers and writes it.
+//! Images into an archive, which a [worker](crate::worker) writes.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{ExportError, Exported, Format, Plan, Wanted};
+use crate::export::{ExportError, Exported, Format, Plan, Wanted};
 use crate::store::Store;
 use crate::worker::words::{Failure, FailureKind, Job, Told, frame};
 use crate::worker::{Call, Launcher, Worker, WorkerError};

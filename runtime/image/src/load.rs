@@ -1,9 +1,9 @@
-//! The daemon's way to have images out of an archive: a [worker](crate::worker) reads it.
+//! Images out of an archive, which a [worker](crate::worker) reads.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::MAX_IMAGES;
+use crate::archive::MAX_IMAGES;
 use crate::manifest::ImageConfig;
 use crate::store::{Image, Lease, NewImage, Staged, Store, StoreError};
 use crate::worker::words::{Failure, Found, Job, Told, Wanted};
