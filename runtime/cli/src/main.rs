@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Runs every pod in a microVM of its own.
 #[derive(Debug, Parser)]
@@ -71,13 +71,6 @@ const WRONG: u8 = 2;
 /// Verbs whose exit status scripts take for that of a process in a container.
 const PROCESSES: [&str; 3] = ["attach", "exec", "run"];
 
-impl Verb {
-    /// Whether it is one of [`PROCESSES`].
-    fn is_process(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Attach(_))
-    }
-}
-
 /// Says why `words` are no command; the exit status.
 fn wrong(error: &clap::Error, mut words: impl Iterator<Item = OsString>) -> ExitCode {
     // Nobody reads it, if that fails.
@@ -94,11 +87,14 @@ fn wrong(error: &clap::Error, mut words: impl Iterator<Item = OsString>) -> Exit
 }
 
 fn main() -> ExitCode {
-    let Cli { address, verb } = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|words| {
+        let is_process = words.subcommand_name().is_some_and(|verb| PROCESSES.contains(&verb));
+        Ok((is_process, Cli::from_arg_matches(&words)?))
+    });
+    let (is_process, Cli { address, verb }) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return wrong(&error, std::env::args_os().skip(1)),
     };
-    let is_process = verb.is_process();
     let result = match verb {
         Verb::Check(args) => args.run(),
         Verb::Completions(args) => args.run(Cli::command()),

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use image::digest::Digest;
 use image::hosts::Hosts;
 use image::pull::Puller;
-use image::registry::Patience;
 use image::store::{Hold, Image, Store, StoreError};
+use image::worker::Launcher;
 use oci_spec::image::ImageConfiguration;
 
 use crate::fault::{Fault, blocking};
@@ -23,6 +23,8 @@ pub(crate) struct Images {
     pub(crate) store: Store,
     /// How more come.
     pub(crate) puller: Puller,
+    /// How processes start that read what is a stranger's.
+    pub(crate) workers: Launcher,
     /// By the container: its image, and those that are its volumes.
     holds: Mutex<HashMap<String, Vec<Hold>>>,
     parents: Parents,
@@ -43,8 +45,10 @@ impl Images {
     /// The images of a store, and more from where `hosts` says. What some have on top of their
     /// layers goes in the directory `parents`.
     pub(crate) fn new(store: Store, hosts: Hosts, parents: PathBuf) -> Self {
-        let puller = Puller::new(store.clone(), hosts, Patience::default());
-        Self { store, puller, holds: Mutex::default(), parents: Parents::new(parents) }
+        let workers = Launcher::this_program();
+        let puller = Puller::new(store.clone(), hosts, workers.clone());
+        let parents = Parents::new(parents, workers.clone());
+        Self { store, puller, workers, holds: Mutex::default(), parents }
     }
 
     /// The image that a text names: an id, a name, the beginning of an id.

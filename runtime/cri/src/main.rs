@@ -25,6 +25,9 @@ struct Arguments {
 fn main() -> ExitCode {
     // No thread of it allocates much.
     host::malloc::share_one_arena();
+    if image::worker::is_asked() {
+        return image::worker::run();
+    }
     let arguments = Arguments::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_timestamp_millis()

@@ -176,8 +176,24 @@ pub fn import_path(store: &Store, path: &Path) -> Result<Vec<Arc<Image>>, Archiv
 /// As [`import`].
 pub fn import_stream(store: &Store, stream: impl Read) -> Result<Vec<Arc<Image>>, ArchiveError> {
     let staged = store.stage()?;
-    spool::fill(stream, staged.file())?;
-    import(store, &Contents::of_file(staged.file())?)
+    import(store, &kept(stream, staged.file())?)
+}
+
+/// The files of a stream, which `file` keeps.
+pub(crate) fn kept(stream: impl Read, file: &File) -> Result<Contents, ArchiveError> {
+    spool::fill(stream, file)?;
+    Contents::of_file(file)
+}
+
+/// Makes the image of a layer.
+pub(crate) fn convert(
+    contents: &Contents,
+    path: &str,
+    expected: &Expected,
+    file: &File,
+) -> Result<(), ArchiveError> {
+    let made = layer::convert(contents.open(path)?, expected, file, Options::default());
+    made.map(drop).map_err(|source| ArchiveError::Layer { layer: quoted(path), source })
 }
 
 fn add(
@@ -194,9 +210,7 @@ fn add(
         let (digest, size) = (layer.blob.digest.clone(), layer.blob.size);
         let expected = Expected { digest, size, diff_id: Some(diff_id.clone()) };
         let staged = store.stage()?;
-        let source = contents.open(path)?;
-        let made = layer::convert(source, &expected, staged.file(), Options::default());
-        made.map_err(|source| ArchiveError::Layer { layer: quoted(path), source })?;
+        convert(contents, path, &expected, staged.file())?;
         lease.keep(staged, diff_id)?;
     }
     let (config, manifest) = (image.config_text.as_slice(), &image.manifest);

@@ -12,7 +12,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::reference::{DEFAULT_DOMAIN, LEGACY_DOMAIN};
 use crate::secret::Secret;
@@ -104,23 +104,25 @@ impl fmt::Debug for Credentials {
 
 /// Credentials of a pull in the fields of CRI's `AuthConfig`, and of an entry of Docker's
 /// `config.json`. An empty field is one that is not set.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct AuthConfig {
     /// The user's name.
     pub username: String,
     /// The password.
+    #[serde(serialize_with = "Secret::tell")]
     pub password: Secret,
     /// Both in base64, with a colon between.
+    #[serde(serialize_with = "Secret::tell")]
     pub auth: Secret,
     /// The server that they are for: a host, or a URL.
     #[serde(rename = "serveraddress")]
     pub server_address: String,
     /// A refresh token.
-    #[serde(rename = "identitytoken")]
+    #[serde(rename = "identitytoken", serialize_with = "Secret::tell")]
     pub identity_token: Secret,
     /// A token for the registry itself.
-    #[serde(rename = "registrytoken")]
+    #[serde(rename = "registrytoken", serialize_with = "Secret::tell")]
     pub registry_token: Secret,
 }
 

@@ -16,10 +16,11 @@ mod outer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Seek, Write};
+use std::path::PathBuf;
 
 use erofs::ReadError;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -34,7 +35,7 @@ use outer::Outer;
 const MAX_WORDS: usize = 300;
 
 /// What an archive looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// An OCI image layout (OCI image specification v1.1, "image-layout.md").
     Oci,
@@ -89,6 +90,12 @@ pub enum ExportError {
         /// What is wrong.
         reason: String,
     },
+    /// A plan that makes no sense.
+    #[error("image {image} has a layer that is not there")]
+    Plan {
+        /// Which image.
+        image: Digest,
+    },
     /// Whoever takes the archive does not.
     #[error("writing the archive")]
     Write(#[source] io::Error),
@@ -120,7 +127,7 @@ impl Wanted {
 }
 
 /// An image of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
     /// The image in the store.
     pub source: Digest,
@@ -130,7 +137,106 @@ pub struct Exported {
     pub names: Vec<Reference>,
 }
 
-/// Writes an archive of images.
+/// What is to be written, without the layers' files. The store knows no more of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    images: Vec<Planned>,
+    /// All layers, each once, in the order of their files.
+    layers: Vec<Digest>,
+}
+
+/// An image of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Planned {
+    id: Digest,
+    names: Vec<Reference>,
+    platform: String,
+    config: Vec<u8>,
+    /// The lowest one first.
+    layers: Vec<Digest>,
+}
+
+impl Plan {
+    /// What the store has of these images, and the files of the layers.
+    ///
+    /// # Errors
+    /// [`ExportError::Store`] and [`ExportError::Open`].
+    pub(crate) fn new(
+        store: &Store,
+        wanted: &[Wanted],
+    ) -> Result<(Self, Vec<(PathBuf, File)>), ExportError> {
+        let (mut images, mut layers, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        for Wanted { hold, names } in wanted {
+            let image = hold.image();
+            let own: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+            for (layer, path) in own.iter().zip(hold.layers()) {
+                open_once((layer, path), &mut layers, &mut files)?;
+            }
+            images.push(Planned {
+                id: image.id.clone(),
+                names: names.clone(),
+                platform: image.platform.to_string(),
+                config: store.config(&image.id)?,
+                layers: own,
+            });
+        }
+        Ok((Self { images, layers }, files))
+    }
+
+    /// Writes the archive; `files` are those of the layers.
+    ///
+    /// # Errors
+    /// [`ExportError`]; what was written is of no use then.
+    pub(crate) fn write(
+        self,
+        files: &[File],
+        format: Format,
+        out: impl Write,
+    ) -> Result<Vec<Exported>, ExportError> {
+        let mut layers = BTreeMap::new();
+        for (source, file) in self.layers.into_iter().zip(files) {
+            let mut sink = Sink::new(io::sink());
+            write_layer(&source, file, &mut sink)?;
+            layers.insert(source, Made { file, blob: sink.finish() });
+        }
+        let images = self.images.into_iter().map(|image| document(image, &layers));
+        let documents: Vec<_> = images.collect::<Result<_, _>>()?;
+        let mut outer = Outer::new(out);
+        layout::write_heads(&documents, format, &mut outer)?;
+        // By what they are in the archive: the same layers lie in the same order whatever they came
+        // from, and two that have become one come once.
+        let layers = layers.iter().map(|(source, made)| (&made.blob.digest, (source, made)));
+        for (source, Made { file, blob }) in layers.collect::<BTreeMap<_, _>>().into_values() {
+            outer.begin(&blob.path(), blob.size)?;
+            let mut sink = Sink::new(&mut outer);
+            write_layer(source, file, &mut sink)?;
+            if sink.finish() != *blob {
+                return Err(ExportError::Changed { layer: source.clone() });
+            }
+            outer.end()?;
+        }
+        outer.finish()?;
+        Ok(documents.into_iter().map(|document| document.exported).collect())
+    }
+}
+
+/// Opens a layer that is not among those that are open.
+fn open_once(
+    (layer, path): (&Digest, PathBuf),
+    layers: &mut Vec<Digest>,
+    files: &mut Vec<(PathBuf, File)>,
+) -> Result<(), ExportError> {
+    if layers.contains(layer) {
+        return Ok(());
+    }
+    let failed = |source| ExportError::Open { layer: layer.clone(), source };
+    let file = File::open(&path).map_err(failed)?;
+    files.push((path, file));
+    layers.push(layer.clone());
+    Ok(())
+}
+
+/// Writes an archive of images in this process.
 ///
 /// # Errors
 /// [`ExportError`]; what was written is of no use then.
@@ -140,65 +246,27 @@ pub fn export(
     format: Format,
     out: impl Write,
 ) -> Result<Vec<Exported>, ExportError> {
-    let mut layers = BTreeMap::new();
-    let mut documents = Vec::new();
-    for one in wanted {
-        documents.push(document(store, one, &mut layers)?);
-    }
-    let mut outer = Outer::new(out);
-    layout::write_heads(&documents, format, &mut outer)?;
-    // By what they are in the archive: the same layers lie in the same order whatever they came from,
-    // and two that have become one come once.
-    let layers = layers.into_values().map(|made| (made.blob.digest.clone(), made));
-    for Made { source, path, blob } in layers.collect::<BTreeMap<_, _>>().into_values() {
-        outer.begin(&blob.path(), blob.size)?;
-        let mut sink = Sink::new(&mut outer);
-        write_layer(&source, &path, &mut sink)?;
-        if sink.finish() != blob {
-            return Err(ExportError::Changed { layer: source });
-        }
-        outer.end()?;
-    }
-    outer.finish()?;
-    Ok(documents.into_iter().map(|document| document.exported).collect())
+    let (plan, files) = Plan::new(store, wanted)?;
+    let files: Vec<_> = files.into_iter().map(|(_, file)| file).collect();
+    plan.write(&files, format, out)
 }
 
 /// A layer whose archive is known.
 #[derive(Debug)]
-struct Made {
-    source: Digest,
-    path: std::path::PathBuf,
+struct Made<'a> {
+    file: &'a File,
     blob: Blob,
 }
 
-/// What is written of an image beside its layers. Those that no image before had are added.
-fn document(
-    store: &Store,
-    wanted: &Wanted,
-    layers: &mut BTreeMap<Digest, Made>,
-) -> Result<Document, ExportError> {
-    let image = wanted.hold.image();
-    let mut blobs = Vec::new();
-    for (layer, path) in image.layers.iter().zip(wanted.hold.layers()) {
-        let source = layer.diff_id.clone();
-        let blob = match layers.get(&source) {
-            Some(made) => made.blob.clone(),
-            None => {
-                let mut sink = Sink::new(io::sink());
-                write_layer(&source, &path, &mut sink)?;
-                let blob = sink.finish();
-                let made = Made { source: source.clone(), path, blob: blob.clone() };
-                layers.insert(source, made);
-                blob
-            }
-        };
-        blobs.push(blob);
-    }
+/// What is written of an image beside its layers.
+fn document(image: Planned, made: &BTreeMap<Digest, Made<'_>>) -> Result<Document, ExportError> {
+    let Planned { id, names, platform, config, layers } = image;
+    let blob = |layer: &Digest| made.get(layer).map(|made| made.blob.clone());
+    let blobs: Option<Vec<_>> = layers.iter().map(blob).collect();
+    let blobs = blobs.ok_or_else(|| ExportError::Plan { image: id.clone() })?;
     let diff_ids: Vec<_> = blobs.iter().map(|blob| blob.digest.clone()).collect();
-    let config = store.config(&image.id)?;
-    let unchanged = image.layers.iter().map(|layer| &layer.diff_id).eq(&diff_ids);
-    let config = if unchanged { config } else { rewritten(&image.id, &config, &diff_ids)? };
-    Ok(Document::new(&image.platform, (&image.id, &wanted.names), config, blobs))
+    let config = if layers == diff_ids { config } else { rewritten(&id, &config, &diff_ids)? };
+    Ok(Document::new(&platform, (&id, &names), config, blobs))
 }
 
 /// A configuration with other layers.
@@ -212,9 +280,9 @@ fn rewritten(image: &Digest, config: &[u8], diff_ids: &[Digest]) -> Result<Vec<u
     Ok(config.to_string().into_bytes())
 }
 
-fn write_layer(layer: &Digest, path: &Path, out: &mut impl Write) -> Result<(), ExportError> {
-    let opened = File::open(path);
-    let file = opened.map_err(|source| ExportError::Open { layer: layer.clone(), source })?;
+fn write_layer(layer: &Digest, mut file: &File, out: &mut impl Write) -> Result<(), ExportError> {
+    let rewound = file.rewind();
+    rewound.map_err(|source| ExportError::Open { layer: layer.clone(), source })?;
     layer::write(file, out).map_err(|fault| {
         let layer = layer.clone();
         match fault {

@@ -12,16 +12,20 @@ pub mod credentials;
 pub mod digest;
 pub mod export;
 pub mod hosts;
+pub mod implied;
 pub mod layer;
+pub mod load;
 pub mod manifest;
 pub mod parents;
 pub mod pull;
 pub mod redact;
 pub mod reference;
 pub mod registry;
+pub mod save;
 pub mod secret;
 pub mod store;
 mod text;
+pub mod worker;
 
 #[cfg(test)]
 mod tests;

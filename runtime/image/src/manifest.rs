@@ -17,7 +17,7 @@ mod media;
 mod platform;
 
 use oci_spec::image::{Descriptor, ImageManifest};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestError};
 use crate::text::{line, quoted};
@@ -134,7 +134,7 @@ pub enum ManifestError {
 }
 
 /// Content to ask a registry for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Blob {
     /// Its name.
     pub digest: Digest,
@@ -155,7 +155,7 @@ impl Blob {
 }
 
 /// A layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// The compressed content.
     pub blob: Blob,
@@ -164,7 +164,7 @@ pub struct Layer {
 }
 
 /// The contents that make an image for one platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The configuration.
     pub config: Blob,

@@ -16,7 +16,7 @@ mod state;
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use erofs::{Inode, Limits, Meta, Options, ReadError, Reader, Writer, Xattrs};
 
@@ -61,12 +61,41 @@ pub struct Parent {
 /// # Errors
 /// [`ParentsError`].
 pub fn find(layers: &[PathBuf]) -> Result<Vec<Parent>, ParentsError> {
+    find_in(open(layers)?)
+}
+
+/// Whether a layer has a directory that it only implies: [`find`] may find something then.
+///
+/// # Errors
+/// [`ParentsError`].
+pub fn any(layers: &[PathBuf]) -> Result<bool, ParentsError> {
+    for (path, file) in open(layers)? {
+        if reader(&path, file)?.has_implied() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The files of these layers.
+pub(crate) fn open(layers: &[PathBuf]) -> Result<Vec<(PathBuf, File)>, ParentsError> {
+    let open = |path: &PathBuf| match File::open(path) {
+        Ok(file) => Ok((path.clone(), file)),
+        Err(source) => Err(ParentsError::Open { path: path.clone(), source }),
+    };
+    layers.iter().map(open).collect()
+}
+
+fn reader(path: &Path, file: File) -> Result<Reader<File>, ParentsError> {
+    Reader::open(file).map_err(|source| read_error(path, source))
+}
+
+/// As [`find`], with files that are open.
+pub(crate) fn find_in(layers: Vec<(PathBuf, File)>) -> Result<Vec<Parent>, ParentsError> {
     let mut readers = Vec::new();
-    for path in layers {
-        let file =
-            File::open(path).map_err(|source| ParentsError::Open { path: path.clone(), source })?;
-        let reader = Reader::open(file);
-        readers.push((path, reader.map_err(|source| read_error(path, source))?));
+    for (path, file) in layers {
+        let reader = reader(&path, file)?;
+        readers.push((path, reader));
     }
     if !readers.iter().any(|(_, reader)| reader.has_implied()) {
         return Ok(Vec::new());
@@ -95,7 +124,7 @@ pub fn write(parents: &[Parent], out: impl Write + Seek) -> Result<(), ParentsEr
     Ok(())
 }
 
-fn read_error(path: &std::path::Path, source: ReadError) -> ParentsError {
+fn read_error(path: &Path, source: ReadError) -> ParentsError {
     ParentsError::Read { path: path.to_owned(), source }
 }
 

@@ -2,14 +2,15 @@
 //! from the socket to its EROFS file.
 //!
 //! ```text
-//! pull ── registry: manifest, configuration ── a job for each layer ── all there ── commit
-//!                                               │
-//!          socket ─► channel ─► thread: digests, inflate, tar, EROFS ─► staged ─► kept
+//! pull ── worker: manifest, configuration ── checked ── a job for each layer ── all there ── commit
+//!                                                        │
+//!            worker: socket ─► channel ─► thread: digests, inflate, tar, EROFS ─► staged ─► kept
 //! ```
+//! - Each pull has a [worker](crate::worker) of its own, which jobs have too that others wait for.
 //! - A layer that is wanted by several pulls comes once: they wait for the same job.
 //! - Each pull has asked for the manifest by its own credentials before it waits for others' layers.
 //! - A job ends when the last pull that waits for it goes.
-//! - A pull tries a layer itself if the job of another pull failed by its servers or credentials.
+//! - A pull tries a layer itself if the job of another pull failed by its servers, credentials or worker.
 //! - Content that is not the layer's is asked for once more, and of another server if there is one.
 //! - A thread that converts has its place among those until it has ended, also when it is given up.
 //!
@@ -20,26 +21,33 @@ mod feed;
 mod jobs;
 mod progress;
 
-use std::io::ErrorKind;
+mod refusal;
+
 use std::sync::Arc;
 
 use futures::future::try_join_all;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
+use crate::credentials::AuthConfig;
 use crate::digest::Digest;
 use crate::hosts::Hosts;
-use crate::layer::LayerError;
 use crate::manifest::Platform;
 use crate::reference::Reference;
-use crate::registry::{self, Login, Patience, Registry, RegistryError};
+use crate::registry::{self, Checked, Patience};
 use crate::store::{Image, Lease, NewImage, Store, StoreError};
 use crate::text::{chain, line};
-use jobs::{Job, Jobs, Wanted};
+use crate::worker::words::{self, Failure, FailureKind, Resolve, Told, Wanted};
+use crate::worker::{Call, Launcher, Worker, WorkerError};
+use jobs::{Job, Jobs};
 pub use progress::{LayerProgress, Progress};
+pub use refusal::Refusal;
 
 /// Most layers that are converted at a time: each has a thread, its buffers, and its tree.
 const AT_A_TIME: usize = 8;
+
+/// Most that is told of what a reference means: warnings about 64 servers, and a few documents.
+const MAX_TOLD: usize = 1024;
 
 /// Most characters of what is said of a task that has ended.
 const MAX_WORDS: usize = 200;
@@ -58,16 +66,21 @@ pub struct PullError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Cause {
     /// The registry did not give it.
-    #[error("{}", chain(&**.0))]
-    Registry(Arc<RegistryError>),
+    #[error("{0}")]
+    Registry(Refusal),
     /// A layer can't be used.
-    #[error("layer {layer}: {}", chain(&**.reason))]
+    #[error("layer {layer}: {reason}")]
     Layer {
         /// The layer's digest.
         layer: Digest,
-        /// Why.
-        reason: Arc<LayerError>,
+        /// Why, with all causes.
+        reason: String,
+        /// Whether there was no room for it.
+        full: bool,
     },
+    /// The process that was to bring it did not.
+    #[error("{0}")]
+    Worker(WorkerError),
     /// The store can't keep it.
     #[error("{}", chain(&**.0))]
     Store(Arc<StoreError>),
@@ -79,15 +92,28 @@ pub enum Cause {
 impl PullError {
     /// Whether the registry can't be reached or is in trouble, so that asking later may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(&self.cause, Cause::Registry(error) if error.is_unavailable())
+        matches!(&self.cause, Cause::Registry(refusal) if refusal.is_unavailable())
     }
 }
 
 impl Cause {
-    /// Whether another pull of the same layer may have more luck: it has its own credentials and
-    /// servers, but the same content and the same disk.
+    /// Whether another pull of the same layer may have more luck: it has its own credentials,
+    /// servers and worker, but the same content and the same disk.
     fn is_of_asker(&self) -> bool {
-        matches!(self, Self::Registry(_))
+        matches!(self, Self::Registry(_) | Self::Worker(_))
+    }
+
+    /// Why a worker has not made a layer.
+    fn of_layer(layer: &Digest, failure: Failure) -> Self {
+        match failure.kind {
+            FailureKind::Registry(_) | FailureKind::Content => {
+                Self::Registry(Refusal::new(failure))
+            }
+            kind => {
+                let (layer, full) = (layer.clone(), kind == FailureKind::Full);
+                Self::Layer { layer, reason: failure.text, full }
+            }
+        }
     }
 }
 
@@ -96,11 +122,8 @@ impl Cause {
     fn is_full(&self) -> bool {
         match self {
             Self::Store(error) => error.is_full(),
-            Self::Layer { reason, .. } => matches!(
-                &**reason,
-                LayerError::Output { source, .. } if source.kind() == ErrorKind::StorageFull
-            ),
-            Self::Registry(_) | Self::Stopped(_) => false,
+            Self::Layer { full, .. } => *full,
+            Self::Registry(_) | Self::Worker(_) | Self::Stopped(_) => false,
         }
     }
 }
@@ -112,9 +135,9 @@ impl Cause {
     }
 }
 
-impl From<RegistryError> for Cause {
-    fn from(error: RegistryError) -> Self {
-        Self::Registry(Arc::new(error))
+impl From<WorkerError> for Cause {
+    fn from(error: WorkerError) -> Self {
+        Self::Worker(error)
     }
 }
 
@@ -129,6 +152,7 @@ impl From<StoreError> for Cause {
 pub struct Puller {
     store: Store,
     hosts: Hosts,
+    launcher: Launcher,
     patience: Patience,
     platform: Platform,
     jobs: Arc<Jobs>,
@@ -138,17 +162,23 @@ pub struct Puller {
 /// What a job needs of a pull.
 #[derive(Debug, Clone)]
 struct Pull {
-    registry: Registry,
+    worker: Arc<Worker>,
     store: Store,
     slots: Arc<Semaphore>,
 }
 
 impl Puller {
-    /// Pulls into `store` what `hosts` says where to find.
-    pub fn new(store: Store, hosts: Hosts, patience: Patience) -> Self {
+    /// Pulls into `store` what `hosts` says where to find, each by a worker of its own.
+    pub fn new(store: Store, hosts: Hosts, launcher: Launcher) -> Self {
         let slots = Arc::new(Semaphore::new(AT_A_TIME));
         let (platform, jobs) = (Platform::guest(), Arc::default());
-        Self { store, hosts, patience, platform, jobs, slots }
+        let patience = Patience::default();
+        Self { store, hosts, launcher, patience, platform, jobs, slots }
+    }
+
+    /// The same with another patience.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Brings an image here, and calls it by the reference's tag and its digest. What is here
@@ -156,8 +186,12 @@ impl Puller {
     ///
     /// # Errors
     /// [`PullError`]. Layers that came stay for the next try.
-    pub async fn pull(&self, reference: &Reference, login: Login) -> Result<Arc<Image>, PullError> {
-        self.pull_watched(reference, login, &Progress::default()).await
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        auth: Option<AuthConfig>,
+    ) -> Result<Arc<Image>, PullError> {
+        self.pull_watched(reference, auth, &Progress::default()).await
     }
 
     /// The same, and `progress` tells meanwhile how far it is.
@@ -167,10 +201,10 @@ impl Puller {
     pub async fn pull_watched(
         &self,
         reference: &Reference,
-        login: Login,
+        auth: Option<AuthConfig>,
         progress: &Progress,
     ) -> Result<Arc<Image>, PullError> {
-        let pulled = self.bring(reference, login, progress).await;
+        let pulled = self.bring(reference, auth, progress).await;
         self.tidy(pulled.as_ref().err());
         pulled.map_err(|cause| PullError { image: reference.familiar(), cause })
     }
@@ -193,18 +227,14 @@ impl Puller {
     async fn bring(
         &self,
         reference: &Reference,
-        login: Login,
+        auth: Option<AuthConfig>,
         progress: &Progress,
     ) -> Result<Arc<Image>, Cause> {
-        let (hosts, patience) = (&self.hosts, self.patience.clone());
-        let registry = Registry::open(reference.clone(), hosts, login, patience).await?;
-        for warning in registry.warnings() {
-            log::warn!("{warning}");
-        }
-        let image = registry.image(&self.platform).await?;
+        let worker = Worker::start(&self.launcher)?;
+        let image = self.resolve(&worker, reference, auth).await?;
         let lease = Arc::new(self.store.lease());
         let (store, slots) = (self.store.clone(), Arc::clone(&self.slots));
-        let pull = Pull { registry, store, slots };
+        let pull = Pull { worker, store, slots };
         progress.begin(image.manifest.layers.iter().map(|layer| &layer.blob));
         let layers = image.manifest.layers.iter().zip(&image.config.diff_ids).enumerate();
         let (pull, lease) = (&pull, &lease);
@@ -217,6 +247,32 @@ impl Puller {
         });
         try_join_all(layers).await?;
         commit(reference, image, Arc::clone(lease)).await
+    }
+
+    /// What a reference means. All that the worker tells of it is checked.
+    async fn resolve(
+        &self,
+        worker: &Arc<Worker>,
+        reference: &Reference,
+        auth: Option<AuthConfig>,
+    ) -> Result<registry::Image, Cause> {
+        let (hosts, patience) = (self.hosts.clone(), self.patience.clone());
+        let resolve = Resolve { reference: reference.clone(), hosts, auth, patience };
+        let job = words::Job::Resolve(Box::new(resolve));
+        let mut call = worker.call(&job, &[]).await?;
+        let mut checked = Checked::new(reference, &self.platform);
+        let untrue = |error: registry::Untrue| WorkerError::Lie(error.to_string());
+        for _ in 0..MAX_TOLD {
+            match call.told().await?.map_err(|failure| Cause::Registry(Refusal::new(failure)))? {
+                Told::Warning(warning) => log::warn!("{warning}"),
+                Told::Document(words::Document { digest, content_type, body }) => {
+                    checked.document(digest, content_type, body).map_err(untrue)?;
+                }
+                Told::Config(text) => return Ok(checked.config(text).map_err(untrue)?),
+                told => return Err(Call::unexpected(&told).into()),
+            }
+        }
+        Err(WorkerError::Lie("there is no end of what a name means".to_owned()).into())
     }
 
     /// Has a layer in the store, for the lease. `coming` is told by which job it comes.

@@ -12,6 +12,8 @@ mod grammar;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::{Digest, DigestError};
 use crate::text::quoted;
 
@@ -101,7 +103,8 @@ pub enum Object {
 }
 
 /// The whole name of an image.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Reference {
     domain: String,
     path: String,
@@ -171,6 +174,20 @@ impl fmt::Display for Reference {
             Object::Tag(tag) => write!(formatter, ":{tag}"),
             Object::Digest(digest) => write!(formatter, "@{digest}"),
         }
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
+        text.parse()
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        reference.to_string()
     }
 }
 

@@ -17,6 +17,8 @@
 
 pub mod answer;
 mod blob;
+mod chain;
+mod checked;
 mod document;
 mod fault;
 mod host;
@@ -35,14 +37,15 @@ use futures::TryStreamExt as _;
 use crate::credentials::{AuthConfig, CredentialsError, DockerConfig, Found};
 use crate::digest::Digest;
 use crate::hosts::{Endpoints, Hosts, HostsError, Purpose};
-use crate::manifest::{
-    Blob, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Manifest, ManifestError,
-    Platform,
-};
+use crate::manifest::{Blob, ImageConfig, MAX_CONFIG_BYTES, Manifest, ManifestError, Platform};
 use crate::reference::{Object, Reference};
+use chain::{Chain, Step};
 use host::Host;
+use resolver::Configured;
+use tls::Authorities;
 
 pub use blob::BlobStream;
+pub use checked::{Checked, Untrue};
 pub use document::Fetched;
 pub use fault::{Class, Failures, Fault};
 pub use patience::Patience;
@@ -157,7 +160,7 @@ pub struct Image {
 }
 
 impl Registry {
-    /// Reads the configuration of the reference's registry. Nothing is asked yet.
+    /// Reads the node's files of the reference's registry. Nothing is asked yet.
     ///
     /// # Errors
     /// [`RegistryError::Hosts`].
@@ -167,13 +170,28 @@ impl Registry {
         login: Login,
         patience: Patience,
     ) -> Result<Self, RegistryError> {
-        let (hosts, name) = (hosts.clone(), reference.clone());
-        let read = tokio::task::spawn_blocking(move || endpoints(&hosts, &name)).await;
-        let Endpoints { list, warnings } = read.map_err(|error| HostsError::Read {
+        let hosts = hosts.clone();
+        let read = move || Self::read(reference, &hosts, login, patience);
+        tokio::task::spawn_blocking(read).await.map_err(|error| HostsError::Read {
             path: "hosts.toml".into(),
             source: std::io::Error::other(error),
-        })??;
-        let hosts = list.into_iter().map(Host::new).map(Arc::new).collect();
+        })?
+    }
+
+    /// The same, on a thread that may wait. No file is needed from then on.
+    ///
+    /// # Errors
+    /// [`RegistryError::Hosts`].
+    pub fn read(
+        reference: Reference,
+        hosts: &Hosts,
+        login: Login,
+        patience: Patience,
+    ) -> Result<Self, RegistryError> {
+        let Endpoints { list, warnings } = endpoints(hosts, &reference)?;
+        let (names, authorities) = (Configured::read(), Authorities::default());
+        let host = |endpoint| Arc::new(Host::new(endpoint, &names, &authorities));
+        let hosts = list.into_iter().map(host).collect();
         let pull = Pull { reference, login, patience, hosts };
         Ok(Self { pull: Arc::new(pull), warnings: warnings.into() })
     }
@@ -195,33 +213,20 @@ impl Registry {
     pub async fn image(&self, platform: &Platform) -> Result<Image, RegistryError> {
         let mut document = document::fetch(&self.pull, &self.pull.reference, None).await?;
         let digest = document.digest.clone();
-        let mut documents = Vec::new();
-        let mut named = false;
+        let (mut documents, mut chain) = (Vec::new(), Chain::new(platform));
         let manifest = loop {
-            let parsed = document.document.clone();
+            let step = chain.take(document.document.clone())?;
             documents.push(document);
-            match parsed {
-                Document::Manifest(manifest) => break manifest,
-                Document::Index(_) if documents.len() > MAX_INDEX_DEPTH => {
-                    let what = "indexes that name each other";
-                    let (found, limit) = (documents.len(), MAX_INDEX_DEPTH);
-                    return Err(ManifestError::TooMany { what, found, limit }.into());
-                }
-                Document::Index(index) => {
-                    let choice = index.choose(platform)?;
-                    named |= choice.platform_is_named;
-                    let next = self.pull.reference.with_digest(choice.blob.digest);
-                    document = document::fetch(&self.pull, &next, Some(choice.blob.size)).await?;
+            match step {
+                Step::Manifest(manifest) => break manifest,
+                Step::Next(blob) => {
+                    let next = self.pull.reference.with_digest(blob.digest);
+                    document = document::fetch(&self.pull, &next, Some(blob.size)).await?;
                 }
             }
         };
         let config_text = self.content(&manifest.config).await?;
-        let config = ImageConfig::parse(&config_text, &manifest)?;
-        if !named && platform.runs(&config.platform).is_none() {
-            let offered =
-                format!("it is for {}", crate::text::line(&config.platform.to_string(), 40));
-            return Err(ManifestError::NoPlatform { wanted: platform.to_string(), offered }.into());
-        }
+        let config = chain.end(&manifest, &config_text)?;
         Ok(Image { digest, documents, manifest, config_text, config })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serializer};
 
 /// A text that errors and logs can't show. Its memory is overwritten when it is dropped, as far as
 /// safe code can do that: copies that a growing string left behind stay.
@@ -19,6 +19,12 @@ impl Secret {
     /// The text itself, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Writes the text, for the one message that hands it to the process that pulls. It is not
+    /// `Serialize`: nothing else that has a secret can be written.
+    pub(crate) fn tell<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
     }
 
     /// Whether there is no text.

@@ -84,3 +84,5 @@ pub mod vmm;
 pub mod vsock;
 #[cfg(fuzzing)]
 pub mod websocket;
+#[cfg(fuzzing)]
+pub mod worker;

@@ -4,27 +4,32 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use api::error::chain;
 use image::Digest;
-use image::parents::{self, ParentsError};
+use image::worker::Launcher;
+use image::{implied, parents};
 
 use crate::fault::{Fault, blocking};
 
 /// The files, in a directory of their own; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Parents(PathBuf);
+pub(super) struct Parents {
+    directory: PathBuf,
+    workers: Launcher,
+}
 
 impl Parents {
     /// Files in `directory`, which exists.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self(directory)
+    pub(super) fn new(directory: PathBuf, workers: Launcher) -> Self {
+        Self { directory, workers }
     }
 
     /// Where an image's file is, if it has one. No layer's file has such a name.
     fn path(&self, id: &Digest) -> PathBuf {
-        self.0.join(format!("parents-{}.erofs", id.hex()))
+        self.directory.join(format!("parents-{}.erofs", id.hex()))
     }
 
     /// The file of an image that has one already.
@@ -46,13 +51,26 @@ impl Parents {
         if let Some(made) = self.get(id) {
             return Ok(Some(made));
         }
-        let (path, layers) = (self.path(id), layers.to_vec());
-        let new = path.with_extension(format!("{by}.new"));
-        let made = blocking("looking for implied directories", move || {
-            let made = make(&layers, &new, &path).map(|has| has.then_some(path));
-            made.inspect_err(|_| drop(std::fs::remove_file(&new)))
-        });
-        made.await?
+        let looked = layers.to_vec();
+        let any = blocking("looking for implied directories", move || parents::any(&looked));
+        if !any.await?.map_err(|error| failed(&error))? {
+            return Ok(None);
+        }
+        let path = self.path(id);
+        let new = Unfinished(path.with_extension(format!("{by}.new")));
+        let written = |error| Fault::Internal(format!("writing {}: {error}", new.0.display()));
+        let file = File::create_new(&new.0).map_err(written)?;
+        if !implied::make(&self.workers, layers, file.as_fd())
+            .await
+            .map_err(|error| failed(&error))?
+        {
+            return Ok(None);
+        }
+        // Whole or not there, also after the node's power went.
+        let (from, to) = (new.0.clone(), path.clone());
+        let kept = move || file.sync_all().and_then(|()| std::fs::rename(from, to));
+        blocking("keeping implied directories", kept).await?.map_err(written)?;
+        Ok(Some(path))
     }
 
     /// The image is gone.
@@ -68,7 +86,7 @@ impl Parents {
     /// Removes all files but those of these images.
     pub(super) fn keep<'a>(&self, images: impl Iterator<Item = &'a Digest>) {
         let kept: BTreeSet<_> = images.map(|id| self.path(id)).collect();
-        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()).filter(|path| !kept.contains(path)) {
             if let Err(error) = std::fs::remove_file(&path) {
                 log::warn!("removing {}, which belongs to nobody: {error}", path.display());
@@ -77,17 +95,16 @@ impl Parents {
     }
 }
 
-/// Whether the layers need one, which is at `path` then.
-fn make(layers: &[PathBuf], new: &Path, path: &Path) -> Result<bool, Fault> {
-    let failed = |error: &ParentsError| Fault::Internal(chain(error));
-    let parents = parents::find(layers).map_err(|error| failed(&error))?;
-    if parents.is_empty() {
-        return Ok(false);
+/// A file that is removed unless it has been moved.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It has been moved, or an image that is made anew begins with another.
+        let _ = std::fs::remove_file(&self.0);
     }
-    let written = |error: io::Error| Fault::Internal(format!("writing {}: {error}", new.display()));
-    let file = File::create_new(new).map_err(written)?;
-    parents::write(&parents, &file).map_err(|error| failed(&error))?;
-    // Whole or not there, also after the node's power went.
-    file.sync_all().and_then(|()| std::fs::rename(new, path)).map_err(written)?;
-    Ok(true)
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> Fault {
+    Fault::Internal(chain(error))
 }

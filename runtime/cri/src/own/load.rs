@@ -1,114 +1,107 @@
 //! Load: images out of an archive that comes in pieces.
 
-use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::Arc;
 
 use api::error::chain;
-use image::archive::{self, ArchiveError};
+use futures::future::{Either, select};
+use image::load::{self, LoadError};
 use protocol::node::{LoadRequest, LoadResponse};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tonic::{Status, Streaming};
 
 use super::told;
 use crate::fault::Fault;
 use crate::pods::Pods;
 
-/// Pieces that wait for the disk.
-const WAITING: usize = 4;
-
 pub(super) async fn run(
     pods: &Arc<Pods>,
     pieces: Streaming<LoadRequest>,
 ) -> Result<LoadResponse, Fault> {
-    let store = pods.node.images.store.clone();
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let importing = tokio::task::spawn_blocking(move || {
-        let imported = archive::import_stream(&store, Pieces::new(receiver));
-        // Nobody waits for the disk.
-        if let Err(error) = store.settle() {
-            log::error!("image store: {error}");
-        }
-        imported
-    });
-    let fed = feed(pieces, sender).await;
-    let imported = importing.await.map_err(|error| Fault::Internal(error.to_string()))?;
-    // What the import says of an archive that did not come is only that.
-    fed.map_err(|status| Fault::Cancelled(format!("receiving the archive: {status}")))?;
-    let images = imported.map_err(|error| fault(&error))?;
+    let images = &pods.node.images;
+    let failed = |error: std::io::Error| Fault::Internal(format!("loading images: {error}"));
+    let (into, from) = UnixStream::pair().map_err(failed)?;
+    let from = from.into_std().map_err(failed)?;
+    from.set_nonblocking(false).map_err(failed)?;
+    let loading = load::load(&images.store, &images.workers, from.as_fd());
+    let loaded = whole(feed(pieces, into), loading).await;
+    settle(pods);
+    let images = loaded?.map_err(|error| fault(&error))?;
     Ok(LoadResponse { images: images.iter().map(|image| told(image)).collect() })
 }
 
-/// Hands over the pieces as they come. An import that takes no more has failed, and tells why.
+/// What is made of an archive that has come as a whole. What is made of a half is given up before
+/// anything of it is kept: the end of the bytes says nothing.
+async fn whole<T>(
+    feeding: impl Future<Output = Result<(), Status>>,
+    loading: impl Future<Output = T>,
+) -> Result<T, Fault> {
+    match select(pin!(feeding), pin!(loading)).await {
+        Either::Left((Ok(()), loading)) => Ok(loading.await),
+        Either::Left((Err(status), _)) => {
+            Err(Fault::Cancelled(format!("receiving the archive: {status}")))
+        }
+        Either::Right((loaded, _)) => Ok(loaded),
+    }
+}
+
+/// Sees to it that what came is on the disk. Nobody waits for it.
+fn settle(pods: &Arc<Pods>) {
+    let store = pods.node.images.store.clone();
+    tokio::task::spawn_blocking(move || {
+        store.settle().map(drop).unwrap_or_else(|error| log::error!("image store: {error}"));
+    });
+}
+
+/// Hands over the pieces as they come. A reader that takes no more has failed, and tells why. The end
+/// is said only after the last piece.
 async fn feed(
     mut pieces: Streaming<LoadRequest>,
-    sender: mpsc::Sender<Option<Vec<u8>>>,
+    mut into: impl AsyncWrite + Unpin,
 ) -> Result<(), Status> {
     while let Some(LoadRequest { piece }) = pieces.message().await? {
-        if sender.send(Some(piece)).await.is_err() {
-            return Ok(());
+        if into.write_all(&piece).await.is_err() {
+            break;
         }
     }
-    // As above.
-    let _ = sender.send(None).await;
     Ok(())
 }
 
-fn fault(error: &ArchiveError) -> Fault {
+fn fault(error: &LoadError) -> Fault {
     let text = format!("loading images: {}", chain(error));
     match error {
-        ArchiveError::Store(_) => Fault::Internal(text),
-        _ => Fault::InvalidArgument(text),
-    }
-}
-
-/// The archive's bytes. An end that was not said is an error: the client has gone.
-struct Pieces {
-    receiver: mpsc::Receiver<Option<Vec<u8>>>,
-    current: Vec<u8>,
-    at: usize,
-    ended: bool,
-}
-
-impl Pieces {
-    fn new(receiver: mpsc::Receiver<Option<Vec<u8>>>) -> Self {
-        Self { receiver, current: Vec::new(), at: 0, ended: false }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.current.len() && !self.ended {
-            match self.receiver.blocking_recv() {
-                Some(Some(piece)) => (self.current, self.at) = (piece, 0),
-                Some(None) => self.ended = true,
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        }
-        let rest = &self.current[self.at..];
-        let some = buffer.len().min(rest.len());
-        buffer[..some].copy_from_slice(&rest[..some]);
-        self.at += some;
-        Ok(some)
+        LoadError::Archive(_) => Fault::InvalidArgument(text),
+        LoadError::Worker(_) | LoadError::Store(_) | LoadError::Stopped(_) => Fault::Internal(text),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
-    fn read(pieces: Vec<Option<Vec<u8>>>) -> io::Result<Vec<u8>> {
-        let (sender, receiver) = mpsc::channel(8);
-        pieces.into_iter().for_each(|piece| sender.try_send(piece).unwrap());
-        drop(sender);
-        let mut all = Vec::new();
-        Pieces::new(receiver).read_to_end(&mut all).map(|_| all)
+    async fn read(pieces: &[&str], end: Result<(), Status>) -> Result<String, Fault> {
+        let (mut into, mut from) = UnixStream::pair().unwrap();
+        let feeding = async move {
+            for piece in pieces {
+                into.write_all(piece.as_bytes()).await.unwrap();
+            }
+            end
+        };
+        let loading = async move {
+            let mut all = String::new();
+            from.read_to_string(&mut all).await.map(|_| all).unwrap()
+        };
+        whole(feeding, loading).await
     }
 
-    #[test]
-    fn half_an_archive_does_not_pass_for_a_whole_one() {
-        let piece = |text: &str| Some(text.as_bytes().to_vec());
-        assert_eq!(read(vec![piece("ab"), piece(""), piece("c"), None]).unwrap(), b"abc");
-        let error = read(vec![piece("ab")]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    #[tokio::test]
+    async fn half_an_archive_does_not_pass_for_a_whole_one() {
+        assert_eq!(read(&["ab", "", "c"], Ok(())).await.unwrap(), "abc");
+        let gone = read(&["ab"], Err(Status::cancelled("gone"))).await;
+        assert!(matches!(gone, Err(Fault::Cancelled(_))), "{gone:?}");
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use image::pull::Progress;
 use image::reference::Reference;
-use image::registry::Login;
 use protocol::node::{Layer, PullRequest, PullResponse};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -29,7 +28,7 @@ pub(super) fn run(
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let progress = Progress::default();
-        let pulling = puller.pull_watched(&reference, Login::Nobody, &progress);
+        let pulling = puller.pull_watched(&reference, None, &progress);
         let telling = tell(&progress, &sender);
         let pulled = tokio::select! {
             pulled = pulling => pulled,

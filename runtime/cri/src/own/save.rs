@@ -1,11 +1,17 @@
 //! Save: an archive of images, in pieces.
 
-use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as Socket;
+use std::pin::pin;
 use std::sync::Arc;
 
 use api::error::chain;
-use image::export::{self, ExportError, Exported, Wanted};
+use futures::future::{Either, select};
+use image::export::{self, Exported, Wanted};
+use image::save::{self, SaveError};
 use protocol::node::{Format, SaveRequest, SaveResponse, SavedImage};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -19,6 +25,8 @@ const PIECE: usize = 256 << 10;
 /// Pieces that wait for the client.
 const WAITING: usize = 4;
 
+type Client = mpsc::Sender<Result<SaveResponse, Status>>;
+
 pub(super) fn run(pods: &Arc<Pods>, request: SaveRequest) -> Result<Messages<SaveResponse>, Fault> {
     let format = match request.format() {
         Format::Oci => export::Format::Oci,
@@ -31,16 +39,61 @@ pub(super) fn run(pods: &Arc<Pods>, request: SaveRequest) -> Result<Messages<Sav
     let found = request.images.iter().map(|text| Wanted::find(&store, text));
     let wanted: Vec<_> = found.collect::<Result<_, _>>()?;
     let (sender, receiver) = mpsc::channel(WAITING);
-    tokio::task::spawn_blocking(move || {
-        let out = BufWriter::with_capacity(PIECE, Pieces(sender.clone()));
-        let last = match export::export(&store, &wanted, format, out) {
-            Ok(exported) => Ok(SaveResponse { piece: Vec::new(), images: told(exported) }),
-            Err(error) => Err(fault(&error).into()),
-        };
+    let pods = Arc::clone(pods);
+    tokio::spawn(async move {
+        let last = save(&pods, &wanted, format, &sender).await;
         // A client that has gone wants no end.
-        let _ = sender.blocking_send(last);
+        let _ = sender.send(last.map_err(Into::into)).await;
     });
     Ok(Messages::new(receiver))
+}
+
+/// Sends all pieces of the archive, and returns what is in it.
+async fn save(
+    pods: &Pods,
+    wanted: &[Wanted],
+    format: export::Format,
+    client: &Client,
+) -> Result<SaveResponse, Fault> {
+    let failed = |error: std::io::Error| Fault::Internal(format!("saving images: {error}"));
+    let (into, from) = Socket::pair().map_err(failed)?;
+    from.set_nonblocking(true).map_err(failed)?;
+    let from = UnixStream::from_std(from).map_err(failed)?;
+    let images = &pods.node.images;
+    let saving = async move {
+        let saved = save::save(&images.store, &images.workers, (wanted, format), into.as_fd());
+        // The last piece has come when this end is closed.
+        saved.await.map_err(|error| fault(&error))
+    };
+    let (saving, passing) = (pin!(saving), pin!(pass(from, client)));
+    let exported = match select(saving, passing).await {
+        Either::Left((exported, passing)) => {
+            let exported = exported?;
+            passing.await?;
+            exported
+        }
+        Either::Right((passed, saving)) => {
+            passed?;
+            saving.await?
+        }
+    };
+    Ok(SaveResponse { piece: Vec::new(), images: told(exported) })
+}
+
+/// Passes the pieces on to the client as they come.
+async fn pass(mut from: UnixStream, client: &Client) -> Result<(), Fault> {
+    let gone =
+        || Fault::Cancelled("saving images: writing the archive: the client has gone".into());
+    loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        let read = (&mut from).take(PIECE as u64).read_to_end(&mut piece).await;
+        read.map_err(|error| Fault::Internal(format!("saving images: {error}")))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let message = SaveResponse { piece, images: Vec::new() };
+        client.send(Ok(message)).await.map_err(|_| gone())?;
+    }
 }
 
 fn told(exported: Vec<Exported>) -> Vec<SavedImage> {
@@ -52,27 +105,10 @@ fn told(exported: Vec<Exported>) -> Vec<SavedImage> {
     exported.into_iter().map(one).collect()
 }
 
-fn fault(error: &ExportError) -> Fault {
+fn fault(error: &SaveError) -> Fault {
     let text = format!("saving images: {}", chain(error));
     match error {
-        ExportError::Write(_) => Fault::Cancelled(text),
-        _ => Fault::Internal(text),
-    }
-}
-
-/// The client, who takes pieces.
-struct Pieces(mpsc::Sender<Result<SaveResponse, Status>>);
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let some = &bytes[..bytes.len().min(PIECE)];
-        let message = SaveResponse { piece: some.to_vec(), images: Vec::new() };
-        let gone = |_| io::ErrorKind::BrokenPipe;
-        self.0.blocking_send(Ok(message)).map_err(gone)?;
-        Ok(some.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        SaveError::Gone(_) => Fault::Cancelled(text),
+        SaveError::Export(_) | SaveError::Failed(_) | SaveError::Worker(_) => Fault::Internal(text),
     }
 }

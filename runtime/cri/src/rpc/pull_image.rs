@@ -5,7 +5,6 @@ use std::sync::Arc;
 use image::credentials::AuthConfig;
 use image::pull::PullError;
 use image::reference::Reference;
-use image::registry::Login;
 use image::secret::Secret;
 use protocol::cri::{self, PullImageRequest, PullImageResponse};
 use tonic::Request;
@@ -22,8 +21,7 @@ pub(super) async fn run(
     let reference = text.parse::<Reference>().map_err(|error| {
         Fault::InvalidArgument(format!("image {:?}: {error}", api::text::printable(&text, 200)))
     })?;
-    let login = auth.map_or(Login::Nobody, |auth| Login::Sent(sent(auth)));
-    let image = pods.node.images.puller.pull(&reference, login).await.map_err(fault)?;
+    let image = pods.node.images.puller.pull(&reference, auth.map(sent)).await.map_err(fault)?;
     Ok(PullImageResponse { image_ref: image.id.to_string() })
 }
 

@@ -5,6 +5,7 @@
 
 mod callers;
 mod faults;
+mod images;
 mod life;
 mod limits;
 mod node;

@@ -1,4 +1,4 @@
-//! A registry on loopback with two small images.
+//! A registry on loopback with two small images, and one that is not.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -46,10 +46,10 @@ impl Drop for Registry {
     }
 }
 
-/// By tag or digest: two images, each with a layer of its own.
+/// By tag or digest: images, each with a layer of its own.
 fn content() -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
-    for (tag, length) in [("latest", 1024), ("volume", 2048)] {
+    for (tag, length) in [("latest", 1024), ("volume", 2048), ("large", 16 << 20)] {
         // An archive without an entry.
         let layer = vec![0; length];
         let config = json!({

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::outer::Outer;
 use super::{ExportError, Exported, Format};
 use crate::digest::Digest;
-use crate::manifest::Platform;
 use crate::reference::Reference;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -50,7 +49,7 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn new(
-        platform: &Platform,
+        platform: &str,
         (source, names): (&Digest, &[Reference]),
         config: Vec<u8>,
         layers: Vec<Blob>,
@@ -95,9 +94,8 @@ impl Document {
     }
 }
 
-fn described_platform(platform: &Platform) -> Value {
-    let text = platform.to_string();
-    let mut parts = text.splitn(3, '/');
+fn described_platform(platform: &str) -> Value {
+    let mut parts = platform.splitn(3, '/');
     let mut described = json!({
         "os": parts.next().unwrap_or_default(),
         "architecture": parts.next().unwrap_or_default(),

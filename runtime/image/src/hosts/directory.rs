@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::file::{HostsFile, Settings};
 use super::{ClientCertificate, Endpoint, Endpoints, HostsError, MAX_FILE_BYTES, Purpose};
 use crate::reference::{Object, Reference};
@@ -12,7 +14,7 @@ const FILE: &str = "hosts.toml";
 const ANY_REGISTRY: &str = "_default";
 
 /// The configured paths.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hosts {
     roots: Vec<PathBuf>,
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::text::quoted;
 
 /// A kind of document that names the parts of an image.
@@ -53,7 +55,7 @@ pub(super) fn is_config(media_type: &str) -> bool {
 }
 
 /// How a layer's tar archive is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
     /// Not at all.
     None,

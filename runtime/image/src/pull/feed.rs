@@ -1,188 +1,106 @@
-//! One layer's way: bytes of the network go through a short channel to a thread that converts them.
+//! One layer's way into the store: a worker writes it, and the store keeps it.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use bytes::{Buf, Bytes};
-use erofs::Options;
-use futures::TryStreamExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::jobs::{Made, Received, Wanted};
+use super::jobs::{Made, Received};
 use super::{Cause, Pull};
-use crate::layer::{self, Expected};
-use crate::manifest::Blob;
-use crate::registry::RegistryError;
-use crate::store::{Lease, Store};
-
-/// Pieces of the network's that wait for the thread: at most a few MiB.
-const WAITING: usize = 16;
+use crate::store::{Lease, StoreError};
+use crate::worker::Call;
+use crate::worker::words::{Job, Told, Wanted};
 
 /// How often a layer is asked for. The server that sent other content is asked last the next time.
 const ATTEMPTS: usize = 2;
-
-/// What the thread gets.
-enum Piece {
-    Bytes(Bytes),
-    End,
-}
-
-/// Whether anybody still waits for what the thread makes. Dropping it says no.
-#[derive(Default)]
-struct Asked(Arc<AtomicBool>);
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What the thread knows of that.
-#[derive(Clone)]
-struct GivenUp(Arc<AtomicBool>);
-
-impl GivenUp {
-    fn check(&self) -> io::Result<()> {
-        match self.0.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("nobody waits for it any more")),
-            false => Ok(()),
-        }
-    }
-}
-
-/// The bytes for the thread. An end that was not said is an error: half a layer must not pass for a
-/// whole one.
-struct Fed {
-    pieces: mpsc::Receiver<Piece>,
-    current: Bytes,
-    ended: bool,
-    given_up: GivenUp,
-}
-
-impl Read for Fed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.given_up.check()?;
-        while self.current.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Piece::Bytes(bytes)) => self.current = bytes,
-                Some(Piece::End) => self.ended = true,
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        }
-        let some = buffer.len().min(self.current.len());
-        buffer[..some].copy_from_slice(&self.current[..some]);
-        self.current.advance(some);
-        Ok(some)
-    }
-}
-
-/// The staged file. A few bytes of the network may become many here, so this stops as well.
-struct Output<'a> {
-    file: &'a File,
-    given_up: GivenUp,
-}
-
-impl Write for Output<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.given_up.check()?;
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Seek for Output<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
-    }
-}
 
 /// Brings a layer into the store; the lease that keeps it. `received` counts the bytes that come.
 pub(super) async fn layer(pull: Pull, wanted: Wanted, received: Received) -> Made {
     let closed = |error: tokio::sync::AcquireError| Cause::Stopped(error.to_string());
     let slot = Arc::new(pull.slots.clone().acquire_owned().await.map_err(closed)?);
-    let lease = Arc::new(pull.store.lease());
-    // It may have come since the job was asked for, also out of another blob.
-    if lease.find(&wanted.diff_id) {
-        return Ok(lease);
-    }
-    for attempt in 1.. {
+    let mut attempts = 0;
+    loop {
+        let lease = pull.store.lease();
+        // It may have come since the job was asked for, also out of another blob.
+        if lease.find(&wanted.diff_id) {
+            return Ok(Arc::new(lease));
+        }
         received.store(0, Ordering::Relaxed);
-        match one((&pull, &received), &wanted, &lease, &slot).await {
-            Err(Cause::Registry(error))
-                if attempt < ATTEMPTS && matches!(*error, RegistryError::Content(_)) =>
-            {
-                log::warn!("asking once more for layer {}: {error}", wanted.blob.digest);
+        attempts += 1;
+        let attempt =
+            Attempt { pull: pull.clone(), wanted: wanted.clone(), received: received.clone() };
+        match attempt.start(lease, Arc::clone(&slot)).await {
+            Err(Cause::Registry(refusal)) if attempts < ATTEMPTS && refusal.is_of_content() => {
+                log::warn!("asking once more for layer {}: {refusal}", wanted.blob.digest);
             }
-            Err(cause) => return Err(cause),
-            Ok(()) => break,
+            made => return made.map(Arc::new),
         }
-    }
-    Ok(lease)
-}
-
-/// One attempt. The thread has the slot too: it may go on for a moment when this is dropped.
-async fn one(
-    (pull, received): (&Pull, &Received),
-    wanted: &Wanted,
-    lease: &Arc<Lease>,
-    slot: &Arc<OwnedSemaphorePermit>,
-) -> Result<(), Cause> {
-    let (sender, pieces) = mpsc::channel(WAITING);
-    let asked = Asked::default();
-    let given_up = GivenUp(Arc::clone(&asked.0));
-    let (kept, slot, store) = (Arc::clone(lease), Arc::clone(slot), pull.store.clone());
-    let expected = wanted.expected();
-    let thread = tokio::task::spawn_blocking(move || {
-        let fed = Fed { pieces, current: Bytes::new(), ended: false, given_up: given_up.clone() };
-        let made = convert(&store, &kept, fed, &expected);
-        drop((kept, slot));
-        if made.is_ok() && given_up.check().is_err() {
-            // Whoever gave it up has looked for what is left, maybe before this layer was there.
-            store.collect().unwrap_or_else(|error| log::error!("image store: {error}"));
-        }
-        made
-    });
-    let fed = feed((pull, received), &wanted.blob, sender).await;
-    let converted = thread.await.map_err(|error| Cause::stopped(&error))?;
-    match fed {
-        // What the thread says of a transfer that broke is only that.
-        Err(error) => Err(Cause::Registry(Arc::new(error))),
-        Ok(()) => converted,
     }
 }
 
-/// Hands over the bytes as they come. A thread that takes no more has failed, and tells why.
-async fn feed(
-    (pull, received): (&Pull, &Received),
-    blob: &Blob,
-    pieces: mpsc::Sender<Piece>,
-) -> Result<(), RegistryError> {
-    let mut stream = pull.registry.blob(blob);
-    while let Some(bytes) = stream.try_next().await? {
-        received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
-            return Ok(());
-        }
-    }
-    // As above.
-    let _ = pieces.send(Piece::End).await;
-    Ok(())
+/// One attempt. It goes on for a moment when nobody waits for it any more.
+struct Attempt {
+    pull: Pull,
+    wanted: Wanted,
+    received: Received,
 }
 
-fn convert(store: &Store, lease: &Lease, fed: Fed, expected: &Expected) -> Result<(), Cause> {
-    let staged = store.stage().map_err(|error| Cause::Store(Arc::new(error)))?;
-    let given_up = fed.given_up.clone();
-    let output = Output { file: staged.file(), given_up: given_up.clone() };
-    let converted = layer::convert(fed, expected, output, Options::default());
-    let made = converted.map_err(|reason| Cause::Layer {
-        layer: expected.digest.clone(),
-        reason: Arc::new(reason),
-    })?;
-    given_up.check().map_err(|error| Cause::Stopped(error.to_string()))?;
-    lease.keep(staged, &made.diff_id).map_err(|error| Cause::Store(Arc::new(error)))
+/// Where the lease is wanted that has the layer; closed when nobody waits any more.
+type Asked = oneshot::Sender<Result<Lease, Cause>>;
+
+impl Attempt {
+    /// The place among those that convert is kept until nothing of it goes on.
+    async fn start(self, lease: Lease, slot: Arc<OwnedSemaphorePermit>) -> Result<Lease, Cause> {
+        let (mut asked, made) = oneshot::channel();
+        tokio::spawn(async move {
+            let made = self.run(lease, &mut asked).await;
+            if let Err(Ok(lease)) = asked.send(made) {
+                // Whoever gave it up has looked for what is left, maybe before this was there.
+                drop(lease);
+                let store = self.pull.store.clone();
+                let collected = blocking(move || store.collect()).await;
+                collected.unwrap_or_else(|error| log::error!("image store: {error}"));
+            }
+            drop(slot);
+        });
+        made.await.unwrap_or_else(|error| Err(Cause::Stopped(error.to_string())))
+    }
+
+    async fn run(&self, lease: Lease, asked: &mut Asked) -> Result<Lease, Cause> {
+        let store = self.pull.store.clone();
+        let staged = blocking(move || store.stage()).await?;
+        let job = Job::Layer(self.wanted.clone());
+        let mut call = self.pull.worker.call(&job, &[staged.file().as_fd()]).await?;
+        let heard = tokio::select! {
+            heard = self.hear(&mut call) => heard,
+            () = asked.closed() => {
+                call.give_up().await;
+                Err(Cause::Stopped("nobody waits for it any more".to_owned()))
+            }
+        };
+        heard?;
+        let diff_id = self.wanted.diff_id.clone();
+        blocking(move || lease.keep(staged, &diff_id).map(|()| lease)).await
+    }
+
+    /// Listens until the worker has made it.
+    async fn hear(&self, call: &mut Call) -> Result<(), Cause> {
+        loop {
+            match call.told().await? {
+                Ok(Told::Received(bytes)) => self.received.store(bytes, Ordering::Relaxed),
+                Ok(Told::Done) => return Ok(()),
+                Ok(told) => return Err(Call::unexpected(&told).into()),
+                Err(failure) => return Err(Cause::of_layer(&self.wanted.blob.digest, failure)),
+            }
+        }
+    }
+}
+
+/// Waits for the disk on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Cause> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| Cause::stopped(&error))??)
 }

@@ -9,25 +9,8 @@ use futures::future::{BoxFuture, Shared};
 use tokio::task::AbortHandle;
 
 use super::Cause;
-use crate::digest::Digest;
-use crate::layer::Expected;
-use crate::manifest::Blob;
 use crate::store::Lease;
-
-/// A blob, and the archive in it that was promised. Pulls that were promised other things, or other
-/// sizes, do not share a job: one's lie is not the other's failure.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Wanted {
-    pub(super) blob: Blob,
-    pub(super) diff_id: Digest,
-}
-
-impl Wanted {
-    pub(super) fn expected(&self) -> Expected {
-        let (Blob { digest, size }, diff_id) = (self.blob.clone(), Some(self.diff_id.clone()));
-        Expected { digest, size, diff_id }
-    }
-}
+use crate::worker::words::Wanted;
 
 /// What a job ends with: the lease that keeps the layer until those who waited have their own.
 pub(super) type Made = Result<Arc<Lease>, Cause>;

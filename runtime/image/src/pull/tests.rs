@@ -2,6 +2,7 @@
 
 mod company;
 mod room;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +15,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::manifest::Blob;
 use crate::registry::tests::server::{Answer, Gate, Request, Server};
-use crate::registry::tests::{configured, password, patience};
+use crate::registry::tests::{auth, configured, patience};
 use crate::tests::{gzip, tar};
+use crate::worker::tests::launcher;
 
 /// A layer as a registry has it.
 #[derive(Clone)]
@@ -123,7 +125,7 @@ impl Node {
         let (store, _) = Store::open(path).unwrap();
         store.uses_known().unwrap();
         let (folder, hosts) = configured(toml);
-        let puller = Puller::new(store.clone(), hosts, patience);
+        let puller = Puller::new(store.clone(), hosts, launcher()).with_patience(patience);
         Self { puller, store, directory, _hosts: folder }
     }
 
@@ -132,12 +134,16 @@ impl Node {
     }
 
     async fn pull(&self, tag: &str) -> Result<Arc<Image>, PullError> {
-        self.puller.pull(&reference(tag), Login::Nobody).await
+        self.puller.pull(&reference(tag), None).await
     }
 
-    fn spawn(&self, tag: &str, login: Login) -> JoinHandle<Result<Arc<Image>, PullError>> {
+    fn spawn(
+        &self,
+        tag: &str,
+        auth: Option<AuthConfig>,
+    ) -> JoinHandle<Result<Arc<Image>, PullError>> {
         let (puller, reference) = (self.puller.clone(), reference(tag));
-        tokio::spawn(async move { puller.pull(&reference, login).await })
+        tokio::spawn(async move { puller.pull(&reference, auth).await })
     }
 
     /// Waits until so many pulls wait for a layer.
@@ -210,7 +216,7 @@ async fn image_of_layers_of_all_kinds_arrives_and_stays() {
     assert_eq!((&again.id, &again.layers), (&image.id, &image.layers));
     assert!(layers.iter().all(|layer| asked(&server, layer) == 1));
     let by_digest = &image.digests[0];
-    let again = node.puller.pull(by_digest, Login::Nobody).await.unwrap();
+    let again = node.puller.pull(by_digest, None).await.unwrap();
     assert_eq!((again.tags.len(), again.digests.len()), (1, 1), "a name by digest became a tag");
 }
 
@@ -225,7 +231,7 @@ async fn progress_of_a_pull_is_told_for_each_layer() {
     node.pull("a").await.unwrap();
     let progress = Progress::default();
     assert!(progress.layers().is_empty(), "the manifest has not come");
-    let pulled = node.puller.pull_watched(&reference("b"), Login::Nobody, &progress).await;
+    let pulled = node.puller.pull_watched(&reference("b"), None, &progress).await;
     pulled.unwrap();
     let size = second.blob.len() as u64;
     let told = progress.layers();
@@ -235,7 +241,7 @@ async fn progress_of_a_pull_is_told_for_each_layer() {
         (&second.digest(), size, size, true)
     );
     let none = Progress::default();
-    node.puller.pull_watched(&reference("none"), Login::Nobody, &none).await.unwrap_err();
+    node.puller.pull_watched(&reference("none"), None, &none).await.unwrap_err();
     assert!(none.layers().is_empty());
 }
 
@@ -276,9 +282,9 @@ async fn first_of_two_pulls_goes_and_the_second_succeeds() {
     })
     .await;
     let node = Node::of(&server);
-    let first = node.spawn("a", Login::Nobody);
+    let first = node.spawn("a", None);
     gate.reached().await;
-    let second = node.spawn("b", Login::Nobody);
+    let second = node.spawn("b", None);
     node.waiting(&layer, 2).await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
@@ -306,7 +312,7 @@ async fn pull_that_goes_in_the_middle_leaves_nothing() {
     })
     .await;
     let node = Node::of(&server);
-    let pull = node.spawn("a", Login::Nobody);
+    let pull = node.spawn("a", None);
     until(|| node.files("staging") == 2).await;
     pull.abort();
     assert!(pull.await.unwrap_err().is_cancelled());
@@ -339,11 +345,11 @@ async fn follower_with_credentials_succeeds_where_the_leader_had_none() {
         format!("registry.test/{repository}/image:{tag}").parse().unwrap()
     };
     let (puller, leader) = (node.puller.clone(), name("a", "a"));
-    let leader = tokio::spawn(async move { puller.pull(&leader, Login::Nobody).await });
+    let leader = tokio::spawn(async move { puller.pull(&leader, None).await });
     blocked.reached().await;
     let followers = ["a", "b", "b"].map(|tag| {
         let (puller, follower) = (node.puller.clone(), name("b", tag));
-        tokio::spawn(async move { puller.pull(&follower, password()).await })
+        tokio::spawn(async move { puller.pull(&follower, Some(auth())).await })
     });
     node.waiting(&layer, 4).await;
     blocked.open();

@@ -4,6 +4,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Mismatch;
 use crate::manifest::ManifestError;
 use crate::redact::redact;
@@ -16,7 +18,7 @@ const MAX_WORDS: usize = 200;
 const MAX_TOLD: usize = 8;
 
 /// What a failure means to who wanted the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// The registry can't be reached or is in trouble: asking later may help.
     Unavailable,

@@ -10,6 +10,8 @@ use super::Pull;
 use super::answer::{self, MAX_WORDS_BYTES};
 use super::fault::Fault;
 use super::pass::Passes;
+use super::resolver::Configured;
+use super::tls::Authorities;
 use super::wire::{self, Reply, Wire};
 use crate::digest::Digest;
 use crate::hosts::{Endpoint, Transport};
@@ -34,9 +36,10 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    /// Reads the files that its TLS needs.
+    pub(super) fn new(endpoint: Endpoint, names: &Configured, authorities: &Authorities) -> Self {
         let doubtful = AtomicBool::new(false);
-        Self { wire: Wire::new(endpoint), passes: Passes::default(), doubtful }
+        Self { wire: Wire::new(endpoint, names, authorities), passes: Passes::default(), doubtful }
     }
 
     /// The server as it is configured.

@@ -4,12 +4,13 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::fault::{self, Fault};
 
 /// How long a registry is waited for, and how often it is asked again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patience {
     /// For a connection, TLS included, where `hosts.toml` says nothing.
     pub connect: Duration,

@@ -140,7 +140,11 @@ fn told(error: &RegistryError) -> String {
     error.to_string()
 }
 
-pub(crate) fn password() -> Login {
+fn password() -> Login {
+    Login::Sent(auth())
+}
+
+pub(crate) fn auth() -> AuthConfig {
     let (username, password) = ("user".to_owned(), Secret::new("hunter2"));
-    Login::Sent(AuthConfig { username, password, ..AuthConfig::default() })
+    AuthConfig { username, password, ..AuthConfig::default() }
 }

@@ -1,6 +1,7 @@
 //! How a server proves who it is: the system's authorities, those of `hosts.toml`, and the
 //! client's own certificates. Files are read when a pull needs them, so new ones count at once.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,29 @@ pub(super) enum TlsError {
     Library(#[from] rustls::Error),
 }
 
+/// The system's authorities, which are read when the first server needs them.
+#[derive(Debug, Default)]
+pub(super) struct Authorities(OnceCell<RootCertStore>);
+
+impl Authorities {
+    fn store(&self) -> RootCertStore {
+        let read = || {
+            let mut store = RootCertStore::empty();
+            // As everywhere, one of the system's that can't be read is left out.
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            store
+        };
+        self.0.get_or_init(read).clone()
+    }
+}
+
 /// The settings of a connection to a server, which `needs` to be believed or may speak no TLS at
 /// all. Reads files.
-pub(super) fn config(tls: &Tls, needs: bool) -> Result<ClientConfig, TlsError> {
+pub(super) fn config(
+    tls: &Tls,
+    system: &Authorities,
+    needs: bool,
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -44,7 +65,7 @@ pub(super) fn config(tls: &Tls, needs: bool) -> Result<ClientConfig, TlsError> {
         let any = Arc::new(AnyServer(provider.clone()));
         builder?.dangerous().with_custom_certificate_verifier(any)
     } else {
-        builder?.with_root_certificates(authorities(&tls.ca, needs)?)
+        builder?.with_root_certificates(authorities(&tls.ca, system, needs)?)
     };
     let clients = tls.client.iter().map(|client| certified(client, &provider));
     let clients = Clients(clients.collect::<Result<_, _>>()?);
@@ -54,10 +75,12 @@ pub(super) fn config(tls: &Tls, needs: bool) -> Result<ClientConfig, TlsError> {
 }
 
 /// The system's authorities, and those of files beside them.
-fn authorities(files: &[PathBuf], needs: bool) -> Result<RootCertStore, TlsError> {
-    let mut store = RootCertStore::empty();
-    // As everywhere, one of the system's that can't be read is left out.
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+fn authorities(
+    files: &[PathBuf],
+    system: &Authorities,
+    needs: bool,
+) -> Result<RootCertStore, TlsError> {
+    let mut store = system.store();
     for path in files {
         let (good, _) = store.add_parsable_certificates(certificates(path)?);
         if good == 0 {

@@ -7,13 +7,14 @@ use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, Url};
+use rustls::ClientConfig;
 use tokio::sync::OnceCell;
 
 use super::answer;
 use super::fault::{self, Fault};
 use super::patience::{Patience, Watch};
 use super::resolver::Configured;
-use super::tls;
+use super::tls::{self, Authorities};
 use crate::hosts::{Endpoint, Tls, Transport};
 use crate::secret::Secret;
 
@@ -34,7 +35,16 @@ pub(super) struct Wire {
     pub(super) endpoint: Endpoint,
     /// Which of the endpoint's transports is spoken.
     transport: AtomicUsize,
+    names: Configured,
+    tls: Result<Settings, Fault>,
     clients: OnceCell<Clients>,
+}
+
+/// TLS for the server, and for those to which it leads.
+#[derive(Debug, Clone)]
+struct Settings {
+    own: ClientConfig,
+    others: ClientConfig,
 }
 
 #[derive(Debug)]
@@ -52,8 +62,10 @@ pub(super) struct Reply {
 }
 
 impl Wire {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, transport: AtomicUsize::new(0), clients: OnceCell::new() }
+    /// Reads the files that TLS needs. What is wrong with them is told when the server is asked.
+    pub(super) fn new(endpoint: Endpoint, names: &Configured, authorities: &Authorities) -> Self {
+        let (tls, names) = (Settings::read(&endpoint, authorities), names.clone());
+        Self { endpoint, transport: AtomicUsize::new(0), names, tls, clients: OnceCell::new() }
     }
 
     /// How the server is spoken to.
@@ -124,9 +136,9 @@ impl Wire {
 
     async fn clients(&self, patience: &Patience) -> Result<&Clients, Fault> {
         let make = || async {
-            let (endpoint, patience) = (self.endpoint.clone(), patience.clone());
-            let made = tokio::task::spawn_blocking(move || clients(&endpoint, &patience)).await;
-            made.map_err(|error| Fault::Setup(error.to_string()))?
+            let Settings { own, others } = self.tls.clone()?;
+            let client = |tls| client(&self.endpoint, tls, &self.names, patience);
+            Ok(Clients { own: client(own)?, others: client(others)? })
         };
         self.clients.get_or_try_init(make).await
     }
@@ -182,22 +194,28 @@ pub(super) fn header(secret: &Secret) -> Result<HeaderValue, Fault> {
     Ok(value)
 }
 
-fn clients(endpoint: &Endpoint, patience: &Patience) -> Result<Clients, Fault> {
-    let others = Tls { client: Vec::new(), ..endpoint.tls.clone() };
-    Ok(Clients {
-        own: client(endpoint, &endpoint.tls, patience)?,
-        others: client(endpoint, &others, patience)?,
-    })
+impl Settings {
+    fn read(endpoint: &Endpoint, authorities: &Authorities) -> Result<Self, Fault> {
+        // A server that speaks no TLS may be all that a node without authorities knows.
+        let needs = !endpoint.transports.contains(&Transport::Http);
+        let read = |tls: &Tls| {
+            let read = tls::config(tls, authorities, needs);
+            read.map_err(|error| Fault::Setup(fault::words(&error.to_string())))
+        };
+        let others = Tls { client: Vec::new(), ..endpoint.tls.clone() };
+        Ok(Self { own: read(&endpoint.tls)?, others: read(&others)? })
+    }
 }
 
-fn client(endpoint: &Endpoint, tls: &Tls, patience: &Patience) -> Result<Client, Fault> {
-    // A server that speaks no TLS may be all that a node without authorities knows.
-    let needs = !endpoint.transports.contains(&Transport::Http);
-    let tls =
-        tls::config(tls, needs).map_err(|error| Fault::Setup(fault::words(&error.to_string())))?;
+fn client(
+    endpoint: &Endpoint,
+    tls: ClientConfig,
+    names: &Configured,
+    patience: &Patience,
+) -> Result<Client, Fault> {
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Configured)
+        .dns_resolver(names.clone())
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .referer(false)

@@ -25,10 +25,10 @@ async fn cancelled_pull_leaves_the_layers_that_another_one_wants() {
     })
     .await;
     let node = Node::of(&server);
-    let first = node.spawn("a", Login::Nobody);
+    let first = node.spawn("a", None);
     gate.reached().await;
     until(|| asked(&server, &layers[0]) == 1).await;
-    let second = node.spawn("b", Login::Nobody);
+    let second = node.spawn("b", None);
     node.waiting(&layers[1], 2).await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
@@ -63,7 +63,7 @@ async fn follower_without_credentials_gets_nothing_of_the_leaders() {
     })
     .await;
     let node = Node::of(&server);
-    let leader = node.spawn("a", password());
+    let leader = node.spawn("a", Some(auth()));
     gate.reached().await;
     let refused = |error: PullError| {
         assert!(matches!(error.cause, Cause::Registry(_)), "{error}");

@@ -1,6 +1,7 @@
 //! Indexes, manifests and configurations.
 
 use super::*;
+use crate::manifest::MAX_INDEX_DEPTH;
 
 async fn image(server: &Server) -> Result<Image, RegistryError> {
     let registry = from(server, Login::Nobody, patience()).await;

@@ -1,0 +1,4 @@
+//! Calls `fuzz::worker::run`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(worker);
