@@ -36,7 +36,7 @@ fn open(path: &Path) -> io::Result<File> {
 impl Log for Fifo {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Libraries report every broken connection as an error.
-        let own = ["host", "machine", "sandbox", "containerd_shim_cuddy_v2"];
+        let own = ["host", "machine", "template", "sandbox", "containerd_shim_cuddy_v2"];
         let crate_name = metadata.target().split("::").next().unwrap_or_default();
         own.contains(&crate_name) && metadata.level() <= log::max_level()
     }

@@ -10,7 +10,7 @@ const MAX_WORDS: usize = 40;
 const MAX_MODULE_WORDS: usize = 25;
 
 /// Rows of the table in ARCHITECTURE.md that leads to what somebody wants to change.
-const WAYS: usize = 14;
+const WAYS: usize = 15;
 
 /// Paragraphs, list items, headings and cells of tables, without fenced blocks.
 fn blocks(text: &str) -> Vec<String> {
