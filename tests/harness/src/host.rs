@@ -148,13 +148,19 @@ impl Pss {
                     sums[usize::from(guests)] += words.next().unwrap().parse::<u64>().unwrap();
                 }
                 // The head of a mapping.
-                Some(word) if !word.ends_with(':') => guests = line.contains("/cuddy-guest"),
+                Some(word) if !word.ends_with(':') => guests = is_guests(line),
                 _ => {}
             }
         }
         let [own, guest] = sums;
         Self { own, guest }
     }
+}
+
+/// Whether the head of a mapping names guest memory: a machine's own file, a clone's memory of its
+/// own, or a template's file, which the VMM has by a mount of the file alone.
+fn is_guests(head: &str) -> bool {
+    ["/cuddy-guest (deleted)", "[anon:cuddy-guest]", " /"].iter().any(|name| head.ends_with(name))
 }
 
 /// Proportional memory of a process in KiB, without guest memory.
@@ -208,5 +214,12 @@ Pss:                  20 kB
 ";
         assert_eq!(Pss::parse(smaps), Pss { own: 920, guest: 40_000 });
         assert_eq!(Pss::parse(""), Pss { own: 0, guest: 0 });
+        let clone = "\
+7f0000000000-7f0002600000 rw-p 00000000 00:2c 5    /
+Pss:                9000 kB
+7f0002600000-7f0010000000 rw-p 00000000 00:00 0    [anon:cuddy-guest]
+Pss:                 500 kB
+";
+        assert_eq!(Pss::parse(clone), Pss { own: 0, guest: 9500 });
     }
 }

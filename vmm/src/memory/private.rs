@@ -19,6 +19,7 @@ use std::ptr::{NonNull, null_mut};
 use rustix::fs::{OFlags, SealFlags, SeekFrom, fcntl_get_seals, fcntl_getfl, seek};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::process::set_virtual_memory_region_name;
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_api::MemoryMib;
@@ -130,6 +131,11 @@ fn reserve(length: usize) -> Result<Mapping, Errno> {
     // SAFETY: the range is mapped; the advice changes no byte of it. A kernel without huge pages
     // does not know the advice.
     let _ = unsafe { madvise(aligned.as_ptr().cast(), length, Advice::LinuxNoHugepage) };
+    // SAFETY: the range is mapped, and reads as zeroes.
+    let bytes = unsafe { std::slice::from_raw_parts(aligned.as_ptr(), length) };
+    // For people and tests, as the file of a machine that boots has the same name. A kernel need not
+    // know it.
+    let _ = set_virtual_memory_region_name(bytes, Some(c"cuddy-guest"));
     Ok(mapping)
 }
 
