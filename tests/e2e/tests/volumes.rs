@@ -211,7 +211,7 @@ fn host_unmounts_and_removes_what_is_below_a_volume_in_use() {
     let name = Name::new("in-use");
     detach(&name, &[bind(&volume, "/volume", "rbind")], "sleep 1000");
     assert_eq!(name.exec(&["cat", "/volume/sub/file"]).stdout, "there\n");
-    assert_eq!(host::mounts(Path::new("/run/cuddy")), Vec::<PathBuf>::new());
+    assert_eq!(host::mounts(Path::new("/run/cuddy/default")), Vec::<PathBuf>::new());
     run("umount", &[text(&ground.path("volume/sub"))]);
     std::fs::remove_dir(ground.path("volume/sub")).unwrap();
     // The container keeps what it has as long as it lives, and no longer.

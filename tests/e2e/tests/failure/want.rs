@@ -58,14 +58,14 @@ fn machine_killed_for_want_of_memory_is_told_as_such() {
 fn pod_that_gets_little_cpu_boots_and_lives() {
     let daemon = Daemon::new(&newest());
     let cri = daemon.cri();
-    let _configuration = Configuration::new("boot_timeout_seconds = 12\n");
+    let _configuration = Configuration::new("boot_timeout_seconds = 8\ntemplates = \"none\"\n");
     let spec = PodSpec::new("starved");
     let cgroup = cgroup(&spec);
     // Of ten seconds it stands in line for eight.
     std::fs::write(cgroup.join("cpu.max"), "20000 100000").unwrap();
     let begin = Instant::now();
     let pod = cri.run_pod(spec);
-    assert!(begin.elapsed() > Duration::from_secs(12), "it was not starved");
+    assert!(begin.elapsed() > Duration::from_secs(8), "it was not starved");
     let container = cri.start_new(&pod, ContainerSpec::idle("main"));
     assert_eq!(cri.sh(&container, "echo alive").trim(), "alive");
     std::fs::write(cgroup.join("cpu.max"), "max").unwrap();
