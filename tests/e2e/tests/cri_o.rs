@@ -259,7 +259,8 @@ fn full_guest_holds_in_the_pods_cgroup() {
     let (peak, most) = (cgroup.mib("memory.peak"), cgroup.mib("memory.max"));
     println!("at most {peak} of {most} MiB; {events}");
     assert!(events.contains("oom_kill 0"), "{events}");
-    assert!(peak > 600, "the guest has touched too little: {peak} MiB");
+    // The pod's 512 MiB hold in the guest, too, with what its files take; its kernel takes the rest.
+    assert!(peak > 560, "the guest has touched too little: {peak} MiB");
     end(&pod, "cache");
     end(&pod, POD);
     drop((silence, cache, hog));
