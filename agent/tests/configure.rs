@@ -27,7 +27,8 @@ async fn nothing_is_served_before_configure() {
     let error = agent.containers.delete(context(), &nobody).await.unwrap_err().to_string();
     assert!(error.contains("FAILED_PRECONDITION"), "{error}");
     assert!(error.contains("the sandbox is not configured yet"), "{error}");
-    let (_, mut stream) = agent.stream().await;
+    // What is written to it might arrive after its end.
+    let mut stream = agent.connection().await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "a stream was kept");
     let bad = ConfigureRequest { entropy: vec![7; 31], ..configuration() };
     let error = agent.sandbox.configure(context(), &bad).await.unwrap_err().to_string();

@@ -120,10 +120,14 @@ impl Agent {
     /// Connects a stream; its id and the host's side.
     pub(crate) async fn stream(&self) -> (u64, UnixStream) {
         let id = unique();
-        let path = self.directory.path().join("streams.sock");
-        let mut stream = UnixStream::connect(path).await.unwrap();
+        let mut stream = self.connection().await;
         stream.write_all(&id.to_le_bytes()).await.unwrap();
         (id, stream)
+    }
+
+    /// Connects to where streams go, and says nothing.
+    pub(crate) async fn connection(&self) -> UnixStream {
+        UnixStream::connect(self.directory.path().join("streams.sock")).await.unwrap()
     }
 
     /// A root directory with busybox.
