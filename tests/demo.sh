@@ -24,10 +24,11 @@ row() { printf '  %-34s %s\n' "$1" "$2"; }
 step() { printf 'cuddy: %s\n' "$*" >&2; }
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 
-# pss_kib PID [guest]: proportional set size, of guest memory only or of all but guest memory.
+# pss_kib PID [guest]: proportional set size, of guest memory only or of all but guest memory. The
+# file of a template, mounted alone, has no name but "/".
 pss_kib() {
     awk -v guest="${2:-}" '
-        $1 !~ /:$/ { memory = ($0 ~ /cuddy-guest/) }
+        $1 !~ /:$/ { memory = ($0 ~ /cuddy-guest| \/$/) }
         $1 == "Pss:" && memory == (guest == "guest") { sum += $2 }
         END { print sum " KiB" }' "/proc/$1/smaps"
 }
@@ -85,7 +86,7 @@ row "request to first output" "$(($(cat "$work/first") - requested)) ms"
 row "cuddyd, PSS" "$(pss_kib "$daemon")"
 row "shim, PSS" "$(pss_kib "$shim")"
 row "VMM without guest memory, PSS" "$(pss_kib "$vmm")"
-row "guest memory touched" "$(pss_kib "$vmm" guest)"
+row "guest memory, PSS" "$(pss_kib "$vmm" guest)"
 echo
 
 step "removing it"
