@@ -11,6 +11,7 @@ mod namespace;
 mod read_only;
 mod share;
 pub mod table;
+mod tmpfs;
 mod tree;
 
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +21,7 @@ use rustix::mount::MountFlags;
 pub use self::idmap::IdMaps;
 pub use self::read_only::open_read_only;
 pub use self::share::Share;
+pub use self::tmpfs::tmpfs;
 pub use self::tree::Tree;
 
 /// mount(2) takes one page of options, its final zero byte included.

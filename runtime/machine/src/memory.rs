@@ -1,13 +1,10 @@
 //! The file that is a guest's memory.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
+use host::mounts::tmpfs;
 use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
-};
 
 /// What `/proc/PID/smaps` of the VMM calls the guest's memory, for people.
 const NAME: &str = "cuddy-guest";
@@ -19,16 +16,8 @@ const NAME: &str = "cuddy-guest";
 /// # Errors
 /// What the kernel answered; it takes the right to mount, and Linux 5.2 for the calls.
 pub fn guest_memory(bytes: u64) -> io::Result<OwnedFd> {
-    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     // One inode is the file's, one the directory's.
-    for (key, value) in [("huge", "advise"), ("size", &bytes.to_string()), ("nr_inodes", "2")] {
-        fsconfig_set_string(tmpfs.as_fd(), key, value)?;
-    }
-    fsconfig_create(tmpfs.as_fd())?;
-    let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mount = fsmount(tmpfs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, safe)?;
+    let mount = tmpfs(&[("huge", "advise"), ("size", &bytes.to_string()), ("nr_inodes", "2")])?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     let memory = openat(&mount, NAME, flags, Mode::RUSR | Mode::WUSR)?;
     unlinkat(&mount, NAME, AtFlags::empty())?;

@@ -2,14 +2,11 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 
+use host::mounts::tmpfs;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use super::Store;
 use crate::{Lock, TemplateError};
@@ -43,15 +40,7 @@ impl Store {
         for note in std::fs::read_dir(&self.0)?.flatten() {
             std::fs::remove_file(note.path())?;
         }
-        let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for (key, value) in OPTIONS {
-            fsconfig_set_string(tmpfs.as_fd(), key, value)?;
-        }
-        fsconfig_create(tmpfs.as_fd())?;
-        let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let mount = fsmount(tmpfs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, safe)?;
+        let mount = tmpfs(&OPTIONS)?;
         move_mount(&mount, "", CWD, &self.0, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         Ok(())
     }
