@@ -2,6 +2,7 @@
 
 pub(crate) mod huge;
 mod private;
+pub(crate) mod written;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -8,7 +8,9 @@ mod files;
 mod hierarchy;
 mod path;
 
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use api::Error;
@@ -175,6 +177,14 @@ impl Cgroup {
                 }
             }
         }
+    }
+
+    /// Its directory for a process that is to be born in it; none where a process has to be moved: in
+    /// version 1 of cgroups, and where there is more than one hierarchy.
+    pub fn birthplace(&self) -> Option<OwnedFd> {
+        let [place] = self.places.as_slice() else { return None };
+        let directory = place.hierarchy.is_unified().then(|| File::open(&place.path))?;
+        directory.ok().map(OwnedFd::from)
     }
 
     /// Puts a process into it.

@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code, reason = "descriptors are placed between fork and exec, in the child")]
 
+mod program;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub use program::{Born, Program};
 
 /// First number that a child's descriptor gets; 0 to 2 are its standard streams.
 const FIRST: RawFd = 3;
@@ -36,7 +40,7 @@ pub fn spawn(mut command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
         .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, end))
         .collect::<Result<Vec<_>, _>>()?;
     let numbers: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
-    let place = move || place(&numbers, end);
+    let place = move || place(&numbers, FIRST);
     // SAFETY: `place` makes only async-signal-safe system calls and allocates nothing.
     unsafe { command.pre_exec(place) };
     let child = command.spawn();
@@ -44,29 +48,29 @@ pub fn spawn(mut command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
     child
 }
 
-/// Keeps what `command` starts from ending by a signal that goes to all processes of a host that
-/// shuts down, SIGTERM or SIGINT: this process gets it too, and ends the other in order.
-pub fn ended_by_parent(command: &mut Command) {
-    let ignore = || {
-        for signal in [libc::SIGTERM, libc::SIGINT] {
-            // SAFETY: async-signal-safe; an ignored signal has no handler that could be unsound.
-            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
-                return Err(io::Error::last_os_error());
-            }
+/// Runs in the child: keeps it from ending by a signal that goes to all processes of a host that
+/// shuts down, SIGTERM or SIGINT. This process gets it too, and ends the other in order.
+fn ignore_ends() -> io::Result<()> {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: async-signal-safe; an ignored signal has no handler that could be unsound.
+        if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
         }
-        Ok(())
-    };
-    // SAFETY: `ignore` makes only async-signal-safe system calls and allocates nothing.
-    unsafe { command.pre_exec(ignore) };
+    }
+    Ok(())
 }
 
-/// Runs in the child: puts the sources in their places and marks all else to be closed.
-fn place(sources: &[RawFd], end: RawFd) -> io::Result<()> {
-    for (source, target) in sources.iter().zip(FIRST..) {
+/// Runs in the child: puts the sources in their places from `first` on and marks all behind them to be
+/// closed.
+fn place(sources: &[RawFd], first: RawFd) -> io::Result<()> {
+    let mut end = first;
+    for source in sources {
+        let target = end;
         // SAFETY: both are plain numbers; the kernel checks them.
         if unsafe { libc::dup2(*source, target) } < 0 {
             return Err(io::Error::last_os_error());
         }
+        end += 1;
     }
     let first = end.unsigned_abs();
     // SAFETY: takes numbers only; marking descriptors close-on-exec invalidates none of them.
@@ -112,6 +116,26 @@ impl std::fmt::Display for ChildEnd {
 }
 
 impl Watched {
+    /// Watches a process that was born.
+    ///
+    /// # Errors
+    /// The runtime takes no more descriptors; the process was ended then.
+    pub fn born(born: Born) -> io::Result<Self> {
+        let Born { pid, pidfd } = born;
+        let ended = pidfd.try_clone()?;
+        match register(pidfd, Interest::READABLE) {
+            Ok(pidfd) => Ok(Self { pid, pidfd }),
+            Err(error) => {
+                // It has only just begun: nothing can hold it up.
+                let _ended =
+                    rustix::process::pidfd_send_signal(&ended, Signal::KILL).and_then(|()| {
+                        rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)
+                    });
+                Err(error)
+            }
+        }
+    }
+
     /// Watches a child that has not been waited for yet.
     ///
     /// # Errors
@@ -272,26 +296,6 @@ mod tests {
         let sleeper = watched("exec sleep 600");
         sleeper.kill();
         assert_eq!(sleeper.wait().await.unwrap(), ChildEnd::Signal(9));
-    }
-
-    #[tokio::test]
-    async fn child_whose_end_is_its_parents_survives_a_broadcast() {
-        let mut command = Command::new("/bin/sleep");
-        command.arg("600");
-        ended_by_parent(&mut command);
-        let child = Watched::new(spawn(command, &[]).unwrap()).unwrap();
-        for signal in [Signal::TERM, Signal::INT] {
-            rustix::process::kill_process(child.pid, signal).unwrap();
-        }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
-        let set = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            u64::from_str_radix(line.trim(), 16).unwrap()
-        };
-        assert_eq!((set("SigPnd:"), set("ShdPnd:")), (0, 0), "{status}");
-        assert_eq!(set("SigIgn:") & 0x4002, 0x4002, "{status}");
-        child.kill();
-        assert_eq!(child.wait().await.unwrap(), ChildEnd::Signal(9));
     }
 
     #[tokio::test]

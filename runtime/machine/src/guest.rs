@@ -32,6 +32,7 @@ use crate::text::guest_text;
 use dial::dial;
 use wire::Wire;
 
+pub use life::configuration;
 pub use storage::{GuestDirectory, GuestDisk, GuestMount};
 pub use streams::StreamIds;
 

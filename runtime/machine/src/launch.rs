@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,14 @@ use host::Config;
 use host::cgroup::{self, Cgroup};
 use host::journal::Entry;
 use host::mounts::{Share, open_read_only};
-use host::spawn::{self, Watched};
+use host::spawn::{self, Program, Watched};
 use host::store::StateDir;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, KernelDigest, MachineConfig, Start,
 };
 
 use super::Machine;
+use super::entering::Entering;
 use super::image::check_erofs;
 use super::memory::guest_memory;
 use crate::console::Outputs;
@@ -55,6 +55,8 @@ pub struct Saved {
     pub image: File,
     /// The kernel that it was booted from.
     pub kernel: KernelDigest,
+    /// The pages that its clones write, as [`vmm_api::pages`] has them, open for reading.
+    pub written: Option<File>,
     /// How long it took until its agent was ready, without what it waited for a CPU.
     pub booted_in: Duration,
 }
@@ -95,6 +97,8 @@ impl Slots {
 pub struct Boot {
     pub(super) config: BootConfig,
     pub(super) fds: Vec<OwnedFd>,
+    /// This process's way into the machine's cgroup.
+    pub(super) entering: Option<Entering>,
 }
 
 /// Starts a VMM, whose machine is to be booted by [`Machine::boot`].
@@ -132,9 +136,9 @@ pub fn launch(launch: Launch<'_>) -> Result<(Machine, Boot), Error> {
         Channel::pair().map_err(|error| Error::failed("making the control socket", &error))?;
     let channel = Machine::channel(ours)?;
     let place = Place { vmm: &config.vmm, state, share: &share, cgroup, oom_score_adj };
-    let process = Arc::new(place.start(theirs.into(), ends.vmm)?);
-    let machine = Machine::of(process, channel, shape, outputs).after(boot_before);
-    Ok((machine, Boot { config: request, fds: slots.0 }))
+    let (process, entering) = place.start(theirs.into(), &ends.vmm)?;
+    let machine = Machine::of(Arc::new(process), channel, shape, outputs).after(boot_before);
+    Ok((machine, Boot { config: request, fds: slots.0, entering }))
 }
 
 /// What a machine's guest comes from, as its VMM is told.
@@ -153,8 +157,9 @@ impl Origin {
         slots: &mut Slots,
     ) -> Result<Self, Error> {
         let memory = match from {
-            From::Saved(Saved { state, memory, image, kernel, .. }) => {
-                let start = Start::Saved { state: slots.add(state)?, kernel };
+            From::Saved(Saved { state, memory, image, kernel, written, .. }) => {
+                let written = written.map(|written| slots.add(written)).transpose()?;
+                let start = Start::Saved { state: slots.add(state)?, kernel, written };
                 let (memory, image) = (slots.add(memory)?, slots.add(image)?);
                 return Ok(Self { start, memory, image });
             }
@@ -210,22 +215,19 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn start(&self, control: OwnedFd, stderr: OwnedFd) -> Result<Watched, Error> {
+    /// Starts it. This process is on its way into the cgroup then.
+    fn start(
+        &self,
+        control: OwnedFd,
+        stderr: &OwnedFd,
+    ) -> Result<(Watched, Option<Entering>), Error> {
         let failed = |error: std::io::Error| {
             Error::failed(&format!("starting the VMM {}", self.vmm.display()), &error)
         };
-        let mut command = Command::new(self.vmm);
-        // All threads of the VMM share one malloc arena; one each would cost 30 to 130 KiB.
-        command.env_clear().env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(stderr));
-        spawn::ended_by_parent(&mut command);
-        // A child is born where its parent is: nothing of the VMM is ever outside of the pod's
-        // cgroup.
-        if let Some(cgroup) = self.cgroup {
-            enter(cgroup, self.state)?;
-        }
-        let child = self.share.spawn(command, vec![control]).map_err(failed)?;
-        let process = Watched::new(child).map_err(failed)?;
+        let program = Program::new(self.vmm, stderr, &[control]).map_err(failed)?;
+        let entering = self.enter()?;
+        let born = self.share.start(program, self.cgroup.cloned()).map_err(failed)?;
+        let process = Watched::born(born).map_err(failed)?;
         let pid = process.pid();
         let started = spawn::start_time(pid).unwrap_or_default();
         let noted = self.state.journal().and_then(|mut journal| {
@@ -239,20 +241,27 @@ impl Place<'_> {
         if let Err(error) = cgroup::set_oom_score(pid, self.oom_score_adj) {
             log::warn!("{error}");
         }
-        Ok(process)
+        Ok((process, entering))
     }
-}
 
-/// Puts this process, and with it the VMM that it starts, where the pod's limits hold.
-fn enter(cgroup: &Cgroup, state: &StateDir) -> Result<(), Error> {
-    let noted = state.journal().and_then(|mut journal| {
-        let mut entries = cgroup.directories().map(|path| Entry::Cgroup { path: path.to_owned() });
-        entries.try_for_each(|entry| journal.add(&entry))
-    });
-    noted.map_err(|error| Error::failed("writing the journal", &error))?;
-    cgroup.create()?;
-    cgroup.bound_threads();
-    cgroup.enter(std::process::id())
+    /// Makes the cgroup. A VMM is born in it, so that nothing of it is ever outside. This process needs
+    /// long to get there, and goes meanwhile; where the VMM can't be born there, it goes first.
+    fn enter(&self) -> Result<Option<Entering>, Error> {
+        let Some(cgroup) = self.cgroup else { return Ok(None) };
+        let noted = self.state.journal().and_then(|mut journal| {
+            let mut entries =
+                cgroup.directories().map(|path| Entry::Cgroup { path: path.to_owned() });
+            entries.try_for_each(|entry| journal.add(&entry))
+        });
+        noted.map_err(|error| Error::failed("writing the journal", &error))?;
+        cgroup.create()?;
+        cgroup.bound_threads();
+        if cgroup.birthplace().is_none() {
+            cgroup.enter(std::process::id())?;
+            return Ok(None);
+        }
+        Entering::begin(cgroup.clone()).map(Some)
+    }
 }
 
 #[cfg(test)]

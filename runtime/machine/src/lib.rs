@@ -3,6 +3,7 @@
 
 pub mod console;
 mod control;
+mod entering;
 pub mod guest;
 mod image;
 mod launch;
@@ -28,6 +29,7 @@ use crate::text::guest_text;
 use control::Driver;
 
 pub use control::Control;
+pub use guest::configuration;
 pub use launch::{Boot, From, Launch, SHARE_TAG, SHARE_WINDOW, Saved, launch};
 pub use live::Live;
 pub use memory::guest_memory;
@@ -140,9 +142,15 @@ impl Machine {
     /// # Errors
     /// [`Error::MachineEnded`], or the VMM's reason.
     pub async fn boot(&self, boot: Boot) -> Result<(), Error> {
-        match self.request(Request::Boot(boot.config), boot.fds).await? {
-            Reply::Done => Ok(()),
-            other => Err(unexpected("booting the machine", other)),
+        let Boot { config, fds, entering } = boot;
+        match self.request(Request::Boot(config), fds).await? {
+            Reply::Done => {}
+            other => return Err(unexpected("booting the machine", other)),
+        }
+        // The pod's limits hold for this process, too, before anybody can use the pod.
+        match entering {
+            Some(entering) => entering.done().await,
+            None => Ok(()),
         }
     }
 

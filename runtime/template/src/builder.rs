@@ -87,7 +87,8 @@ impl<'a> Builder<'a> {
         let record = self.make_in(&draft).await?;
         let template = self.store.open(&self.key, draft.path())?;
         let template = template.ok_or(TemplateError::Changed)?;
-        try_out(self.store, self.config, template, &self.lock).await?;
+        let tried = try_out(self.store, self.config, template, &self.lock).await?;
+        draft.written(&tried.written)?;
         draft.run().step("tried");
         draft.publish()?;
         Ok(record)

@@ -21,6 +21,7 @@ mod recipe;
 mod room;
 mod store;
 mod trial;
+mod written;
 
 pub use builder::Builder;
 pub use cgroup::remove_cgroup;
@@ -30,4 +31,4 @@ pub use identity::{Identity, Inputs};
 pub use key::{Key, NotAKey};
 pub use recipe::{Recipe, Wish};
 pub use store::{Failure, Listed, Lock, Record, Store, Template};
-pub use trial::{limit, try_out};
+pub use trial::{Tried, limit, try_out};

@@ -5,7 +5,7 @@
 //! /run/cuddy/.templates.lock     held by the one builder
 //! /run/cuddy/.templates/         the tmpfs; no namespace of containerd's can have this name
 //!   KEY/                         a template: it appears by one rename, complete
-//!     memory  state  template.json
+//!     memory  state  template.json  written
 //!   KEY.new-PID/                 one that is being built
 //!   KEY.old-PID/                 one that is being removed
 //!   KEY.failed                   why there is none, as of when
@@ -54,6 +54,9 @@ const MEMORY: &str = "memory";
 const STATE: &str = "state";
 const RECORD: &str = "template.json";
 
+/// The pages that clones write; not there before one was tried.
+const WRITTEN: &str = "written";
+
 /// The templates of this node.
 #[derive(Debug, Clone)]
 pub struct Store(PathBuf);
@@ -66,7 +69,8 @@ pub struct Template {
     /// What is written down of it.
     pub record: Record,
     state: File,
-    memory: File,
+    pub(crate) memory: File,
+    written: Option<File>,
 }
 
 /// A template as it lies in the store.
@@ -144,7 +148,11 @@ impl Store {
             let expected = record.recipe.memory_mib;
             return Err(damaged(MEMORY, &format!("{size} bytes, expected {expected} MiB")));
         }
-        Ok(Some(Template { key: key.clone(), record, state, memory }))
+        let written = match File::open(directory.join(WRITTEN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            written => Some(written.map_err(|error| damaged(WRITTEN, &error))?),
+        };
+        Ok(Some(Template { key: key.clone(), record, state, memory, written }))
     }
 
     /// All templates, by name.
@@ -249,6 +257,7 @@ impl Template {
             memory: self.memory,
             image,
             kernel: self.record.kernel,
+            written: self.written,
             booted_in: Duration::from_micros(self.record.booted_in_us),
         })
     }

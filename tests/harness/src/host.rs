@@ -88,6 +88,25 @@ pub fn remains() -> Vec<String> {
     found
 }
 
+/// Removes what a daemon that was killed has left in the node's directory.
+///
+/// # Panics
+/// If something there is in use.
+pub fn remove_but_templates() {
+    for entry in std::fs::read_dir("/run/cuddy").unwrap() {
+        let path = entry.unwrap().path();
+        if !path.display().to_string().contains(TEMPLATES) {
+            let kind = std::fs::symlink_metadata(&path).unwrap();
+            let removed = if kind.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            removed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+    }
+}
+
 /// Waits until nothing of any sandbox is left.
 ///
 /// # Panics

@@ -18,6 +18,7 @@
 pub mod config;
 pub mod kvm;
 pub mod message;
+pub mod pages;
 pub mod wire;
 
 pub use config::{

@@ -35,9 +35,11 @@ pub(super) fn kind(error: &BuildError) -> ErrorKind {
         BuildError::Memory(error) => memory_kind(error),
         BuildError::Saved(error) => saved_kind(error),
         BuildError::Device { source, .. } => machine_kind(source),
-        BuildError::Kvm(_) | BuildError::Vcpu(_) | BuildError::Jail(_) | BuildError::Threads(_) => {
-            ErrorKind::Host
-        }
+        BuildError::Kvm(_)
+        | BuildError::Written(_)
+        | BuildError::Vcpu(_)
+        | BuildError::Jail(_)
+        | BuildError::Threads(_) => ErrorKind::Host,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::devices::pvpanic::PvPanic;
 use crate::devices::serial::SerialPort;
 use crate::jail::{self, JailError};
 use crate::kvm::{self, KvmError, operation};
-use crate::memory::{self, Mappings, MemoryError};
+use crate::memory::{self, Mappings, MemoryError, written};
 use crate::notice::NoticeSender;
 use crate::saved::{self, SavedError};
 use crate::seccomp::ThreadKind;
@@ -42,6 +42,9 @@ pub(crate) enum BuildError {
     /// The saved machine is not one that this process can go on with.
     #[error(transparent)]
     Saved(#[from] SavedError),
+    /// The list of pages that clones write can't be read.
+    #[error("read the list of pages that clones write")]
+    Written(#[source] io::Error),
     /// A vCPU can't go on where the saved one was.
     #[error(transparent)]
     Vcpu(#[from] StateError),
@@ -74,6 +77,13 @@ pub(crate) enum BuildError {
     /// The host refuses threads or descriptors.
     #[error("start threads")]
     Threads(#[source] io::Error),
+}
+
+/// What is left of a saved machine, but for its memory.
+struct Origin {
+    state: OwnedFd,
+    kernel: KernelDigest,
+    written: Option<OwnedFd>,
 }
 
 /// A machine with all that can be made before the jail.
@@ -114,7 +124,11 @@ impl Prepared {
         }
         let mut prepared = match config.start {
             Start::Kernel(_) => Self::from_kernel(&config, start, memory)?,
-            Start::Saved { kernel, .. } => Self::from_saved(&config, start, kernel, memory)?,
+            Start::Saved { kernel, written, .. } => {
+                let written = written.map(|slot| descriptors.take(slot)).transpose()?;
+                let origin = Origin { state: start, kernel, written };
+                Self::from_saved(&config, origin, memory)?
+            }
         };
         prepared.serial = serial.filter(|_| early);
         prepared.devices = config.devices;
@@ -147,19 +161,22 @@ impl Prepared {
     /// A machine that goes on where a saved one was.
     fn from_saved(
         config: &BootConfig,
-        state: OwnedFd,
-        kernel: KernelDigest,
+        origin: Origin,
         memory: OwnedFd,
     ) -> Result<Self, BuildError> {
         let shape = &config.machine;
-        let saved = saved::read(state)?;
-        saved.check_request(shape, kernel, &config.devices)?;
+        let saved = saved::read(origin.state)?;
+        saved.check_request(shape, origin.kernel, &config.devices)?;
         let kvm = kvm::open()?;
         // The guest knows its processor as it was saved, whatever number of vCPUs it has now.
         let mut cpuids = vcpus::cpuids(&kvm, saved.origin.shape.vcpus().get())?;
         cpuids.truncate(shape.vcpus().get().into());
         saved.check_cpu(cpuids.first().map_or(&[], |cpuid| cpuid.as_slice()))?;
         let (memory, mappings) = memory::map_private(memory, shape.memory())?;
+        if let Some(written) = origin.written {
+            let written = written::read(written).map_err(BuildError::Written)?;
+            written::populate(&memory, shape.memory().bytes(), &written);
+        }
         boot::renew_generation(&memory)?;
         let shadows = Shadows::new(WINDOWS.into());
         let vm = kvm::create_vm(&kvm, &memory, &shadows)?;

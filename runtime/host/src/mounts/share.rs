@@ -15,7 +15,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -30,7 +29,8 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::{Tree, namespace};
-use crate::spawn;
+use crate::cgroup::Cgroup;
+use crate::spawn::{Born, Program};
 
 /// Stack of the thread in bytes, of which it touches little.
 const STACK: usize = 256 << 10;
@@ -109,16 +109,16 @@ impl Share {
         self.made.root.try_clone()
     }
 
-    /// Starts the VMM, as [`spawn::spawn`] does: it must be in this namespace to be able to copy
+    /// Starts the VMM, as [`Program::start_in`] does: it must be in this namespace to be able to copy
     /// the share into its jail. It is the first and only process of a process namespace, in which
     /// it can name no other. To be called once.
     ///
     /// # Errors
-    /// As of [`spawn::spawn`]; what the kernel answered.
-    pub fn spawn(&self, command: Command, fds: Vec<OwnedFd>) -> io::Result<Child> {
+    /// As of [`Program::start_in`]; what the kernel answered.
+    pub fn start(&self, vmm: Program, cgroup: Option<Cgroup>) -> io::Result<Born> {
         self.run(move || {
             namespace::part_children()?;
-            spawn::spawn(command, &fds)
+            vmm.start_in(cgroup.as_ref())
         })
     }
 

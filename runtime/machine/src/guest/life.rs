@@ -1,6 +1,8 @@
 //! The guest as a whole, from its first answer to its end.
 
-use std::time::Duration;
+use std::fs::File;
+use std::io::Read;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_api::health_ttrpc::HealthClient;
 use agent_api::sandbox_ttrpc::SandboxClient;
@@ -9,6 +11,28 @@ use api::Error;
 use ttrpc::context::Context;
 
 use super::{ASK, Guest, WORK, explain};
+use crate::SHARE_TAG;
+
+/// What every guest is configured with: its name and CPUs, the time, random bytes of the host's, and
+/// the share.
+///
+/// # Errors
+/// [`Error::Failed`] if the host gives no random bytes.
+pub fn configuration(hostname: &str, online_cpus: u32) -> Result<sandbox::ConfigureRequest, Error> {
+    let mut entropy = vec![0; 64];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut entropy))
+        .map_err(|error| Error::failed("reading random bytes", &error))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(sandbox::ConfigureRequest {
+        hostname: hostname.to_owned(),
+        clock_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+        entropy,
+        share_tag: SHARE_TAG.to_owned(),
+        online_cpus,
+        ..Default::default()
+    })
+}
 
 impl Guest {
     /// Closes the connection, and waits until the guest's end is closed as well.

@@ -3,12 +3,9 @@
 mod settle;
 mod templates;
 
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use agent_api::sandbox::ConfigureRequest;
 use api::{Error, Namespace};
 use host::Config;
 use host::capacity::Host;
@@ -277,7 +274,7 @@ impl Start<'_> {
 
     fn to_do(&self, boot: Boot, share_window: Option<u32>) -> Result<ToDo<'_>, Error> {
         let hostname = hostname(self.pod, self.name)?;
-        let mut configuration = configuration(hostname, self.size.machine.vcpus().into())?;
+        let mut configuration = machine::configuration(hostname, self.size.machine.vcpus().into())?;
         configuration.share_window = share_window;
         configuration.memory_limit_bytes = self.size.containers_limit;
         Ok(ToDo {
@@ -301,22 +298,6 @@ fn hostname<'pod>(pod: &'pod Pod, name: &'pod str) -> Result<&'pod str, Error> {
         Some(given) => Ok(given),
         None => Ok(name.get(..MAX_HOSTNAME).unwrap_or(name)),
     }
-}
-
-fn configuration(hostname: &str, online_cpus: u32) -> Result<ConfigureRequest, Error> {
-    let mut entropy = vec![0; 64];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut entropy))
-        .map_err(|error| Error::failed("reading random bytes", &error))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(ConfigureRequest {
-        hostname: hostname.to_owned(),
-        clock_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
-        entropy,
-        share_tag: machine::SHARE_TAG.to_owned(),
-        online_cpus,
-        ..Default::default()
-    })
 }
 
 #[cfg(test)]

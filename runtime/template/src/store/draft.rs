@@ -2,13 +2,15 @@
 //! that never is.
 
 use std::fs::{File, OpenOptions, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use host::store::StateDir;
+use vmm_api::pages::{self, Run};
 
 use super::sweep::RUN;
-use super::{MEMORY, RECORD, STATE, Store};
+use super::{MEMORY, RECORD, STATE, Store, WRITTEN};
 use crate::{Key, Record, TemplateError};
 
 /// The directory of what is built, which goes with the value unless it is published.
@@ -55,6 +57,19 @@ impl<'a> Draft<'a> {
     /// [`TemplateError::Store`] with what the filesystem answered.
     pub(crate) fn state(&self) -> Result<File, TemplateError> {
         self.create(STATE)
+    }
+
+    /// Writes down which pages clones will write.
+    ///
+    /// # Errors
+    /// [`TemplateError::Store`] with what the filesystem answered.
+    pub(crate) fn written(&self, runs: &[Run]) -> Result<(), TemplateError> {
+        let mut file = self.create(WRITTEN)?;
+        let written = file.write_all(&pages::encode(runs));
+        let path = self.path.join(WRITTEN);
+        written.map_err(self.store.failed("writing", &path))?;
+        let closed = file.set_permissions(Permissions::from_mode(0o400));
+        closed.map_err(self.store.failed("closing", &path))
     }
 
     fn create(&self, name: &str) -> Result<File, TemplateError> {

@@ -89,7 +89,7 @@ impl Boot {
 
     /// A machine that goes on where a saved one was.
     pub(crate) fn saved(state: OwnedFd, kernel: KernelDigest, mib: u64, memory: OwnedFd) -> Self {
-        Self::of(Start::Saved { state: FdSlot(0), kernel }, mib, state, memory)
+        Self::of(Start::Saved { state: FdSlot(0), kernel, written: None }, mib, state, memory)
     }
 
     fn of(start: Start, mib: u64, first: OwnedFd, memory: OwnedFd) -> Self {

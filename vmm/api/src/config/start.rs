@@ -22,6 +22,10 @@ pub enum Start {
         /// The kernel that the client means to run. A machine that was booted from another one is
         /// refused.
         kernel: KernelDigest,
+        /// The pages that its clones are known to write, a list as [`pages`](crate::pages) has them,
+        /// open for reading. The machine gets its own before it runs.
+        #[serde(default)]
+        written: Option<FdSlot>,
     },
 }
 
@@ -146,7 +150,7 @@ mod tests {
         let kernel = serde_json::to_value(Start::Kernel(FdSlot(0))).unwrap();
         assert_eq!(kernel, serde_json::json!({"kernel": 0}));
         let digest = KernelDigest::of(&b"abc"[..]).unwrap();
-        let saved = Start::Saved { state: FdSlot(1), kernel: digest };
+        let saved = Start::Saved { state: FdSlot(1), kernel: digest, written: None };
         let json = serde_json::to_value(&saved).unwrap();
         assert_eq!(json, serde_json::json!({"saved": {"state": 1, "kernel": ABC}}));
         assert_eq!(serde_json::from_value::<Start>(json).unwrap(), saved);

@@ -39,7 +39,8 @@ impl VerifyArgs {
                 let template = store.get(&key)?.ok_or_else(gone)?;
                 runtime.block_on(try_out(&store, &config, template, &lock))
             });
-            let tried = tried.map(|took| took.as_millis()).map_err(|error| chain(&error));
+            let tried =
+                tried.map(|tried| tried.ready_in.as_millis()).map_err(|error| chain(&error));
             all.push(Tried(key, tried));
         }
         match self.json {

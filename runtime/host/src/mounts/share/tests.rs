@@ -5,6 +5,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::super::{Options, table};
 use super::*;
+use crate::spawn::{ChildEnd, Watched};
 
 /// A directory of the host with a scaffold of a share, and a volume `data` with a mount in it.
 struct Ground {
@@ -128,27 +129,23 @@ fn sealed_share_has_no_other_mounts_and_takes_more() {
     assert_eq!(mounts(thread), 1);
 }
 
-#[test]
-fn machine_is_alone_in_its_process_namespace() {
+#[tokio::test]
+async fn machine_is_alone_in_its_process_namespace() {
     let ground = Ground::new();
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "echo $$; read line"]);
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut child = ground.share.spawn(command, Vec::new()).unwrap();
-    let mut own = String::new();
-    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut output, &mut own).unwrap();
-    assert_eq!(own.trim(), "1");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let stderr = std::fs::File::open("/dev/null").unwrap().into();
+    // It writes to its output until it is ended.
+    let program = Program::new(Path::new("/usr/bin/yes"), &stderr, &[]).unwrap();
+    let process = Watched::born(ground.share.start(program, None).unwrap()).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
     let numbers: Vec<_> = numbers.split_whitespace().collect();
     assert_eq!(numbers.last(), Some(&"1"), "{status}");
-    assert!(numbers.contains(&child.id().to_string().as_str()), "{status}");
+    assert!(numbers.contains(&process.pid().to_string().as_str()), "{status}");
     // What the share's thread does from now on is done as before.
     ground.show("data", &["rbind"]);
     assert!(ground.seen("web/rootfs/sub/file").exists());
-    child.kill().unwrap();
-    assert!(!child.wait().unwrap().success());
+    process.kill();
+    assert_eq!(process.wait().await.unwrap(), ChildEnd::Signal(9));
 }
 
 #[test]

@@ -1,0 +1,289 @@
+//! Starting a program in its cgroup. A process that is moved into one waits until all of the host's
+//! kernel has looked away from it, some 10 ms; one that is born there does not. The standard library
+//! can't ask for that.
+
+#![allow(unsafe_code, reason = "clone3, and what a new process does until it is another program")]
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::null;
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::{FIRST, ignore_ends, place};
+use crate::cgroup::Cgroup;
+
+/// From `include/uapi/linux/sched.h`; libc's has too few bits.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// A program without arguments and environment, which does not end by the signals that go to all
+/// processes of a host that shuts down. Its input and output are `/dev/null`.
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    /// What it has as its descriptors from 0 on, each with a number that none of them gets.
+    sources: Vec<OwnedFd>,
+}
+
+/// A process that was started, not waited for yet.
+#[derive(Debug)]
+pub struct Born {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// A program that could not be started.
+#[derive(Debug)]
+enum StartError {
+    /// There is no process: the host has none left, or can't make one in that cgroup.
+    Process(io::Error),
+    /// The process could not become the program.
+    Program(io::Error),
+}
+
+impl Program {
+    /// The program at `path`, with `stderr` and with `fds` as its descriptors 3, 4, …
+    ///
+    /// # Errors
+    /// No descriptor is left, or no path has such a name.
+    pub fn new(path: &Path, stderr: &OwnedFd, fds: &[OwnedFd]) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let null = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/null")?);
+        let end = end(fds.len())?;
+        let all = [&null, &null, stderr].into_iter().chain(fds);
+        let sources = all.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, end));
+        Ok(Self { path, sources: sources.collect::<Result<_, _>>()? })
+    }
+
+    /// Starts it, in a session of its own, and in the cgroup (of version 2) whose directory is
+    /// given. Returns once it runs.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Born, StartError> {
+        let (mut told, tell) = self.pipe().map_err(StartError::Process)?;
+        let sources: Vec<RawFd> = self.sources.iter().map(AsRawFd::as_raw_fd).collect();
+        let child = Child { program: self, sources: &sources, tell: tell.as_raw_fd() };
+        let born = child.start(cgroup).map_err(StartError::Process)?;
+        drop(tell);
+        let mut errno = [0; size_of::<i32>()];
+        match told.read_exact(&mut errno) {
+            // The end that it had was closed when it became the program.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(born),
+            read => {
+                let errno = read.map(|()| io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
+                let _ended = waitpid(Some(born.pid), WaitOptions::empty());
+                Err(StartError::Program(errno.unwrap_or_else(|error| error)))
+            }
+        }
+    }
+
+    /// Starts it, as [`Self::start`] does, in a cgroup or in that of this process. Where the kernel
+    /// can't do that (before Linux 5.7, with version 1 of cgroups), this process is moved there first.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn start_in(&self, cgroup: Option<&Cgroup>) -> io::Result<Born> {
+        let birthplace = cgroup.and_then(Cgroup::birthplace);
+        let started = match self.start(birthplace.as_ref().map(AsFd::as_fd)) {
+            Err(StartError::Process(error)) if birthplace.is_some() => {
+                log::debug!("no process can be born in the pod's cgroup: {error}");
+                cgroup
+                    .map_or(Ok(()), |cgroup| cgroup.enter(std::process::id()))
+                    .map_err(io::Error::other)?;
+                self.start(None)
+            }
+            started => started,
+        };
+        started.map_err(|error| match error {
+            StartError::Process(error) | StartError::Program(error) => error,
+        })
+    }
+
+    /// What the process says why it did not become the program: where to read that, and its own end,
+    /// whose number is none that it gives away.
+    fn pipe(&self) -> io::Result<(File, OwnedFd)> {
+        let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let end = end(self.sources.len())?;
+        Ok((told.into(), rustix::io::fcntl_dupfd_cloexec(&tell, end)?))
+    }
+}
+
+/// First number behind those of so many descriptors and the standard streams.
+fn end(fds: usize) -> io::Result<RawFd> {
+    Ok(FIRST + RawFd::try_from(fds).map_err(io::Error::other)?)
+}
+
+/// What the new process needs, all of it made before: it may allocate nothing.
+struct Child<'a> {
+    program: &'a Program,
+    sources: &'a [RawFd],
+    tell: RawFd,
+}
+
+impl Child<'_> {
+    fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Born> {
+        let mut pidfd: RawFd = -1;
+        // SAFETY: a structure of numbers may be all zeroes.
+        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+        arguments.flags = libc::CLONE_PIDFD.unsigned_abs().into();
+        arguments.pidfd = (&raw mut pidfd).expose_provenance() as u64;
+        arguments.exit_signal = libc::SIGCHLD.unsigned_abs().into();
+        if let Some(cgroup) = cgroup {
+            arguments.flags |= CLONE_INTO_CGROUP;
+            arguments.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
+        }
+        let size = size_of::<libc::clone_args>();
+        // SAFETY: the arguments live, and ask for a copy of this process and nothing shared. The copy
+        // makes only async-signal-safe system calls and allocates nothing until it is another
+        // program, so that no lock of a thread that it lacks is in its way.
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) } {
+            0 => self.become_program(),
+            -1 => Err(io::Error::last_os_error()),
+            pid => {
+                // SAFETY: the kernel has made it for this process, and nobody else knows it.
+                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                Ok(Born { pid: pid.ok_or(io::ErrorKind::InvalidData)?, pidfd })
+            }
+        }
+    }
+
+    /// In the new process.
+    fn become_program(&self) -> ! {
+        let error = self.execute();
+        let errno = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
+        // SAFETY: the bytes live; a number that is no descriptor does no harm. The process ends
+        // without what others do at their end.
+        unsafe {
+            libc::write(self.tell, errno.as_ptr().cast(), errno.len());
+            libc::_exit(127)
+        }
+    }
+
+    /// Returns only if it fails.
+    fn execute(&self) -> io::Error {
+        let placed = place(self.sources, 0).and_then(|()| ignore_ends()).and_then(|()| clear());
+        if let Err(error) = placed {
+            return error;
+        }
+        let path = self.program.path.as_ptr();
+        let (arguments, environment) = ([path, null()], [null()]);
+        // SAFETY: a string and two lists of such, which end as they must and live.
+        unsafe { libc::execve(path, arguments.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error()
+    }
+}
+
+/// Gives signals the meaning and the mask that programs expect: the runtime of this one changes that
+/// of SIGPIPE.
+fn clear() -> io::Result<()> {
+    // SAFETY: async-signal-safe; the default has no handler, and the set lives.
+    let failed = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR
+            || libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustix::process::Signal;
+
+    use super::super::{ChildEnd, Watched};
+    use super::*;
+    use crate::cgroup::Hierarchy;
+
+    /// It writes to its output until it is ended.
+    const YES: &str = "/usr/bin/yes";
+
+    fn started(fds: &[OwnedFd]) -> Watched {
+        let stderr = OwnedFd::from(File::open("/dev/null").unwrap());
+        let program = Program::new(Path::new(YES), &stderr, fds).unwrap();
+        Watched::born(program.start_in(None).unwrap()).unwrap()
+    }
+
+    fn of(process: &Watched, what: &str) -> PathBuf {
+        format!("/proc/{}/{what}", process.pid()).into()
+    }
+
+    #[tokio::test]
+    async fn program_has_its_descriptors_and_no_others() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        // Not close-on-exec, as if inherited: must not reach the program.
+        let leak = rustix::io::dup(&writer).unwrap();
+        rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
+        let process = started(&[reader, writer]);
+        let open = std::fs::read_dir(of(&process, "fd")).unwrap().flatten();
+        let mut open: Vec<_> =
+            open.map(|fd| (fd.file_name(), std::fs::read_link(fd.path()).unwrap())).collect();
+        open.sort();
+        let numbers: Vec<_> = open.iter().map(|(number, _)| number.to_str().unwrap()).collect();
+        assert_eq!(numbers, ["0", "1", "2", "3", "4"]);
+        assert!(open[..3].iter().all(|(_, file)| file == Path::new("/dev/null")), "{open:?}");
+        assert!(open[3..].iter().all(|(_, file)| file.to_string_lossy().starts_with("pipe:")));
+        assert_eq!(std::fs::read(of(&process, "environ")).unwrap(), b"");
+        assert_eq!(
+            std::fs::read(of(&process, "cmdline")).unwrap(),
+            [YES.as_bytes(), b"\0"].concat()
+        );
+        process.kill();
+        assert_eq!(process.wait().await.unwrap(), ChildEnd::Signal(9));
+    }
+
+    #[tokio::test]
+    async fn program_survives_a_broadcast_and_has_the_usual_signals() {
+        let process = started(&[]);
+        for signal in [Signal::TERM, Signal::INT] {
+            rustix::process::kill_process(process.pid, signal).unwrap();
+        }
+        let status = std::fs::read_to_string(of(&process, "status")).unwrap();
+        let set = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        assert_eq!((set("SigPnd:"), set("ShdPnd:"), set("SigBlk:")), (0, 0, 0), "{status}");
+        assert_eq!(set("SigIgn:") & 0x5002, 0x4002, "{status}");
+        process.kill();
+        assert_eq!(process.wait().await.unwrap(), ChildEnd::Signal(9));
+    }
+
+    #[test]
+    fn program_that_is_none_is_told_and_leaves_no_process() {
+        let stderr = OwnedFd::from(File::open("/dev/null").unwrap());
+        for (path, kind) in [
+            ("/nonexistent", io::ErrorKind::NotFound),
+            ("/etc/passwd", io::ErrorKind::PermissionDenied),
+        ] {
+            let program = Program::new(Path::new(path), &stderr, &[]).unwrap();
+            assert_eq!(program.start_in(None).unwrap_err().kind(), kind, "{path}");
+        }
+        let children =
+            format!("/proc/self/task/{}/children", rustix::thread::gettid().as_raw_nonzero());
+        assert_eq!(std::fs::read_to_string(children).unwrap(), "");
+    }
+
+    /// A directory that is no cgroup takes no process: this one is moved there before.
+    #[tokio::test]
+    async fn where_no_process_can_be_born_this_one_goes_first() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::create_dir(top.path().join("pod")).unwrap();
+        let unified = Hierarchy::unified(top.path().into(), top.path().into());
+        let cgroup = Cgroup::of([unified], Path::new("pod"));
+        let stderr = OwnedFd::from(File::open("/dev/null").unwrap());
+        let program = Program::new(Path::new(YES), &stderr, &[]).unwrap();
+        let process = Watched::born(program.start_in(Some(&cgroup)).unwrap()).unwrap();
+        let moved = std::fs::read_to_string(top.path().join("pod/cgroup.procs")).unwrap();
+        assert_eq!(moved, std::process::id().to_string());
+        process.kill();
+        process.wait().await.unwrap();
+    }
+}
