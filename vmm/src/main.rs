@@ -58,7 +58,7 @@ fn share_one_arena() {
 /// share's file would take 10 ms. The table has 4 KiB.
 fn make_room_for_files(any: &OwnedFd) {
     const FILES: i32 = 512;
-    // Without room all is only slower.
+    // Without it all is only slower.
     let _highest = rustix::io::fcntl_dupfd_cloexec(any, FILES - 1);
 }
 

@@ -58,6 +58,9 @@ pub(crate) enum MemoryError {
     /// A saved machine's memory could not be mapped.
     #[error("map the saved machine's memory")]
     MapSaved(#[source] rustix::io::Errno),
+    /// The list of pages that clones write can't be read.
+    #[error("read the list of pages that clones write")]
+    Written(#[source] std::io::Error),
     /// The mapping can't be kept out of core files.
     #[error("keep the guest's memory out of core files")]
     Dumps(#[source] rustix::io::Errno),

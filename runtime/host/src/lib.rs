@@ -4,6 +4,7 @@
 pub mod capacity;
 pub mod cgroup;
 pub mod config;
+pub mod descriptors;
 pub mod ext4;
 pub mod journal;
 pub mod malloc;

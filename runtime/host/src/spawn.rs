@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub use program::{Born, Program};
+pub use program::{Born, Program, StartError};
 
 /// First number that a child's descriptor gets; 0 to 2 are its standard streams.
 const FIRST: RawFd = 3;

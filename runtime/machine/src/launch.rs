@@ -1,7 +1,8 @@
 //! Starting a VMM: opening what it needs, handing it over, asking it to boot.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use host::Config;
 use host::cgroup::{self, Cgroup};
 use host::journal::Entry;
 use host::mounts::{Share, open_read_only};
-use host::spawn::{self, Program, Watched};
+use host::spawn::{self, Born, Program, StartError, Watched};
 use host::store::StateDir;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, KernelDigest, MachineConfig, Start,
@@ -221,12 +222,14 @@ impl Place<'_> {
         control: OwnedFd,
         stderr: &OwnedFd,
     ) -> Result<(Watched, Option<Entering>), Error> {
-        let failed = |error: std::io::Error| {
+        let failed = |error: io::Error| {
             Error::failed(&format!("starting the VMM {}", self.vmm.display()), &error)
         };
         let program = Program::new(self.vmm, stderr, &[control]).map_err(failed)?;
         let entering = self.enter()?;
-        let born = self.share.start(program, self.cgroup.cloned()).map_err(failed)?;
+        let cgroup = self.cgroup.cloned();
+        let born = self.share.start(move || give_birth(&program, cgroup.as_ref()));
+        let born = born.map_err(failed)?;
         let process = Watched::born(born).map_err(failed)?;
         let pid = process.pid();
         let started = spawn::start_time(pid).unwrap_or_default();
@@ -261,6 +264,21 @@ impl Place<'_> {
             return Ok(None);
         }
         Entering::begin(cgroup.clone()).map(Some)
+    }
+}
+
+/// Starts a VMM in its cgroup. Where the kernel can't do that (before Linux 5.7), this process is moved
+/// there first.
+fn give_birth(vmm: &Program, cgroup: Option<&Cgroup>) -> io::Result<Born> {
+    let place = cgroup.and_then(|cgroup| Some((cgroup, cgroup.birthplace()?)));
+    let Some((cgroup, directory)) = place else { return Ok(vmm.start(None)?) };
+    match vmm.start(Some(directory.as_fd())) {
+        Err(StartError::Process(error)) => {
+            log::debug!("no process can be born in the pod's cgroup: {error}");
+            cgroup.enter(std::process::id()).map_err(io::Error::other)?;
+            Ok(vmm.start(None)?)
+        }
+        started => Ok(started?),
     }
 }
 

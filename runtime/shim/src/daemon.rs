@@ -44,8 +44,14 @@ const ANSWERED: Duration = Duration::from_secs(1);
 /// minute to flush its disks; then its machine is ended. systemd kills after 90 s.
 const ORDERLY: Duration = Duration::from_secs(85);
 
+/// Descriptors of a pod with some containers, each of which has about eight.
+const DESCRIPTORS: i32 = 256;
+
 /// Serves until the end.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
+    if let Err(error) = host::descriptors::make_room(DESCRIPTORS) {
+        log::debug!("making room for descriptors: {error}");
+    }
     let inherited = listen::inherited().context("taking over the listener")?;
     logger::install(Path::new("log"), &flags.id, flags.debug);
     // The bundle is removed while the daemon may still live.

@@ -1,5 +1,5 @@
-//! Which pages of its memory a clone has written, as the host's kernel tells of the VMM's process
-//! (`Documentation/admin-guide/mm/pagemap.rst`): its own copy of a page is no page of the file.
+//! Which pages of its memory a clone has written: its own copy of a page is no page of the file. The
+//! host's kernel tells that of the VMM's process (`Documentation/admin-guide/mm/pagemap.rst`).
 
 use std::fs::{File, Metadata, read_to_string};
 use std::io;

@@ -35,11 +35,9 @@ pub(super) fn kind(error: &BuildError) -> ErrorKind {
         BuildError::Memory(error) => memory_kind(error),
         BuildError::Saved(error) => saved_kind(error),
         BuildError::Device { source, .. } => machine_kind(source),
-        BuildError::Kvm(_)
-        | BuildError::Written(_)
-        | BuildError::Vcpu(_)
-        | BuildError::Jail(_)
-        | BuildError::Threads(_) => ErrorKind::Host,
+        BuildError::Kvm(_) | BuildError::Vcpu(_) | BuildError::Jail(_) | BuildError::Threads(_) => {
+            ErrorKind::Host
+        }
     }
 }
 
@@ -66,6 +64,7 @@ fn memory_kind(error: &MemoryError) -> ErrorKind {
         MemoryError::LargerThanHost { .. }
         | MemoryError::Map(_)
         | MemoryError::MapSaved(_)
+        | MemoryError::Written(_)
         | MemoryError::Dumps(_) => ErrorKind::Host,
         MemoryError::Size { .. }
         | MemoryError::Kind

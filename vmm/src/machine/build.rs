@@ -42,9 +42,6 @@ pub(crate) enum BuildError {
     /// The saved machine is not one that this process can go on with.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// The list of pages that clones write can't be read.
-    #[error("read the list of pages that clones write")]
-    Written(#[source] io::Error),
     /// A vCPU can't go on where the saved one was.
     #[error(transparent)]
     Vcpu(#[from] StateError),
@@ -174,7 +171,7 @@ impl Prepared {
         saved.check_cpu(cpuids.first().map_or(&[], |cpuid| cpuid.as_slice()))?;
         let (memory, mappings) = memory::map_private(memory, shape.memory())?;
         if let Some(written) = origin.written {
-            let written = written::read(written).map_err(BuildError::Written)?;
+            let written = written::read(written).map_err(MemoryError::Written)?;
             written::populate(&memory, shape.memory().bytes(), &written);
         }
         boot::renew_generation(&memory)?;

@@ -29,8 +29,7 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::{Tree, namespace};
-use crate::cgroup::Cgroup;
-use crate::spawn::{Born, Program};
+use crate::spawn::Born;
 
 /// Stack of the thread in bytes, of which it touches little.
 const STACK: usize = 256 << 10;
@@ -109,16 +108,19 @@ impl Share {
         self.made.root.try_clone()
     }
 
-    /// Starts the VMM, as [`Program::start_in`] does: it must be in this namespace to be able to copy
-    /// the share into its jail. It is the first and only process of a process namespace, in which
-    /// it can name no other. To be called once.
+    /// Has `begin` start the VMM: it must be in this namespace to be able to copy the share into its
+    /// jail. It is the first and only process of a process namespace, in which it can name no other. To
+    /// be called once.
     ///
     /// # Errors
-    /// As of [`Program::start_in`]; what the kernel answered.
-    pub fn start(&self, vmm: Program, cgroup: Option<Cgroup>) -> io::Result<Born> {
+    /// What `begin` and the kernel answered.
+    pub fn start(
+        &self,
+        begin: impl FnOnce() -> io::Result<Born> + Send + 'static,
+    ) -> io::Result<Born> {
         self.run(move || {
             namespace::part_children()?;
-            vmm.start_in(cgroup.as_ref())
+            begin()
         })
     }
 

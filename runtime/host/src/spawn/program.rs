@@ -1,5 +1,5 @@
-//! Starting a program in its cgroup. A process that is moved into one waits until all of the host's
-//! kernel has looked away from it, some 10 ms; one that is born there does not. The standard library
+//! Starting a program in its cgroup. Moving a process into one waits until all of the host's kernel has
+//! looked away from it, some 10 ms. A process that is born there does not wait. The standard library
 //! can't ask for that.
 
 #![allow(unsafe_code, reason = "clone3, and what a new process does until it is another program")]
@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::null;
@@ -15,7 +15,6 @@ use std::ptr::null;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::{FIRST, ignore_ends, place};
-use crate::cgroup::Cgroup;
 
 /// From `include/uapi/linux/sched.h`; libc's has too few bits.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
@@ -38,11 +37,19 @@ pub struct Born {
 
 /// A program that could not be started.
 #[derive(Debug)]
-enum StartError {
+pub enum StartError {
     /// There is no process: the host has none left, or can't make one in that cgroup.
     Process(io::Error),
     /// The process could not become the program.
     Program(io::Error),
+}
+
+impl From<StartError> for io::Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Process(error) | StartError::Program(error) => error,
+        }
+    }
 }
 
 impl Program {
@@ -64,7 +71,7 @@ impl Program {
     ///
     /// # Errors
     /// [`StartError`].
-    fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Born, StartError> {
+    pub fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Born, StartError> {
         let (mut told, tell) = self.pipe().map_err(StartError::Process)?;
         let sources: Vec<RawFd> = self.sources.iter().map(AsRawFd::as_raw_fd).collect();
         let child = Child { program: self, sources: &sources, tell: tell.as_raw_fd() };
@@ -80,28 +87,6 @@ impl Program {
                 Err(StartError::Program(errno.unwrap_or_else(|error| error)))
             }
         }
-    }
-
-    /// Starts it, as [`Self::start`] does, in a cgroup or in that of this process. Where the kernel
-    /// can't do that (before Linux 5.7, with version 1 of cgroups), this process is moved there first.
-    ///
-    /// # Errors
-    /// What the kernel answered.
-    pub fn start_in(&self, cgroup: Option<&Cgroup>) -> io::Result<Born> {
-        let birthplace = cgroup.and_then(Cgroup::birthplace);
-        let started = match self.start(birthplace.as_ref().map(AsFd::as_fd)) {
-            Err(StartError::Process(error)) if birthplace.is_some() => {
-                log::debug!("no process can be born in the pod's cgroup: {error}");
-                cgroup
-                    .map_or(Ok(()), |cgroup| cgroup.enter(std::process::id()))
-                    .map_err(io::Error::other)?;
-                self.start(None)
-            }
-            started => started,
-        };
-        started.map_err(|error| match error {
-            StartError::Process(error) | StartError::Program(error) => error,
-        })
     }
 
     /// What the process says why it did not become the program: where to read that, and its own end,
@@ -157,12 +142,10 @@ impl Child<'_> {
     fn become_program(&self) -> ! {
         let error = self.execute();
         let errno = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
-        // SAFETY: the bytes live; a number that is no descriptor does no harm. The process ends
-        // without what others do at their end.
-        unsafe {
-            libc::write(self.tell, errno.as_ptr().cast(), errno.len());
-            libc::_exit(127)
-        }
+        // SAFETY: the bytes live; a number that is no descriptor does no harm.
+        unsafe { libc::write(self.tell, errno.as_ptr().cast(), errno.len()) };
+        // SAFETY: it takes a number. The process ends without what others do at their end.
+        unsafe { libc::_exit(127) }
     }
 
     /// Returns only if it fails.
@@ -182,25 +165,29 @@ impl Child<'_> {
 /// Gives signals the meaning and the mask that programs expect: the runtime of this one changes that
 /// of SIGPIPE.
 fn clear() -> io::Result<()> {
-    // SAFETY: async-signal-safe; the default has no handler, and the set lives.
-    let failed = unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR
-            || libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0
-    };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // SAFETY: a set of signals is numbers, of which zeroes are none.
+    let none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: async-signal-safe; the default has no handler that could be unsound.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: async-signal-safe, and the set lives.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) }
+    {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::path::PathBuf;
 
     use rustix::process::Signal;
 
     use super::super::{ChildEnd, Watched};
     use super::*;
-    use crate::cgroup::Hierarchy;
 
     /// It writes to its output until it is ended.
     const YES: &str = "/usr/bin/yes";
@@ -208,7 +195,7 @@ mod tests {
     fn started(fds: &[OwnedFd]) -> Watched {
         let stderr = OwnedFd::from(File::open("/dev/null").unwrap());
         let program = Program::new(Path::new(YES), &stderr, fds).unwrap();
-        Watched::born(program.start_in(None).unwrap()).unwrap()
+        Watched::born(program.start(None).unwrap()).unwrap()
     }
 
     fn of(process: &Watched, what: &str) -> PathBuf {
@@ -264,26 +251,20 @@ mod tests {
             ("/etc/passwd", io::ErrorKind::PermissionDenied),
         ] {
             let program = Program::new(Path::new(path), &stderr, &[]).unwrap();
-            assert_eq!(program.start_in(None).unwrap_err().kind(), kind, "{path}");
+            assert_eq!(io::Error::from(program.start(None).unwrap_err()).kind(), kind, "{path}");
         }
         let children =
             format!("/proc/self/task/{}/children", rustix::thread::gettid().as_raw_nonzero());
         assert_eq!(std::fs::read_to_string(children).unwrap(), "");
     }
 
-    /// A directory that is no cgroup takes no process: this one is moved there before.
-    #[tokio::test]
-    async fn where_no_process_can_be_born_this_one_goes_first() {
-        let top = tempfile::tempdir().unwrap();
-        std::fs::create_dir(top.path().join("pod")).unwrap();
-        let unified = Hierarchy::unified(top.path().into(), top.path().into());
-        let cgroup = Cgroup::of([unified], Path::new("pod"));
+    /// A directory that is no cgroup takes no process.
+    #[test]
+    fn what_is_no_cgroup_is_told_apart_from_what_is_no_program() {
         let stderr = OwnedFd::from(File::open("/dev/null").unwrap());
         let program = Program::new(Path::new(YES), &stderr, &[]).unwrap();
-        let process = Watched::born(program.start_in(Some(&cgroup)).unwrap()).unwrap();
-        let moved = std::fs::read_to_string(top.path().join("pod/cgroup.procs")).unwrap();
-        assert_eq!(moved, std::process::id().to_string());
-        process.kill();
-        process.wait().await.unwrap();
+        let directory = File::open("/").unwrap();
+        let error = program.start(Some(directory.as_fd())).unwrap_err();
+        assert!(matches!(error, StartError::Process(_)), "{error:?}");
     }
 }

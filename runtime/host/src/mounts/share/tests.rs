@@ -5,7 +5,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::super::{Options, table};
 use super::*;
-use crate::spawn::{ChildEnd, Watched};
+use crate::spawn::{ChildEnd, Program, Watched};
 
 /// A directory of the host with a scaffold of a share, and a volume `data` with a mount in it.
 struct Ground {
@@ -135,7 +135,8 @@ async fn machine_is_alone_in_its_process_namespace() {
     let stderr = std::fs::File::open("/dev/null").unwrap().into();
     // It writes to its output until it is ended.
     let program = Program::new(Path::new("/usr/bin/yes"), &stderr, &[]).unwrap();
-    let process = Watched::born(ground.share.start(program, None).unwrap()).unwrap();
+    let process =
+        Watched::born(ground.share.start(move || Ok(program.start(None)?)).unwrap()).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
     let numbers: Vec<_> = numbers.split_whitespace().collect();
