@@ -49,11 +49,11 @@ const DESCRIPTORS: i32 = 256;
 
 /// Serves until the end.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
+    let inherited = listen::inherited().context("taking over the listener")?;
+    logger::install(Path::new("log"), &flags.id, flags.debug);
     if let Err(error) = host::descriptors::make_room(DESCRIPTORS) {
         log::debug!("making room for descriptors: {error}");
     }
-    let inherited = listen::inherited().context("taking over the listener")?;
-    logger::install(Path::new("log"), &flags.id, flags.debug);
     // The bundle is removed while the daemon may still live.
     std::env::set_current_dir("/").context("leaving the bundle")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
