@@ -4,7 +4,7 @@ mod configure;
 
 use std::sync::Arc;
 
-use agent_api::sandbox::ConfigureRequest;
+use agent_api::sandbox::{ConfigureRequest, ResizeRequest};
 use agent_api::sandbox_ttrpc::Sandbox as SandboxApi;
 use agent_api::types::Empty;
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use ttrpc::r#async::TtrpcContext;
 
 use super::{done, status, to_the_end};
 use crate::sandbox::Sandbox;
-use crate::{power, warm};
+use crate::{cgroup, power, warm};
 
 /// The service.
 #[derive(Debug)]
@@ -27,6 +27,13 @@ impl SandboxApi for SandboxService {
 
     async fn warm(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {
         to_the_end(warm::run(Arc::clone(&self.0))).await.map(done)
+    }
+
+    async fn resize(&self, _: &TtrpcContext, request: ResizeRequest) -> ttrpc::Result<Empty> {
+        if request.memory_limit_bytes > 0 {
+            cgroup::limit_pod(request.memory_limit_bytes).map_err(|e| status::of(e.into()))?;
+        }
+        Ok(done(()))
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {

@@ -71,14 +71,13 @@ mod tests {
     fn pages_are_found_on_both_sides_of_the_hole() {
         let gib = 1 << 30;
         let pages = |bytes: u64| u32::try_from(bytes / PAGE).unwrap();
-        assert_eq!(places_of(4 * gib, 1, 2), [0x1000..0x3000_u64]);
+        assert_eq!(places_of(4 * gib, 1, 2), std::slice::from_ref(&(0x1000..0x3000)));
         let around = [0xbfff_f000..0xc000_0000_u64, 0x1_0000_0000..0x1_0000_1000];
         assert_eq!(places_of(4 * gib, pages(3 * gib) - 1, 2), around);
         assert_eq!(places_of(4 * gib, pages(4 * gib), 1), []);
-        assert_eq!(
-            places_of(64 << 20, pages(64 << 20) - 1, u32::MAX),
-            [0x3ff_f000..0x400_0000_u64]
-        );
+        let last = pages(64 << 20) - 1;
+        let rest = places_of(64 << 20, last, u32::MAX);
+        assert_eq!(rest, std::slice::from_ref(&(0x3ff_f000..0x400_0000)));
         assert_eq!(places_of(4 * gib, u32::MAX, u32::MAX), []);
     }
 }

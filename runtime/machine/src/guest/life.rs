@@ -67,6 +67,17 @@ impl Guest {
         self.call(WORK, "configuring the guest", call).await.map(drop)
     }
 
+    /// Lets all containers use so many bytes of memory together.
+    ///
+    /// # Errors
+    /// What the agent answered.
+    pub async fn limit_memory(&self, bytes: u64) -> Result<(), Error> {
+        let client = SandboxClient::new(self.client.clone());
+        let request = sandbox::ResizeRequest { memory_limit_bytes: bytes, ..Default::default() };
+        let call = client.resize(Context::default(), &request);
+        self.call(WORK, "limiting the pod's memory", call).await.map(drop)
+    }
+
     /// Asks the agent whether it lives; waits for as long as the connection lasts.
     ///
     /// # Errors

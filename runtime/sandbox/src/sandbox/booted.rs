@@ -19,6 +19,8 @@ pub(super) struct Booted {
     pub(super) network: Joined,
     /// What the pod was given of the machine, which may have more.
     pub(super) size: MachineConfig,
+    /// What its containers may use together of the memory, in bytes, as it was configured; 0 for all.
+    pub(super) containers_limit: u64,
 }
 
 /// Where the outcome of a boot is told.

@@ -8,7 +8,7 @@ use machine::Live;
 use serde_json::Value;
 use vmm_api::MachineConfig;
 
-use super::{Booted, Owner, Reply, answer};
+use super::{Booted, Owner, Reply, Slot, answer};
 use crate::container::ProcessState;
 use crate::sizing::Limits;
 use crate::spec::{self, Document};
@@ -21,6 +21,8 @@ struct Update {
     resources: Value,
     /// The limit of memory that there is then, in bytes.
     limit: Option<u64>,
+    /// What all containers have to be allowed before, in bytes.
+    together: Option<u64>,
 }
 
 impl Owner {
@@ -69,13 +71,18 @@ impl Owner {
 
     pub(super) fn update(&mut self, id: ContainerId, resources: Value, reply: Reply<()>) {
         let accepted = self.accept_update(&id, resources);
-        let Update { live, resources, limit } = match accepted {
+        let Update { live, resources, limit, together } = match accepted {
             Ok(Some(accepted)) => accepted,
             Ok(None) => return answer(reply, Ok(())),
             Err(error) => return answer(reply, Err(error)),
         };
         let (guest, asked) = (live.guest, id.clone());
-        let work = async move { guest.update(&asked, &resources).await };
+        let work = async move {
+            if let Some(bytes) = together {
+                guest.limit_memory(bytes).await?;
+            }
+            guest.update(&asked, &resources).await
+        };
         self.run_with(&live.machine, work, move |owner, outcome| {
             if outcome.is_ok()
                 && let Ok(container) = owner.container(&id)
@@ -95,7 +102,7 @@ impl Owner {
     ) -> Result<Option<Update>, Error> {
         let container = self.container(id)?;
         let (is_pod, mut current) = (container.is_pod(), container.memory_limit);
-        let Booted { live, size, .. } = self.booted()?;
+        let Booted { live, size, containers_limit, .. } = self.booted()?;
         if is_pod {
             // A pod without a limit may use all that its machine was to have.
             current = current.or(Some(size.memory().bytes()));
@@ -117,7 +124,24 @@ impl Owner {
             return Ok(None);
         }
         let resources = spec.json("/linux/resources").clone();
-        Ok(Some(Update { live, resources, limit }))
+        let together = limit.and_then(|limit| self.together(id, limit));
+        // Beyond the machine there is nothing.
+        let together = together.map(|bytes| bytes.min(size.memory().bytes()));
+        let together = together.filter(|&bytes| containers_limit != 0 && bytes > containers_limit);
+        Ok(Some(Update { live, resources, limit, together }))
+    }
+
+    /// The sum of the limits of memory of all containers that have not ended, once that of `id` is
+    /// `limit`, in bytes. None if one has no limit.
+    fn together(&self, id: &ContainerId, limit: u64) -> Option<u64> {
+        let mut others = self.containers.iter().filter_map(|(other, slot)| match slot {
+            Slot::Present(container) if other != id && !container.is_pod() => Some(container),
+            _ => None,
+        });
+        others.try_fold(limit, |sum, other| match other.init.state {
+            ProcessState::Stopped(_) => Some(sum),
+            _ => Some(sum.saturating_add(other.memory_limit?)),
+        })
     }
 
     pub(super) fn pod_stats(&self, reply: Reply<Usage>) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_api::sandbox::ConfigureRequest;
 use api::request::StdioPaths;
 use host::cgroup::{Cgroup, Hierarchy};
 use tempfile::TempDir;
@@ -29,6 +30,9 @@ pub(crate) struct Stage {
 
 /// Memory of its machine in MiB.
 pub(crate) const MEMORY_MIB: u64 = 256;
+
+/// What its containers may use together of that, in MiB.
+pub(crate) const CONTAINERS_MIB: u64 = 128;
 
 impl Stage {
     /// A sandbox whose machine boots; its guest is ready when the VMM says so.
@@ -58,7 +62,10 @@ impl Stage {
                     limit: Duration::from_secs(60),
                     state: &state,
                     sysctls: BTreeMap::new(),
-                    configuration: Default::default(),
+                    configuration: ConfigureRequest {
+                        memory_limit_bytes: CONTAINERS_MIB << 20,
+                        ..Default::default()
+                    },
                 };
                 let machine = Arc::new(machine);
                 tokio::select! {

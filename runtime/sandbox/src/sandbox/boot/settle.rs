@@ -67,10 +67,11 @@ async fn settle(
     let ready = ready(machine, state, limit);
     let ((), network) = tokio::try_join!(ready, network.attach(machine))?;
     let (own, sysctls) = own(network.is_some(), sysctls);
+    let containers_limit = configuration.memory_limit_bytes;
     let guest = configure(machine, state, configuration, sysctls).await?;
     let live = Live { machine: Arc::clone(machine), guest, share, writes: Arc::default() };
     let network = join(network, &live, own, state).await?;
-    Ok(Booted { live, volumes: Arc::default(), network, size })
+    Ok(Booted { live, volumes: Arc::default(), network, size, containers_limit })
 }
 
 /// Why a clone does not serve.
@@ -104,6 +105,7 @@ pub(super) async fn settle_clone(
         seal(&share).await?;
     }
     let (own, sysctls) = own(network.made().await?, sysctls);
+    let containers_limit = configuration.memory_limit_bytes;
     let lives = async {
         ready(machine, state, limit).await?;
         configure(machine, state, configuration, sysctls).await
@@ -121,7 +123,7 @@ pub(super) async fn settle_clone(
     let live = Live { machine: Arc::clone(machine), guest, share, writes: Arc::default() };
     let network = network.attach(machine).await?;
     let network = join(network, &live, own, state).await?;
-    Ok(Booted { live, volumes: Arc::default(), network, size })
+    Ok(Booted { live, volumes: Arc::default(), network, size, containers_limit })
 }
 
 /// Whose fault it is that a clone's guest was not configured. What its agent answered, it would

@@ -19,7 +19,7 @@ use ttrpc::{Code, get_status};
 /// All calls that the core makes, as service and method.
 const METHODS: [(&str, &[&str]); 6] = [
     ("Health", &["Check"]),
-    ("Sandbox", &["Configure", "SetClock", "Shutdown"]),
+    ("Sandbox", &["Configure", "Resize", "Shutdown"]),
     ("Container", &["Create", "Delete", "Pause", "Resume", "Update", "Stats", "WaitOom"]),
     ("Process", &["Exec", "Start", "Signal", "Wait", "ResizePty", "List", "Delete"]),
     ("Storage", &["Attach", "Detach", "Mount", "Unmount"]),

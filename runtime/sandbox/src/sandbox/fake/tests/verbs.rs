@@ -2,6 +2,7 @@
 
 use agent_api::container::UpdateContainerRequest;
 use agent_api::process::WaitResponse;
+use agent_api::sandbox::ResizeRequest;
 use agent_api::types::{ContainerId as RpcContainer, ProcessCreated, ProcessId, User};
 use serde_json::{Value, json};
 use ttrpc::Code;
@@ -49,6 +50,25 @@ async fn resize_that_the_machine_can_not_honour_is_refused_and_the_pod_lives() {
     update(64, -1).await.unwrap_err();
     let status = stage.sandbox.view(target("web", None)).await.unwrap().status;
     assert_eq!(status, crate::container::Status::Running);
+}
+
+/// The pod's own limit in the guest would hold what its container is given.
+#[tokio::test]
+async fn pod_may_use_what_its_containers_may() {
+    let stage = Stage::running().await;
+    container(&stage, true).await;
+    let update = |mib: u64| stage.sandbox.update(id(), json!({"memory": {"limit": mib << 20}}));
+    update(CONTAINERS_MIB).await.unwrap();
+    assert!(!stage.agent.was_called("Sandbox/Resize"));
+    stage.agent.answer("Sandbox/Resize", Answer::Status(Code::INTERNAL, "memory.max".into()));
+    let refused = update(200).await.unwrap_err();
+    assert!(refused.to_string().contains("memory.max"), "{refused}");
+    let asked: ResizeRequest = stage.agent.called("Sandbox/Resize").await;
+    assert_eq!(asked.memory_limit_bytes, 200 << 20);
+    update(200).await.unwrap();
+    let asked: UpdateContainerRequest = stage.agent.called("Container/Update").await;
+    let asked: Value = serde_json::from_slice(&asked.resources_json).unwrap();
+    assert_eq!(asked, json!({"memory": {"limit": 128 << 20}}), "the first is not lost");
 }
 
 #[tokio::test]
