@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help kernel rootfs binaries images lab payload run test unit e2e lint bench fuzz \
-	lab-run lab-shell clean
+	bench-compare lab-run lab-shell clean
 
 export CARGO_TERM_COLOR ?= auto
 release := target/x86_64-unknown-linux-gnu/release
@@ -60,6 +60,12 @@ bench: payload ## Numbers beside peers, as a table and as JSON
 	@tests/progress.sh "building the benchmarks" "2 minutes" cargo build --quiet --release $(products) -p perf
 	@cp $(release)/perf $(payload)/bin/
 	@tests/run-bench.sh $(payload)
+
+bench-compare: NOW ?= target/bench
+bench-compare: ## Counts in NOW=target/bench beside those in BASE=; fails at 3 % more of one of ours
+	@test -n "$(BASE)" || { echo "cuddy: bench-compare needs BASE=file-or-directory" >&2; exit 2; }
+	@cargo build --quiet --release $(products) -p perf
+	@$(release)/perf compare "$(BASE)" "$(NOW)"
 
 # make itself exits with 2 whatever the command's code was, and says `Error CODE`.
 lab-run: payload ## Run CMD='…' in a lab host, with SHARE=dir at /share

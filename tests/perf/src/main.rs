@@ -4,6 +4,7 @@
 
 mod boot;
 mod commands;
+mod compare;
 mod density;
 mod devices;
 mod lists;
@@ -69,6 +70,8 @@ enum Part {
     Overhead(overhead::OverheadArgs),
     /// Many pods on one host: memory of each, and that nothing is left.
     Density(density::DensityArgs),
+    /// Two results beside each other; fails where a count of instructions grew by 3 % or more.
+    Compare(compare::CompareArgs),
 }
 
 /// Where the product is installed: the parent of the folder of this program.
@@ -94,6 +97,7 @@ fn main() -> Result<ExitCode> {
         Part::Network(args) => args.run("network", &results, &files),
         Part::Overhead(args) => args.run(&results),
         Part::Density(args) => args.run(&results),
+        Part::Compare(args) => args.run(),
     }?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
