@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use harness::cri::{ContainerSpec, Cuddyd, PodSpec, api};
 use harness::ctr::{BUSYBOX, Name, RUNTIME, ctr};
 use harness::{eventually, host};
 use serde_json::Value;
@@ -141,6 +142,36 @@ fn clone_has_the_cpus_and_the_memory_of_its_pod() {
     assert_eq!(read("bs=200M"), Some(0));
     assert_eq!(read("bs=350M"), Some(137), "more than the pod may use, and less than the class");
     name.remove();
+}
+
+/// The pod has a limit of its own in the guest, within the larger memory of its class.
+#[test]
+fn pod_may_use_more_when_its_container_may() {
+    const MIB: i64 = 1 << 20;
+    let _stocked = Stocked::new();
+    said(&["create", "--memory", "256"]);
+    let daemon = Cuddyd::quiet("");
+    daemon.pull("busybox");
+    let cri = daemon.cri();
+    let pod = cri.run_pod(PodSpec::new("grows").resources(100 * MIB, 1000));
+    let container = cri.start_new(&pod, ContainerSpec::idle("main").memory(100 * MIB));
+    let notes = format!("/run/cuddy/cri/{}/timeline", pod.id);
+    assert!(std::fs::read_to_string(notes).unwrap().contains(" template"));
+    let read = || {
+        let program = ["dd", "if=/dev/zero", "of=/dev/null", "count=1", "bs=150M"];
+        cri.exec_sync(&container, &program).code
+    };
+    assert_eq!(read(), 137);
+    let limits = |mib: i64| api::LinuxContainerResources {
+        memory_limit_in_bytes: mib * MIB,
+        ..Default::default()
+    };
+    let refused = cri.try_update(&container, limits(1024)).unwrap_err();
+    assert!(refused.message().contains("stays at 228 MiB"), "{refused}");
+    assert_eq!(read(), 137, "what was refused has changed nothing");
+    cri.try_update(&container, limits(200)).unwrap();
+    assert_eq!(read(), 0);
+    cri.remove_pod(&pod);
 }
 
 #[test]
