@@ -24,7 +24,7 @@ pub enum Start {
         kernel: KernelDigest,
         /// The pages that its clones are known to write, a list as [`pages`](crate::pages) has them,
         /// open for reading. The machine gets its own before it runs.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         written: Option<FdSlot>,
     },
 }
