@@ -155,7 +155,7 @@ fn pod_may_use_more_when_its_container_may() {
     let cri = daemon.cri();
     let pod = cri.run_pod(PodSpec::new("grows").resources(100 * MIB, 1000));
     let container = cri.start_new(&pod, ContainerSpec::idle("main").memory(100 * MIB));
-    let notes = format!("/run/cuddy/cri/{}/timeline", pod.id);
+    let notes = format!("/run/cuddy/cuddy.cri/{}/timeline", pod.id);
     assert!(std::fs::read_to_string(notes).unwrap().contains(" template"));
     let read = || {
         let program = ["dd", "if=/dev/zero", "of=/dev/null", "count=1", "bs=150M"];
