@@ -113,6 +113,8 @@ pub(crate) struct Owner {
     blame: Option<String>,
     /// Takes a process id for a container.
     take_id: fn() -> std::io::Result<ProcessId>,
+    /// Memory in bytes that containers were allowed beyond what they were made with.
+    grown: u64,
     /// The caller wants no more of it once its last container is gone.
     close_when_empty: bool,
     /// The guest may hold what is worth more than a quick end: it did not let go of a container.
@@ -147,6 +149,7 @@ impl Sandbox {
             score: None,
             blame: None,
             take_id: ProcessId::new,
+            grown: 0,
             close_when_empty: false,
             careful: false,
             closing: false,

@@ -8,7 +8,7 @@ use machine::Live;
 use serde_json::Value;
 use vmm_api::MachineConfig;
 
-use super::{Booted, Owner, Reply, Slot, answer};
+use super::{Booted, Owner, Reply, answer};
 use crate::container::ProcessState;
 use crate::sizing::Limits;
 use crate::spec::{self, Document};
@@ -21,6 +21,8 @@ struct Update {
     resources: Value,
     /// The limit of memory that there is then, in bytes.
     limit: Option<u64>,
+    /// How much more than before that is, in bytes.
+    more: u64,
     /// What all containers have to be allowed before, in bytes.
     together: Option<u64>,
 }
@@ -71,7 +73,7 @@ impl Owner {
 
     pub(super) fn update(&mut self, id: ContainerId, resources: Value, reply: Reply<()>) {
         let accepted = self.accept_update(&id, resources);
-        let Update { live, resources, limit, together } = match accepted {
+        let Update { live, resources, limit, more, together } = match accepted {
             Ok(Some(accepted)) => accepted,
             Ok(None) => return answer(reply, Ok(())),
             Err(error) => return answer(reply, Err(error)),
@@ -84,6 +86,9 @@ impl Owner {
             guest.update(&asked, &resources).await
         };
         self.run_with(&live.machine, work, move |owner, outcome| {
+            if outcome.is_err() && together.is_some() {
+                owner.grown = owner.grown.saturating_sub(more);
+            }
             if outcome.is_ok()
                 && let Ok(container) = owner.container(&id)
             {
@@ -124,24 +129,13 @@ impl Owner {
             return Ok(None);
         }
         let resources = spec.json("/linux/resources").clone();
-        let together = limit.and_then(|limit| self.together(id, limit));
-        // Beyond the machine there is nothing.
-        let together = together.map(|bytes| bytes.min(size.memory().bytes()));
-        let together = together.filter(|&bytes| containers_limit != 0 && bytes > containers_limit);
-        Ok(Some(Update { live, resources, limit, together }))
-    }
-
-    /// The sum of the limits of memory of all containers that have not ended, once that of `id` is
-    /// `limit`, in bytes. None if one has no limit.
-    fn together(&self, id: &ContainerId, limit: u64) -> Option<u64> {
-        let mut others = self.containers.iter().filter_map(|(other, slot)| match slot {
-            Slot::Present(container) if other != id && !container.is_pod() => Some(container),
-            _ => None,
+        let more = limit.zip(current).map_or(0, |(limit, current)| limit.saturating_sub(current));
+        let together = (containers_limit != 0 && more > 0).then(|| {
+            self.grown += more;
+            // Beyond the machine there is nothing.
+            (containers_limit + self.grown).min(size.memory().bytes())
         });
-        others.try_fold(limit, |sum, other| match other.init.state {
-            ProcessState::Stopped(_) => Some(sum),
-            _ => Some(sum.saturating_add(other.memory_limit?)),
-        })
+        Ok(Some(Update { live, resources, limit, more, together }))
     }
 
     pub(super) fn pod_stats(&self, reply: Reply<Usage>) {

@@ -52,23 +52,29 @@ async fn resize_that_the_machine_can_not_honour_is_refused_and_the_pod_lives() {
     assert_eq!(status, crate::container::Status::Running);
 }
 
-/// The pod's own limit in the guest would hold what its container is given.
+/// The pod's own limit in the guest would hold what its container is given, which has 64 MiB so far.
 #[tokio::test]
-async fn pod_may_use_what_its_containers_may() {
+async fn pod_may_use_more_by_what_its_containers_may() {
     let stage = Stage::running().await;
     container(&stage, true).await;
     let update = |mib: u64| stage.sandbox.update(id(), json!({"memory": {"limit": mib << 20}}));
-    update(CONTAINERS_MIB).await.unwrap();
-    assert!(!stage.agent.was_called("Sandbox/Resize"));
+    let asked = async || {
+        let asked: ResizeRequest = stage.agent.called("Sandbox/Resize").await;
+        asked.memory_limit_bytes >> 20
+    };
+    update(64).await.unwrap();
+    assert!(!stage.agent.was_called("Sandbox/Resize"), "it is no more than before");
     stage.agent.answer("Sandbox/Resize", Answer::Status(Code::INTERNAL, "memory.max".into()));
-    let refused = update(200).await.unwrap_err();
+    let refused = update(80).await.unwrap_err();
     assert!(refused.to_string().contains("memory.max"), "{refused}");
-    let asked: ResizeRequest = stage.agent.called("Sandbox/Resize").await;
-    assert_eq!(asked.memory_limit_bytes, 200 << 20);
-    update(200).await.unwrap();
-    let asked: UpdateContainerRequest = stage.agent.called("Container/Update").await;
-    let asked: Value = serde_json::from_slice(&asked.resources_json).unwrap();
-    assert_eq!(asked, json!({"memory": {"limit": 128 << 20}}), "the first is not lost");
+    assert_eq!(asked().await, CONTAINERS_MIB + 16);
+    // What failed was not given.
+    update(80).await.unwrap();
+    assert_eq!(asked().await, CONTAINERS_MIB + 16);
+    update(100).await.unwrap();
+    assert_eq!(asked().await, CONTAINERS_MIB + 36);
+    update(MEMORY_MIB).await.unwrap();
+    assert_eq!(asked().await, MEMORY_MIB, "beyond the machine there is nothing");
 }
 
 #[tokio::test]
