@@ -5,9 +5,6 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// From `include/uapi/linux/sched.h`; libc's has too few bits.
-const CLONE_INTO_CGROUP: u64 = 1 << 33;
-
 /// What fork(2) returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fork {
@@ -29,26 +26,14 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// As [`fork`], but the child is born in the cgroup (of version 2) whose directory this is. A
-/// process that is moved waits until all of the kernel has looked away from it; this one does not.
+/// As [`fork`], but the child is born in the cgroup (of version 2) whose directory this is.
 ///
 /// # Errors
-/// The kernel's (`clone3`, cgroups(7)): `EBUSY` for a cgroup that may hold no processes, `EAGAIN`
-/// for one that has as many as it may.
+/// As of [`syscalls::clone::fork_into`].
 pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
-    // SAFETY: a structure of numbers may be all zeroes.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = CLONE_INTO_CGROUP;
-    arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
-    arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
-    let size = size_of::<libc::clone_args>();
-    // SAFETY: the arguments live, and ask for a copy of this process and nothing shared. It has one
-    // thread, so that no lock can be held by a thread that the child lacks.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
-    match super::check(pid)? {
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(i32::try_from(pid).map_err(io::Error::other)?)),
-    }
+    // SAFETY: the process has one thread, so that no lock can be held by one that the child lacks.
+    let copy = unsafe { syscalls::clone::fork_into(Some(cgroup)) }?;
+    Ok(copy.map_or(Fork::Child, |copy| Fork::Parent(copy.pid.as_raw_nonzero().get())))
 }
 
 /// Moves this process out of the namespaces named by `CLONE_NEW…` flags.

@@ -8,6 +8,7 @@
 //! - `rustix` has the flags of mount_setattr(2) but not the call.
 
 pub mod bpf;
+pub mod clone;
 pub mod escapes;
 pub mod loop_device;
 pub mod mount;

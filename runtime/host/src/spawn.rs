@@ -15,7 +15,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub use program::{Born, Program, StartError};
+pub use program::{Program, StartError};
+pub use syscalls::clone::Forked;
 
 /// First number that a child's descriptor gets; 0 to 2 are its standard streams.
 const FIRST: RawFd = 3;
@@ -116,12 +117,11 @@ impl std::fmt::Display for ChildEnd {
 }
 
 impl Watched {
-    /// Watches a process that was born.
+    /// Watches a process that a [`Program`] has started.
     ///
     /// # Errors
     /// The runtime takes no more descriptors; the process was ended then.
-    pub fn born(born: Born) -> io::Result<Self> {
-        let Born { pid, pidfd } = born;
+    pub fn started(Forked { pid, pidfd }: Forked) -> io::Result<Self> {
         let ended = pidfd.try_clone()?;
         match register(pidfd, Interest::READABLE) {
             Ok(pidfd) => Ok(Self { pid, pidfd }),

@@ -12,7 +12,7 @@ use host::Config;
 use host::cgroup::{self, Cgroup};
 use host::journal::Entry;
 use host::mounts::{Share, open_read_only};
-use host::spawn::{self, Born, Program, StartError, Watched};
+use host::spawn::{self, Forked, Program, StartError, Watched};
 use host::store::StateDir;
 use vmm_api::{
     BlockConfig, BootConfig, Channel, DeviceConfig, FdSlot, KernelDigest, MachineConfig, Start,
@@ -226,11 +226,14 @@ impl Place<'_> {
             Error::failed(&format!("starting the VMM {}", self.vmm.display()), &error)
         };
         let program = Program::new(self.vmm, stderr, &[control]).map_err(failed)?;
-        let entering = self.enter()?;
-        let cgroup = self.cgroup.cloned();
-        let born = self.share.start(move || give_birth(&program, cgroup.as_ref()));
-        let born = born.map_err(failed)?;
-        let process = Watched::born(born).map_err(failed)?;
+        let birthplace = self.make_cgroup()?;
+        let entering = match (self.cgroup, &birthplace) {
+            (Some(cgroup), Some(_)) => Some(Entering::begin(cgroup.clone())?),
+            _ => None,
+        };
+        let place = self.cgroup.cloned().zip(birthplace);
+        let born = self.share.start(move || give_birth(&program, place)).map_err(failed)?;
+        let process = Watched::started(born).map_err(failed)?;
         let pid = process.pid();
         let started = spawn::start_time(pid).unwrap_or_default();
         let noted = self.state.journal().and_then(|mut journal| {
@@ -247,9 +250,10 @@ impl Place<'_> {
         Ok((process, entering))
     }
 
-    /// Makes the cgroup. A VMM is born in it, so that nothing of it is ever outside. This process needs
-    /// long to get there, and goes meanwhile; where the VMM can't be born there, it goes first.
-    fn enter(&self) -> Result<Option<Entering>, Error> {
+    /// Makes the cgroup. A VMM is born in the directory returned, so that nothing of it is ever outside.
+    /// This process needs long to get there, and goes meanwhile. Where the VMM can't be born there, this
+    /// process is there already.
+    fn make_cgroup(&self) -> Result<Option<OwnedFd>, Error> {
         let Some(cgroup) = self.cgroup else { return Ok(None) };
         let noted = self.state.journal().and_then(|mut journal| {
             let mut entries =
@@ -259,18 +263,17 @@ impl Place<'_> {
         noted.map_err(|error| Error::failed("writing the journal", &error))?;
         cgroup.create()?;
         cgroup.bound_threads();
-        if cgroup.birthplace().is_none() {
+        let birthplace = cgroup.birthplace();
+        if birthplace.is_none() {
             cgroup.enter(std::process::id())?;
-            return Ok(None);
         }
-        Entering::begin(cgroup.clone()).map(Some)
+        Ok(birthplace)
     }
 }
 
 /// Starts a VMM in its cgroup. Where the kernel can't do that (before Linux 5.7), this process is moved
 /// there first.
-fn give_birth(vmm: &Program, cgroup: Option<&Cgroup>) -> io::Result<Born> {
-    let place = cgroup.and_then(|cgroup| Some((cgroup, cgroup.birthplace()?)));
+fn give_birth(vmm: &Program, place: Option<(Cgroup, OwnedFd)>) -> io::Result<Forked> {
     let Some((cgroup, directory)) = place else { return Ok(vmm.start(None)?) };
     match vmm.start(Some(directory.as_fd())) {
         Err(StartError::Process(error)) => {

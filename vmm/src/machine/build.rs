@@ -172,7 +172,7 @@ impl Prepared {
         let (memory, mappings) = memory::map_private(memory, shape.memory())?;
         if let Some(written) = origin.written {
             let written = written::read(written).map_err(MemoryError::Written)?;
-            written::populate(&memory, shape.memory().bytes(), &written);
+            written::populate(&memory, &written);
         }
         boot::renew_generation(&memory)?;
         let shadows = Shadows::new(WINDOWS.into());

@@ -10,10 +10,8 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap};
+use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_api::pages::{self, PAGE, Run};
-
-use crate::arch::x86_64::layout;
 
 /// Reads a list of pages.
 ///
@@ -27,9 +25,13 @@ pub(crate) fn read(file: OwnedFd) -> io::Result<Vec<Run>> {
 
 /// Gives the machine pages of its own for those of `runs` that it has. What can't be had now it gets
 /// when it writes: the host may be too old (Linux 5.14 is needed), or the memory's limit near.
-pub(crate) fn populate(memory: &GuestMemoryMmap, size: u64, runs: &[Run]) {
-    let places = runs.iter().flat_map(|run| places(size, *run));
-    for place in places {
+pub(crate) fn populate(memory: &GuestMemoryMmap, runs: &[Run]) {
+    let ranges = memory.iter().map(|region| {
+        let start = region.start_addr().raw_value();
+        start..start + region.len()
+    });
+    let ranges: Vec<_> = ranges.collect();
+    for place in runs.iter().flat_map(|run| places(&ranges, *run)) {
         if let Err(error) = populate_range(memory, place.clone()) {
             log::debug!("no pages in advance at {:#x}: {error}", place.start);
             return;
@@ -46,12 +48,13 @@ fn populate_range(memory: &GuestMemoryMmap, range: Range<u64>) -> Result<(), Err
     unsafe { madvise(place.as_ptr().cast(), length, Advice::LinuxPopulateWrite) }
 }
 
-/// Where the pages of a run are in the guest's address space, as far as they are of its memory.
-fn places(size: u64, run: Run) -> impl Iterator<Item = Range<u64>> {
+/// Where the pages of a run are in the guest's address space, as far as they are of its memory, which
+/// is at `ranges`.
+fn places(ranges: &[Range<u64>], run: Run) -> impl Iterator<Item = Range<u64>> {
     let start = u64::from(run.first) * PAGE;
     let end = start + u64::from(run.count) * PAGE;
     let mut offset = 0;
-    layout::memory_ranges(size).into_iter().filter_map(move |range| {
+    ranges.iter().filter_map(move |range| {
         let part = offset..offset + (range.end - range.start);
         offset = part.end;
         let (start, end) = (start.max(part.start), end.min(part.end));
@@ -62,9 +65,10 @@ fn places(size: u64, run: Run) -> impl Iterator<Item = Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::x86_64::layout;
 
     fn places_of(size: u64, first: u32, count: u32) -> Vec<Range<u64>> {
-        places(size, Run { first, count }).collect()
+        places(&layout::memory_ranges(size), Run { first, count }).collect()
     }
 
     #[test]

@@ -29,7 +29,7 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::{Tree, namespace};
-use crate::spawn::Born;
+use crate::spawn::Forked;
 
 /// Stack of the thread in bytes, of which it touches little.
 const STACK: usize = 256 << 10;
@@ -116,8 +116,8 @@ impl Share {
     /// What `begin` and the kernel answered.
     pub fn start(
         &self,
-        begin: impl FnOnce() -> io::Result<Born> + Send + 'static,
-    ) -> io::Result<Born> {
+        begin: impl FnOnce() -> io::Result<Forked> + Send + 'static,
+    ) -> io::Result<Forked> {
         self.run(move || {
             namespace::part_children()?;
             begin()

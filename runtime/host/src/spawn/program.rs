@@ -2,22 +2,20 @@
 //! looked away from it, some 10 ms. A process that is born there does not wait. The standard library
 //! can't ask for that.
 
-#![allow(unsafe_code, reason = "clone3, and what a new process does until it is another program")]
+#![allow(unsafe_code, reason = "what a new process does until it is another program")]
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::null;
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{WaitOptions, waitpid};
+use syscalls::clone::{Forked, fork_into};
 
 use super::{FIRST, ignore_ends, place};
-
-/// From `include/uapi/linux/sched.h`; libc's has too few bits.
-const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// A program without arguments and environment, which does not end by the signals that go to all
 /// processes of a host that shuts down. Its input and output are `/dev/null`.
@@ -26,13 +24,6 @@ pub struct Program {
     path: CString,
     /// What it has as its descriptors from 0 on, each with a number that none of them gets.
     sources: Vec<OwnedFd>,
-}
-
-/// A process that was started, not waited for yet.
-#[derive(Debug)]
-pub struct Born {
-    pub(super) pid: Pid,
-    pub(super) pidfd: OwnedFd,
 }
 
 /// A program that could not be started.
@@ -71,7 +62,7 @@ impl Program {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Born, StartError> {
+    pub fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, StartError> {
         let (mut told, tell) = self.pipe().map_err(StartError::Process)?;
         let sources: Vec<RawFd> = self.sources.iter().map(AsRawFd::as_raw_fd).collect();
         let child = Child { program: self, sources: &sources, tell: tell.as_raw_fd() };
@@ -111,30 +102,12 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
-    fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Born> {
-        let mut pidfd: RawFd = -1;
-        // SAFETY: a structure of numbers may be all zeroes.
-        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.flags = libc::CLONE_PIDFD.unsigned_abs().into();
-        arguments.pidfd = (&raw mut pidfd).expose_provenance() as u64;
-        arguments.exit_signal = libc::SIGCHLD.unsigned_abs().into();
-        if let Some(cgroup) = cgroup {
-            arguments.flags |= CLONE_INTO_CGROUP;
-            arguments.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
-        }
-        let size = size_of::<libc::clone_args>();
-        // SAFETY: the arguments live, and ask for a copy of this process and nothing shared. The copy
-        // makes only async-signal-safe system calls and allocates nothing until it is another
-        // program, so that no lock of a thread that it lacks is in its way.
-        match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) } {
-            0 => self.become_program(),
-            -1 => Err(io::Error::last_os_error()),
-            pid => {
-                // SAFETY: the kernel has made it for this process, and nobody else knows it.
-                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                Ok(Born { pid: pid.ok_or(io::ErrorKind::InvalidData)?, pidfd })
-            }
+    fn start(&self, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+        // SAFETY: the copy makes only async-signal-safe system calls and allocates nothing until it is
+        // another program.
+        match unsafe { fork_into(cgroup) }? {
+            Some(copy) => Ok(copy),
+            None => self.become_program(),
         }
     }
 
@@ -195,7 +168,7 @@ mod tests {
     fn started(fds: &[OwnedFd]) -> Watched {
         let stderr = OwnedFd::from(File::open("/dev/null").unwrap());
         let program = Program::new(Path::new(YES), &stderr, fds).unwrap();
-        Watched::born(program.start(None).unwrap()).unwrap()
+        Watched::started(program.start(None).unwrap()).unwrap()
     }
 
     fn of(process: &Watched, what: &str) -> PathBuf {

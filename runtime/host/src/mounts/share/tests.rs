@@ -136,7 +136,7 @@ async fn machine_is_alone_in_its_process_namespace() {
     // It writes to its output until it is ended.
     let program = Program::new(Path::new("/usr/bin/yes"), &stderr, &[]).unwrap();
     let process =
-        Watched::born(ground.share.start(move || Ok(program.start(None)?)).unwrap()).unwrap();
+        Watched::started(ground.share.start(move || Ok(program.start(None)?)).unwrap()).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
     let numbers: Vec<_> = numbers.split_whitespace().collect();
